@@ -1,0 +1,145 @@
+//! `vlc eval`.
+
+use std::{path::PathBuf, time::Instant};
+
+use serde::Serialize;
+use vlc::{Index, InputError, Neighbors, RowSource, Searcher, VectorFile};
+
+use crate::{
+    args::{Compute, read_queries},
+    error::CliError,
+    output::{Output, count, pairs},
+    progress::Progress,
+};
+
+/// Measure the recall of a .vlc file against exact search over the original vectors
+#[derive(clap::Args)]
+#[command(after_help = "\
+recall_at_k: share of the true k nearest among the k found.
+recall_k_at_100: share of the true k nearest among 100 found (what re-ranking 100 could reach).
+
+Examples:
+  vlc eval base.vlc --base base.npy --queries test.npy
+  vlc eval base.vlc --base base.npy --queries test.npy -k 100 --json")]
+pub(crate) struct Args {
+    /// The .vlc file
+    #[arg(value_name = "INDEX")]
+    index: PathBuf,
+    /// The vectors it was made of
+    #[arg(long, value_name = "BASE")]
+    base: PathBuf,
+    /// The query vectors; not those it was trained with
+    #[arg(long, value_name = "Q")]
+    queries: PathBuf,
+    /// How many neighbours count
+    #[arg(short, value_name = "K", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    k: u32,
+    #[command(flatten)]
+    compute: Compute,
+}
+
+#[derive(Serialize)]
+struct Evaluation {
+    recall_at_k: f64,
+    recall_k_at_100: f64,
+    k: u32,
+    queries: usize,
+    bytes_per_vector: f64,
+    ratio: f64,
+    queries_per_second: f64,
+    truth_seconds: f64,
+    backend: String,
+}
+
+pub(crate) fn run(args: Args, out: &Output) -> Result<(), CliError> {
+    args.compute.threads.install(|| eval(&args, out))
+}
+
+fn eval(args: &Args, out: &Output) -> Result<(), CliError> {
+    let index = Index::open(&args.index)?;
+    let base = VectorFile::open(&args.base)?;
+    if (base.rows(), base.dim()) != (index.len(), index.dim()) {
+        let message = format!(
+            "these are {} vectors x {}, but {} was made of {} x {}; name the base it was made of",
+            base.rows(),
+            base.dim(),
+            args.index.display(),
+            index.len(),
+            index.dim()
+        );
+        return Err(vlc::Error::Input(InputError::new(Some(&args.base), message)).into());
+    }
+    let queries = read_queries(&args.queries, index.dim())?;
+    if queries.rows() == 0 {
+        return Err(
+            vlc::Error::Input(InputError::new(Some(&args.queries), "there are no queries in it")).into(),
+        );
+    }
+    let searcher = Searcher::open(&index, args.compute.backend.into())?;
+    let k = index.len().min(args.k as usize);
+
+    let progress = Progress::new(out);
+    progress.update("exact search", 0, 1);
+    let start = Instant::now();
+    let truth = vlc::exact_neighbors(&base, queries.view(), k, index.metric())?;
+    let truth_seconds = start.elapsed().as_secs_f64();
+
+    progress.update("searching", 0, 1);
+    // First the wider search, which also warms up the device and the page cache.
+    let wide = searcher.query_batch(queries.view(), k.max(100).min(index.len()))?;
+    let start = Instant::now();
+    let found = searcher.query_batch(queries.view(), k)?;
+    let seconds = start.elapsed().as_secs_f64();
+    drop(progress);
+
+    let info = index.info();
+    let evaluation = Evaluation {
+        recall_at_k: recall(&found, &truth),
+        recall_k_at_100: recall(&wide, &truth),
+        k: args.k,
+        queries: queries.rows(),
+        bytes_per_vector: info.bytes_per_vector,
+        ratio: info.ratio,
+        queries_per_second: queries.rows() as f64 / seconds.max(1e-9),
+        truth_seconds,
+        backend: searcher.backend().to_string(),
+    };
+    out.result(&evaluation, || human(&evaluation))
+}
+
+/// The share of the true neighbours that are among the found.
+pub(crate) fn recall(found: &Neighbors, truth: &Neighbors) -> f64 {
+    let shared: usize = (0..truth.ids.rows())
+        .map(|q| {
+            let found = found.ids.row(q);
+            truth.ids.row(q).iter().filter(|id| found.contains(id)).count()
+        })
+        .sum();
+    shared as f64 / truth.ids.as_slice().len().max(1) as f64
+}
+
+fn human(e: &Evaluation) -> String {
+    pairs(&[
+        (
+            &format!("recall@{}", e.k),
+            format!("{:.4} ({} queries)", e.recall_at_k, count(e.queries)),
+        ),
+        (
+            &format!("recall {}@100", e.k),
+            format!("{:.4}", e.recall_k_at_100),
+        ),
+        (
+            "per vector",
+            format!("{:.2} bytes, ratio {:.4} of float32", e.bytes_per_vector, e.ratio),
+        ),
+        (
+            "speed",
+            format!(
+                "{} queries/s on {}",
+                count(e.queries_per_second as u64),
+                e.backend
+            ),
+        ),
+        ("exact search", format!("{:.2} s", e.truth_seconds)),
+    ])
+}

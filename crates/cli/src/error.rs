@@ -1,0 +1,86 @@
+//! What ends a verb early, and the exit code it ends with.
+
+use std::{error::Error, io, path::Path, process::ExitCode};
+
+use crate::output::say;
+
+/// Why a verb did not do what it was asked.
+#[derive(Debug)]
+pub(crate) enum CliError {
+    /// Arguments that are wrong in a way only the verb can tell.
+    Usage(String),
+    /// From the library.
+    Library(vlc::Error),
+    /// `vlc test`: the backends' results differ by more than they may.
+    Disagree(String),
+    /// Whoever read stdout has gone: nothing is wrong and there is nobody to tell.
+    StdoutClosed,
+    /// Stdout cannot be written, such as a full disk behind a redirection.
+    Stdout(io::Error),
+}
+
+impl From<vlc::Error> for CliError {
+    fn from(error: vlc::Error) -> Self {
+        CliError::Library(error)
+    }
+}
+
+impl std::fmt::Display for CliError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            CliError::Usage(message) | CliError::Disagree(message) => f.write_str(message),
+            CliError::Library(error) => error.fmt(f),
+            CliError::StdoutClosed => f.write_str("stdout was closed"),
+            CliError::Stdout(error) => write!(f, "stdout: {error}"),
+        }
+    }
+}
+
+impl CliError {
+    /// Tells the user and gives the exit code.
+    pub(crate) fn report(&self) -> ExitCode {
+        if !matches!(self, CliError::StdoutClosed) {
+            let mut message = self.to_string();
+            let mut source = match self {
+                CliError::Library(error) => error.source(),
+                _ => None,
+            };
+            while let Some(error) = source {
+                // Many messages contain their source's.
+                let text = error.to_string();
+                if !message.contains(&text) {
+                    message = format!("{message}: {text}");
+                }
+                source = error.source();
+            }
+            say(&format!("vlc: error: {message}"));
+        }
+        ExitCode::from(self.code())
+    }
+
+    fn code(&self) -> u8 {
+        match self {
+            CliError::StdoutClosed => 0,
+            CliError::Disagree(_) => 1,
+            CliError::Usage(_) => 2,
+            CliError::Stdout(_) => 5,
+            CliError::Library(error) => match error {
+                vlc::Error::Config(_) | vlc::Error::Budget { .. } => 2,
+                vlc::Error::Input(_) => 3,
+                vlc::Error::Format { .. } => 4,
+                vlc::Error::Io { .. } => 5,
+                vlc::Error::Unavailable { .. } | vlc::Error::Device { .. } => 6,
+                vlc::Error::Cancelled => 130,
+                _ => 1,
+            },
+        }
+    }
+}
+
+/// An I/O error of this program's own, in the library's terms.
+pub(crate) fn io_error(path: &Path, source: io::Error) -> CliError {
+    CliError::Library(vlc::Error::Io {
+        path: path.to_owned(),
+        source,
+    })
+}

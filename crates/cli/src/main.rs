@@ -1,0 +1,85 @@
+//! `vlc`: the command line of the vector compressor. Data goes to stdout, messages and progress to stderr.
+
+mod args;
+mod cmd;
+mod data;
+mod error;
+mod interrupt;
+mod logger;
+mod output;
+mod progress;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use vlc::Backend;
+
+use crate::{args::Common, error::CliError, output::Output};
+
+/// Shrink a store of embedding vectors to 2-3 % of its float32 bytes and search the compressed file.
+#[derive(Parser)]
+#[command(name = "vlc", version, arg_required_else_help = true, max_term_width = 100, after_help = AFTER_HELP)]
+struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  vlc demo                                             see it work on vectors that come with it
+  vlc compress base.npy -o base.vlc --queries sample.npy
+  vlc eval base.vlc --base base.npy --queries test.npy
+  vlc query base.vlc queries.npy -k 10 > hits.tsv
+
+Inputs: .npy (f32, f16, f64, i8, u8), .fvecs, .bvecs, .fbin
+
+Exit codes: 0 ok, 1 a backend disagrees with the CPU (test), 2 usage, 3 bad input data,
+4 corrupt or unsupported .vlc file, 5 I/O, 6 requested device unavailable, 130 interrupted";
+
+#[derive(Subcommand)]
+enum Command {
+    Compress(cmd::compress::Args),
+    Query(cmd::query::Args),
+    Eval(cmd::eval::Args),
+    Info(cmd::info::Args),
+    Verify(cmd::verify::Args),
+    Decode(cmd::decode::Args),
+    Devices(cmd::devices::Args),
+    Test(cmd::test::Args),
+    /// Benchmark the wgpu backend against the CPU (exit 6 when there is none)
+    TestGpu(cmd::test::Args),
+    /// Benchmark the CUDA backend against the CPU (exit 6 when there is none)
+    TestCuda(cmd::test::Args),
+    Demo(cmd::demo::Args),
+    Completions(cmd::completions::Args),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let out = Output::new(cli.common);
+    logger::init(cli.common);
+    interrupt::install();
+    match dispatch(cli.command, &out) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => error.report(),
+    }
+}
+
+fn dispatch(command: Command, out: &Output) -> Result<(), CliError> {
+    match command {
+        Command::Compress(args) => cmd::compress::run(args, out),
+        Command::Query(args) => cmd::query::run(args, out),
+        Command::Eval(args) => cmd::eval::run(args, out),
+        Command::Info(args) => cmd::info::run(args, out),
+        Command::Verify(args) => cmd::verify::run(args, out),
+        Command::Decode(args) => cmd::decode::run(args, out),
+        Command::Devices(args) => cmd::devices::run(args, out),
+        Command::Test(args) => cmd::test::run(args, None, out),
+        Command::TestGpu(args) => cmd::test::run(args, Some(Backend::Wgpu), out),
+        Command::TestCuda(args) => cmd::test::run(args, Some(Backend::Cuda), out),
+        Command::Demo(args) => cmd::demo::run(args, out),
+        Command::Completions(args) => cmd::completions::run(args, out),
+    }
+}

@@ -1,0 +1,525 @@
+//! The program as its users run it: verbs, exit codes, and what is and is not written.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    sync::LazyLock,
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+const DIM: usize = 384;
+const ROWS: usize = 1500;
+/// At a size that is enough for so few rows.
+const COMPRESS: &str = "compress base.npy --ratio 0.12 --backend cpu";
+
+/// The program with the words of `args`.
+fn vlc(args: &str) -> Command {
+    let mut command = Command::new(assert_cmd::cargo::cargo_bin!("vlc"));
+    command.args(args.split_whitespace()).env("NO_COLOR", "1");
+    command
+}
+
+fn run(dir: &TempDir, args: &str) -> Output {
+    vlc(args).current_dir(dir).output().unwrap()
+}
+
+#[track_caller]
+fn assert_code(output: &Output, code: i32) -> String {
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(code), "stderr: {stderr}");
+    stderr
+}
+
+/// Succeeds; what it prints on stdout.
+#[track_caller]
+fn text(dir: &TempDir, args: &str) -> String {
+    let output = run(dir, args);
+    assert_code(&output, 0);
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Succeeds; the object it prints with `--json`.
+#[track_caller]
+fn json(dir: &TempDir, args: &str) -> Value {
+    serde_json::from_str(&text(dir, &format!("{args} --json"))).expect("one JSON object on stdout")
+}
+
+/// Fails with this code, says so, prints no data, and leaves the directory as it was.
+#[track_caller]
+fn assert_fails(dir: &TempDir, args: &str, code: i32) -> String {
+    let before = listing(dir);
+    let output = run(dir, args);
+    let stderr = assert_code(&output, code);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "");
+    assert!(stderr.contains("error: "), "{stderr}");
+    assert_eq!(listing(dir), before);
+    stderr
+}
+
+fn listing(dir: &TempDir) -> BTreeSet<(String, u64)> {
+    fs::read_dir(dir)
+        .unwrap()
+        .map(Result::unwrap)
+        .map(|e| (e.file_name().into_string().unwrap(), e.metadata().unwrap().len()))
+        .collect()
+}
+
+#[track_caller]
+fn assert_fields(value: &Value, fields: &str) {
+    for field in fields.split_whitespace() {
+        assert!(value.get(field).is_some(), "{field} is missing in {value}");
+    }
+}
+
+fn embedded(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../examples/data/docs-minilm-384-5k")
+        .join(name)
+}
+
+/// The int8 values of the first rows of an embedded file.
+fn values(name: &str, rows: usize) -> Vec<u8> {
+    let bytes = fs::read(embedded(name)).unwrap();
+    bytes[128..128 + rows * DIM].to_vec()
+}
+
+fn write_npy(to: PathBuf, descr: &str, (rows, dim): (usize, usize), values: &[u8]) {
+    let dict = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({rows}, {dim}), }}");
+    let mut bytes = b"\x93NUMPY\x01\x00\x76\x00".to_vec();
+    bytes.extend_from_slice(format!("{dict:<117}\n").as_bytes());
+    bytes.extend_from_slice(values);
+    fs::write(to, bytes).unwrap();
+}
+
+/// The values of an .npy file of this type and shape.
+#[track_caller]
+fn read_npy(path: PathBuf, descr: &str, shape: (usize, usize)) -> Vec<u8> {
+    let bytes = fs::read(path).unwrap();
+    let end = 10 + usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
+    let header = String::from_utf8_lossy(&bytes[10..end]);
+    assert!(
+        header.contains(descr) && header.contains(&format!("{shape:?}")),
+        "{header}"
+    );
+    bytes[end..].to_vec()
+}
+
+fn floats(bytes: &[u8]) -> Vec<f32> {
+    bytes
+        .chunks_exact(4)
+        .map(|b| f32::from_le_bytes(b.try_into().unwrap()))
+        .collect()
+}
+
+/// Vectors and their compressed file, made once for all tests.
+struct Store {
+    files: Vec<(String, Vec<u8>)>,
+    report: Value,
+}
+
+static STORE: LazyLock<Store> = LazyLock::new(|| {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |to: &str, from: &str, rows| {
+        write_npy(dir.path().join(to), "|i1", (rows, DIM), &values(from, rows));
+    };
+    write("base.npy", "base.i8.npy", ROWS);
+    write("queries.npy", "queries.i8.npy", 40);
+    write("sample.npy", "queries-train.i8.npy", 200);
+    let args = "-o base.vlc --queries sample.npy --meta model=all-MiniLM-L6-v2 --threads 2 --seed 7";
+    let report = json(&dir, &format!("{COMPRESS} {args}"));
+    let read = |(name, _)| {
+        let bytes = fs::read(dir.path().join(&name)).unwrap();
+        (name, bytes)
+    };
+    Store {
+        files: listing(&dir).into_iter().map(read).collect(),
+        report,
+    }
+});
+
+/// A directory of a test's own with these files.
+fn store() -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, bytes) in &STORE.files {
+        fs::write(dir.path().join(name), bytes).unwrap();
+    }
+    dir
+}
+
+#[test]
+fn every_verb_has_help_with_examples() {
+    let dir = tempfile::tempdir().unwrap();
+    let all = text(&dir, "--help");
+    let verbs = "compress query eval info verify decode devices test test-gpu test-cuda demo completions";
+    for verb in verbs.split(' ') {
+        assert!(all.contains(&format!("\n  {verb} ")), "{verb} in {all}");
+        let help = text(&dir, &format!("{verb} --help"));
+        assert!(
+            help.contains("Usage: vlc ") && help.contains("Examples:"),
+            "{help}"
+        );
+    }
+    assert!(text(&dir, "--version").starts_with("vlc "));
+}
+
+#[test]
+fn usage_errors_exit_2() {
+    let dir = store();
+    assert_fails(&dir, "query base.vlc queries.npy -k 0", 2);
+    assert_fails(&dir, "query base.vlc queries.npy -o x.npy --scores x.npy", 2);
+    assert_fails(&dir, "compress base.npy -o x.vlc --ratio 0.1 --bytes 46", 2);
+    assert_fails(&dir, "compress base.npy -o x.vlc --ratio 0", 2);
+    assert_fails(&dir, "compress base.npy -o x.vlc --bytes nan", 2);
+    assert_fails(&dir, "compress base.npy -o x.vlc --meta vlc.x=1", 2);
+    assert_fails(&dir, "decode base.vlc -o x.npy --rows 5..5", 2);
+    assert_fails(&dir, "decode base.vlc -o x.npy --rows 0..1501", 2);
+    assert_fails(&dir, "no-such-verb", 2);
+    assert_code(&run(&dir, ""), 2);
+}
+
+#[test]
+fn no_output_is_overwritten_unasked() {
+    let dir = store();
+    let stderr = assert_fails(&dir, "compress base.npy -o base.vlc", 2);
+    assert!(stderr.contains("--force"), "{stderr}");
+    assert_fails(&dir, "decode base.vlc -o base.npy", 2);
+    // Not even when asked, where it is an input.
+    assert_fails(&dir, "compress base.npy -o base.npy --force", 2);
+    assert_fails(&dir, "decode base.vlc -o ./base.vlc --force", 2);
+    assert_fails(&dir, "query base.vlc queries.npy -o queries.npy", 2);
+    #[cfg(unix)]
+    assert_fails(&dir, "query base.vlc queries.npy -o /dev/null", 2);
+}
+
+#[test]
+fn a_budget_too_small_exits_2_and_names_the_least() {
+    let stderr = assert_fails(
+        &store(),
+        "compress base.npy -o x.vlc --bytes 0.1 --backend cpu",
+        2,
+    );
+    assert!(stderr.contains("--ratio"), "{stderr}");
+}
+
+#[test]
+fn bad_vectors_exit_3() {
+    let dir = store();
+    let at = |name: &str| dir.path().join(name);
+    fs::write(at("bad.npy"), b"this is not an array").unwrap();
+    fs::write(at("vectors.xyz"), b"0 1 2").unwrap();
+    write_npy(at("narrow.npy"), "|i1", (2, 3), &[1, 2, 3, 4, 5, 6]);
+    write_npy(at("short.npy"), "|i1", (10, DIM), &values("base.i8.npy", 10));
+    let mut nan: Vec<f32> = values("base.i8.npy", ROWS)
+        .iter()
+        .map(|v| f32::from(v.cast_signed()))
+        .collect();
+    nan[DIM + 16] = f32::NAN;
+    let nan: Vec<u8> = nan.iter().flat_map(|v| v.to_le_bytes()).collect();
+    write_npy(at("nan.npy"), "<f4", (ROWS, DIM), &nan);
+
+    assert_fails(&dir, "compress bad.npy -o x.vlc", 3);
+    assert_fails(&dir, "compress vectors.xyz -o x.vlc", 3);
+    assert_fails(&dir, "compress base.npy -o x.vlc --queries narrow.npy", 3);
+    assert_fails(&dir, "query base.vlc narrow.npy", 3);
+    assert_fails(&dir, "eval base.vlc --base short.npy --queries queries.npy", 3);
+    assert_fails(&dir, "eval base.vlc --base base.npy --queries narrow.npy", 3);
+    let stderr = assert_fails(&dir, "compress nan.npy -o x.vlc --ratio 0.12 --backend cpu", 3);
+    assert!(
+        stderr.contains("row 1") && stderr.contains("column 16"),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn corrupt_files_exit_4() {
+    let dir = store();
+    let good = fs::read(dir.path().join("base.vlc")).unwrap();
+    let mut flipped = good.clone();
+    *flipped.last_mut().unwrap() ^= 1;
+    fs::write(dir.path().join("flipped.vlc"), flipped).unwrap();
+    fs::write(dir.path().join("cut.vlc"), &good[..good.len() - 1]).unwrap();
+    fs::write(
+        dir.path().join("text.vlc"),
+        "no compressed file, though as long as the header of one",
+    )
+    .unwrap();
+
+    assert_fails(&dir, "verify flipped.vlc", 4);
+    for file in ["cut.vlc", "text.vlc"] {
+        assert_fails(&dir, &format!("info {file}"), 4);
+        assert_fails(&dir, &format!("verify {file}"), 4);
+        assert_fails(&dir, &format!("query {file} queries.npy"), 4);
+        assert_fails(&dir, &format!("decode {file} -o x.npy"), 4);
+        assert_fails(
+            &dir,
+            &format!("eval {file} --base base.npy --queries queries.npy"),
+            4,
+        );
+    }
+}
+
+#[test]
+fn missing_files_exit_5() {
+    let dir = store();
+    assert_fails(&dir, "compress none.npy -o x.vlc", 5);
+    assert_fails(&dir, "compress base.npy -o none/x.vlc", 5);
+    assert_fails(&dir, "info none.vlc", 5);
+    let stderr = assert_fails(&dir, "query base.vlc none.npy", 5);
+    // The system's message is there once, not once for each error of the chain.
+    assert_eq!(stderr.matches("none.npy").count(), 1, "{stderr}");
+}
+
+#[test]
+fn a_missing_device_exits_6() {
+    let dir = store();
+    let devices = json(&dir, "devices");
+    let devices = devices["devices"].as_array().unwrap();
+    let available = |backend| {
+        devices
+            .iter()
+            .any(|d| d["backend"] == backend && d["available"] == true)
+    };
+    assert!(available("cpu"));
+    for (backend, verb) in [("wgpu", "test-gpu"), ("cuda", "test-cuda")] {
+        if available(backend) {
+            continue;
+        }
+        let args = format!("compress base.npy -o x.vlc --ratio 0.12 --backend {backend}");
+        let stderr = assert_fails(&dir, &args, 6);
+        assert!(stderr.contains(backend), "{stderr}");
+        assert_fails(
+            &dir,
+            &format!("query base.vlc queries.npy --backend {backend}"),
+            6,
+        );
+        assert_fails(&dir, verb, 6);
+    }
+}
+
+#[test]
+fn compress_reports() {
+    let report = &STORE.report;
+    assert_fields(
+        report,
+        "n dim file_bytes bytes_per_vector ratio anchors code_bytes energy anchor_energy",
+    );
+    assert_fields(
+        report,
+        "train_seconds encode_seconds seconds backend peak_rss_bytes recall",
+    );
+    assert_eq!((&report["n"], &report["dim"]), (&ROWS.into(), &DIM.into()));
+    assert_eq!(report["backend"], "cpu");
+    let bytes = fs::metadata(store().path().join("base.vlc")).unwrap().len();
+    assert_eq!(report["file_bytes"], bytes);
+    assert!(bytes as f64 <= 0.12 * (ROWS * DIM * 4) as f64, "{bytes}");
+    #[cfg(target_os = "linux")]
+    assert!(report["peak_rss_bytes"].as_u64().unwrap() > 1 << 20);
+}
+
+#[test]
+fn compress_prints_its_plan_and_repeats_itself() {
+    let dir = store();
+    let args = "-o again.vlc --queries sample.npy --meta model=all-MiniLM-L6-v2 --threads 1 --seed 7";
+    let output = run(&dir, &format!("{COMPRESS} {args}"));
+    let stderr = assert_code(&output, 0);
+    assert!(
+        stderr.contains("peak memory") && stderr.contains("recall@10"),
+        "{stderr}"
+    );
+    assert!(String::from_utf8_lossy(&output.stdout).starts_with("again.vlc: 1,500 vectors x 384"));
+    let read = |name: &str| fs::read(dir.path().join(name)).unwrap();
+    assert!(
+        read("again.vlc") == read("base.vlc"),
+        "the same settings gave other bytes"
+    );
+
+    let output = run(&dir, &format!("{COMPRESS} -o again.vlc --force -q"));
+    assert_eq!(assert_code(&output, 0), "");
+}
+
+#[test]
+fn a_dry_run_writes_nothing() {
+    let dir = store();
+    let before = listing(&dir);
+    let plan = json(&dir, &format!("{COMPRESS} -o x.vlc --dry-run"));
+    assert_fields(
+        &plan,
+        "file_bytes ratio expected_recall anchors model_bytes code_bytes peak_memory_bytes",
+    );
+    assert!(text(&dir, &format!("{COMPRESS} -o x.vlc --dry-run")).contains("at most"));
+    assert_eq!(listing(&dir), before);
+}
+
+#[test]
+fn query_prints_lines_or_writes_arrays() {
+    let dir = store();
+    let text = text(&dir, "query base.vlc queries.npy -k 3 --backend cpu");
+    let lines: Vec<Vec<&str>> = text.lines().map(|l| l.split('\t').collect()).collect();
+    assert_eq!(lines.len(), 40 * 3);
+    assert!(lines.iter().all(|l| l.len() == 4));
+    assert_eq!((lines[4][0], lines[4][1]), ("1", "2"));
+    let ids: Vec<i64> = lines.iter().map(|l| l[2].parse().unwrap()).collect();
+    let scores: Vec<f32> = lines.iter().map(|l| l[3].parse().unwrap()).collect();
+
+    let args = "-k 3 --backend cpu --threads 1 -o ids.npy --scores scores.npy";
+    let report = json(&dir, &format!("query base.vlc queries.npy {args}"));
+    assert_fields(&report, "queries k seconds queries_per_second backend");
+    assert_eq!((&report["queries"], &report["k"]), (&40.into(), &3.into()));
+    let written = read_npy(dir.path().join("ids.npy"), "<i8", (40, 3));
+    assert_eq!(
+        written,
+        ids.iter().flat_map(|id| id.to_le_bytes()).collect::<Vec<_>>()
+    );
+    assert_eq!(
+        floats(&read_npy(dir.path().join("scores.npy"), "<f4", (40, 3))),
+        scores
+    );
+
+    let report = json(&dir, "query base.vlc queries.npy -k 3 --backend cpu");
+    assert_eq!(report["ids"][1][1], ids[4]);
+    // More than there are.
+    let report = json(&dir, "query base.vlc queries.npy -k 2000 --backend cpu");
+    assert_eq!(report["ids"][0].as_array().unwrap().len(), ROWS);
+}
+
+#[test]
+fn eval_measures() {
+    let dir = store();
+    let args = "eval base.vlc --base base.npy --queries queries.npy --backend cpu";
+    let report = json(&dir, args);
+    assert_fields(
+        &report,
+        "bytes_per_vector ratio queries_per_second truth_seconds backend",
+    );
+    let at_k = report["recall_at_k"].as_f64().unwrap();
+    let at_100 = report["recall_k_at_100"].as_f64().unwrap();
+    assert!(
+        at_k > 0.4 && at_k <= at_100 && at_100 > 0.8 && at_100 <= 1.0,
+        "{report}"
+    );
+    assert!(text(&dir, args).starts_with("recall@10"));
+}
+
+#[test]
+fn info_and_verify_tell() {
+    let dir = store();
+    let info = json(&dir, "info base.vlc");
+    assert_fields(
+        &info,
+        "version code charts symbols recall sections training_rows seed",
+    );
+    assert_eq!((&info["n"], &info["metric"]), (&ROWS.into(), &"cosine".into()));
+    assert_eq!(info["metadata"]["model"], "all-MiniLM-L6-v2");
+    let text_of = text(&dir, "info base.vlc");
+    assert!(
+        text_of.contains("1,500 x 384") && text_of.contains("model = all-MiniLM-L6-v2"),
+        "{text_of}"
+    );
+
+    assert_eq!(text(&dir, "verify base.vlc"), "ok\n");
+    assert_eq!(json(&dir, "verify base.vlc")["ok"], true);
+}
+
+#[test]
+fn decode_comes_close() {
+    let dir = store();
+    assert_eq!(json(&dir, "decode base.vlc -o all.npy")["rows"], ROWS);
+    text(&dir, "decode base.vlc -o some.npy --rows 100..105 --threads 1");
+    let all = read_npy(dir.path().join("all.npy"), "<f4", (ROWS, DIM));
+    let some = read_npy(dir.path().join("some.npy"), "<f4", (5, DIM));
+    assert_eq!(some, all[100 * DIM * 4..105 * DIM * 4]);
+
+    let (mut dot, mut a, mut b) = (0.0, 0.0, 0.0);
+    for (x, y) in floats(&all).into_iter().zip(values("base.i8.npy", ROWS)) {
+        let (x, y) = (f64::from(x), f64::from(y.cast_signed()));
+        (dot, a, b) = (dot + x * y, a + x * x, b + y * y);
+    }
+    assert!(dot / (a * b).sqrt() > 0.8, "cosine {}", dot / (a * b).sqrt());
+}
+
+#[test]
+fn a_closed_stdout_is_no_error() {
+    let dir = store();
+    let verbs = [
+        "completions bash",
+        "info base.vlc",
+        "query base.vlc queries.npy -q --backend cpu",
+    ];
+    for args in verbs {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = vlc(args)
+            .current_dir(&dir)
+            .stdout(writer)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        assert_eq!(assert_code(&output.wait_with_output().unwrap(), 0), "");
+    }
+}
+
+#[test]
+fn completions_know_the_verbs() {
+    let dir = tempfile::tempdir().unwrap();
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        assert!(text(&dir, &format!("completions {shell}")).contains("compress"));
+    }
+}
+
+#[test]
+fn the_demo_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let demo = json(&dir, "demo --backend cpu");
+    assert_eq!(demo["float32_bytes"], 5000 * DIM * 4);
+    let runs = demo["runs"].as_array().unwrap();
+    assert_eq!(runs.len(), 2);
+    for run in runs {
+        assert!(run["ratio"].as_f64() <= run["asked_ratio"].as_f64(), "{run}");
+        assert!(run["recall"].as_f64().unwrap() > 0.2, "{run}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn ctrl_c_leaves_nothing_behind() {
+    use std::io::{BufRead, BufReader};
+
+    // Started with SIGHUP, SIGINT or SIGTERM ignored (nohup, a script's background), the program leaves them so.
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let ignored = status.lines().find_map(|l| l.strip_prefix("SigIgn:")).unwrap();
+    if u64::from_str_radix(ignored.trim(), 16).unwrap() & 0b100_0000_0000_0011 != 0 {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let mut child = vlc("compress -o out.vlc --ratio 0.1 --backend cpu")
+        .arg(embedded("base.i8.npy"))
+        .current_dir(&dir)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap())
+        .lines()
+        .map(Result::unwrap);
+    // The last line of the plan: from here on there is work to stop.
+    assert!(stderr.any(|line| line.starts_with("peak memory")));
+    let kill = Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status()
+        .unwrap();
+    assert!(kill.success());
+    let rest: Vec<String> = stderr.collect();
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{rest:?}");
+    assert!(rest.iter().any(|line| line.contains("cancelled")), "{rest:?}");
+    assert_eq!(listing(&dir), BTreeSet::new());
+}

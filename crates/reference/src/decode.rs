@@ -1,0 +1,126 @@
+//! From codes to vectors, scores and neighbours: `docs/format.md`, sections 4, 5 and 7.
+
+use crate::chain;
+use crate::distance::{Metric, dot, largest, normalised, similarity};
+use crate::file::File;
+
+impl File {
+    /// y of a row, in the coordinates of its chart: anchor plus tables. Returns a numbers.
+    pub fn coordinates(&self, row: usize) -> Vec<f64> {
+        let anchor = self.labels[row];
+        let chart = &self.charts[self.chart_of[anchor]];
+        let symbols = &self.symbols[self.position_of[row]];
+        chain::decode(&chart.code, &self.anchors[anchor], symbols)
+    }
+
+    /// u_hat = mean + sum over j of y_j b_j. Returns d numbers.
+    pub fn unit(&self, row: usize) -> Vec<f64> {
+        self.vector_of(row, &self.coordinates(row))
+    }
+
+    /// What is left of a row when only its anchor is kept: mean + sum over j of anchor_kj b_j.
+    pub fn anchor_unit(&self, row: usize) -> Vec<f64> {
+        self.vector_of(row, &self.anchors[self.labels[row]])
+    }
+
+    /// mean + sum over j of y_j b_j with the columns of the row's chart. `y`: a.
+    fn vector_of(&self, row: usize, y: &[f64]) -> Vec<f64> {
+        let chart = &self.charts[self.chart_of[self.labels[row]]];
+        let mut u = self.mean.clone();
+        for j in 0..y.len() {
+            for i in 0..u.len() {
+                u[i] += y[j] * chart.columns[j][i];
+            }
+        }
+        u
+    }
+
+    /// gain_hat of a row: code 0 is 0; code c from 1 to 16^N - 1 is
+    /// lo (hi / lo)^((c - 1) / (16^N - 2)); 1 without gain nibbles, as for cosine.
+    pub fn gain(&self, row: usize) -> f64 {
+        let Some((lo, hi)) = self.side.gain_range else {
+            return 1.0;
+        };
+        let code = self.gain_codes[self.position_of[row]];
+        if code == 0 {
+            return 0.0;
+        }
+        let steps = (1_u32 << (4 * self.meta.gain_nibbles)) - 2;
+        lo * (hi / lo).powf((code - 1) as f64 / f64::from(steps))
+    }
+
+    /// F of a row: the level its code names, 1 without a factor nibble.
+    pub fn factor(&self, row: usize) -> f64 {
+        if self.side.factor_levels.is_empty() {
+            return 1.0;
+        }
+        self.side.factor_levels[self.factor_codes[self.position_of[row]]]
+    }
+
+    /// x_hat = center + gain_hat u_hat. Returns d numbers.
+    pub fn decode(&self, row: usize) -> Vec<f64> {
+        let (gain, unit) = (self.gain(row), self.unit(row));
+        let mut x = Vec::new();
+        for i in 0..unit.len() {
+            x.push(self.center[i] + gain * unit[i]);
+        }
+        x
+    }
+
+    /// The score of a row, larger is nearer:
+    ///
+    /// ```text
+    /// cosine, dot:  G F <q, u_hat>                                   (for cosine q is normalised)
+    /// l2:           2 G F <q - center, u_hat> - G^2 - |q - center|^2
+    /// ```
+    pub fn score(&self, query: &[f64], row: usize) -> f64 {
+        self.score_unit(query, row, &self.unit(row))
+    }
+
+    /// [`Self::score`] with u_hat of the row given, so that many queries need not decode it again.
+    pub fn score_unit(&self, query: &[f64], row: usize, unit: &[f64]) -> f64 {
+        let (gain, factor) = (self.gain(row), self.factor(row));
+        match self.meta.metric {
+            Metric::Cosine => gain * factor * dot(&normalised(query), unit),
+            Metric::Dot => gain * factor * dot(query, unit),
+            Metric::L2 => {
+                let mut centred = query.to_vec();
+                for i in 0..centred.len() {
+                    centred[i] -= self.center[i];
+                }
+                let product = 2.0 * gain * factor * dot(&centred, unit);
+                product - gain * gain - dot(&centred, &centred)
+            }
+        }
+    }
+
+    /// The `k` rows of highest [`Self::score`] as (row, score), ties to the lower row number, by
+    /// scoring all n rows.
+    pub fn search(&self, query: &[f64], k: usize) -> Vec<(usize, f64)> {
+        let mut scores = Vec::new();
+        for row in 0..self.meta.n {
+            scores.push(self.score(query, row));
+        }
+        largest(&scores, k)
+    }
+
+    /// The `k` nearest *decoded* rows under the plain metric as (row, similarity): cosine of q and
+    /// x_hat, <q, x_hat>, or -|q - x_hat|^2. Factors play no part.
+    pub fn search_exact_metric(&self, query: &[f64], k: usize) -> Vec<(usize, f64)> {
+        let mut scores = Vec::new();
+        for row in 0..self.meta.n {
+            scores.push(similarity(self.meta.metric, query, &self.decode(row)));
+        }
+        largest(&scores, k)
+    }
+
+    /// All u_hat, n x d flat: for many queries with [`Self::score_unit`], and for the energy.
+    pub fn units(&self) -> Vec<f64> {
+        (0..self.meta.n).flat_map(|row| self.unit(row)).collect()
+    }
+
+    /// All x_hat, n x d flat.
+    pub fn decode_all(&self) -> Vec<f64> {
+        (0..self.meta.n).flat_map(|row| self.decode(row)).collect()
+    }
+}

@@ -1,0 +1,6 @@
+//! The oracle's own tests. `writer` builds `.vlc` bytes by hand.
+
+mod arithmetic;
+mod hostile;
+mod read;
+mod writer;

@@ -1,0 +1,193 @@
+//! The single entry: read, plan, train, encode, write.
+
+use std::{io::Cursor, path::Path, time::Instant};
+
+use tempfile::NamedTempFile;
+
+use crate::{
+    Backend, Config, Error, Event, Index, MatRef, RowSource,
+    index::{HeldOutRecall, QuerySource},
+    ops::{Ops, WithOps, dispatch},
+    plan::plan_on,
+    prepare::prepare,
+    read::temporary_beside,
+    rows::{FileTarget, Target, encode_all, write_file},
+    train::{Training, symbol_bits, train},
+};
+
+/// What a compression gave.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Report {
+    /// Rows.
+    pub n: u64,
+    /// Dimensions.
+    pub dim: u32,
+    /// Bytes of the file.
+    pub file_bytes: u64,
+    /// The same per row.
+    pub bytes_per_vector: f64,
+    /// The same as a share of float32.
+    pub ratio: f64,
+    /// Anchors.
+    pub anchors: u32,
+    /// Charts.
+    pub charts: u32,
+    /// Bytes of symbols per row.
+    pub code_bytes: f64,
+    /// Mean squared L2 error of the decoded training rows, as unit vectors.
+    pub energy: f64,
+    /// The same when only the anchor is kept.
+    pub anchor_energy: f64,
+    /// Recall on held-out queries; `None` when there were too few rows or queries to measure it.
+    pub recall: Option<HeldOutRecall>,
+    /// Reading the sample and planning.
+    pub plan_seconds: f64,
+    /// Training.
+    pub train_seconds: f64,
+    /// Encoding, writing and measuring recall.
+    pub encode_seconds: f64,
+    /// All of it.
+    pub seconds: f64,
+    /// Where the arithmetic ran.
+    pub backend: Backend,
+}
+
+/// Compresses `rows` (n x dim) into an index in memory.
+///
+/// O(n (K + dim) dim) time; memory for the sample, the codes and a few bytes per row.
+///
+/// # Errors
+/// [`Error::Config`] for settings out of range, [`Error::Budget`] when the budget cannot be met, [`Error::Input`] for
+/// rows or queries that cannot be used (naming row and column), [`Error::Unavailable`] and [`Error::Device`] as the
+/// backend has it, [`Error::Cancelled`] when the callback asked for it.
+pub fn compress(rows: MatRef<'_>, config: &Config<'_>) -> Result<Index<Vec<u8>>, Error> {
+    let job = Job { rows: &rows, config, target: Cursor::new(Vec::new()), spool_dir: None };
+    let (target, _) = with_threads(config, || dispatch(config.backend, job))?;
+    Index::from_bytes(target.into_inner())
+}
+
+/// Compresses `rows` into the file `path`, a chunk of rows at a time: memory does not grow with the rows but for some
+/// bytes each. The file appears under its name when it is whole; on any error nothing is left behind.
+///
+/// # Errors
+/// As [`compress`], and [`Error::Io`] when the file cannot be written.
+pub fn compress_to(rows: &dyn RowSource, path: impl AsRef<Path>, config: &Config<'_>) -> Result<Report, Error> {
+    let path = path.as_ref();
+    let target = FileTarget(temporary_beside(path)?);
+    let job = Job { rows, config, target, spool_dir: path.parent() };
+    let done = with_threads(config, || dispatch(config.backend, job));
+    let (target, report) = done.map_err(|e| match e {
+        // The temporary file's name would tell the caller nothing.
+        Error::Io { source, .. } => Error::io(path, source),
+        other => other,
+    })?;
+    persist(target.0, path)?;
+    Ok(report)
+}
+
+/// Syncs a temporary file, gives it its name and syncs the directory, so that the name outlives a crash.
+pub(crate) fn persist(file: NamedTempFile, path: &Path) -> Result<(), Error> {
+    let io = |e| Error::io(path, e);
+    file.as_file().sync_all().map_err(io)?;
+    file.persist(path).map_err(|e| io(e.error))?;
+    if let Some(directory) = path.parent() {
+        let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
+        // Not every system lets a directory be opened; the rename itself has been done by now.
+        if let Ok(opened) = std::fs::File::open(directory) {
+            let _ = opened.sync_all();
+        }
+    }
+    Ok(())
+}
+
+/// Runs `job` on as many threads as the caller asked for.
+pub(crate) fn with_threads<R: Send>(
+    config: &Config<'_>,
+    job: impl FnOnce() -> Result<R, Error> + Send,
+) -> Result<R, Error> {
+    match config.threads {
+        None => job(),
+        Some(0) => Err(Error::Config("threads must be at least 1".into())),
+        Some(threads) => {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+            let pool = pool.map_err(|e| Error::Config(format!("{threads} threads could not be started: {e}")))?;
+            pool.install(job)
+        }
+    }
+}
+
+struct Job<'a, T> {
+    rows: &'a dyn RowSource,
+    config: &'a Config<'a>,
+    target: T,
+    spool_dir: Option<&'a Path>,
+}
+
+impl<T: Target> WithOps for Job<'_, T> {
+    type Output = (T, Report);
+
+    fn run<O: Ops>(self, ops: O) -> Result<(T, Report), Error> {
+        let start = Instant::now();
+        let config = self.config;
+        let tell = |event: &Event<'_>| match config.progress {
+            Some(progress) if progress(event).is_break() => Err(Error::Cancelled),
+            _ => Ok(()),
+        };
+        let report =
+            |stage, done: usize, total: usize| tell(&Event::Progress { stage, done: done as u64, total: total as u64 });
+        let prepared = prepare(self.rows, config, &report)?;
+        let plan = plan_on(&ops, &prepared, config, &report)?;
+        tell(&Event::Plan(&plan))?;
+        let plan_seconds = start.elapsed().as_secs_f64();
+
+        let trained = train(
+            &ops,
+            &Training {
+                unit: prepared.unit.view(),
+                gains: &prepared.gains,
+                queries: prepared.training_queries(),
+                center: prepared.center.clone(),
+                gain_range: prepared.gain_range,
+                sizes: prepared.sizes,
+                anchors: plan.anchors,
+                charts: plan.charts,
+                symbols: plan.symbols,
+                config,
+                report: &report,
+            },
+        )?;
+        let train_seconds = start.elapsed().as_secs_f64() - plan_seconds;
+
+        let encoded = encode_all(&ops, &prepared, &trained, config, self.spool_dir, &report)?;
+        let (target, meta, file_bytes) =
+            write_file(self.target, &prepared, &trained, encoded, config, &report)?;
+        let seconds = start.elapsed().as_secs_f64();
+        let bytes_per_vector = file_bytes as f64 / meta.n as f64;
+        let source = if meta.query_source == 1 { QuerySource::Sample } else { QuerySource::Rows };
+        let report = Report {
+            n: meta.n,
+            dim: meta.dim,
+            file_bytes,
+            bytes_per_vector,
+            ratio: bytes_per_vector / (4.0 * f64::from(meta.dim)),
+            anchors: meta.anchors,
+            charts: meta.charts,
+            code_bytes: (meta.symbols as usize * symbol_bits(meta.kind)) as f64 / 8.0,
+            energy: meta.energy,
+            anchor_energy: meta.anchor_energy,
+            recall: (meta.query_source != 0).then_some(HeldOutRecall {
+                recall: meta.recall,
+                k: meta.recall_k,
+                queries: meta.recall_queries,
+                source,
+            }),
+            plan_seconds,
+            train_seconds,
+            encode_seconds: seconds - plan_seconds - train_seconds,
+            seconds,
+            backend: ops.backend(),
+        };
+        Ok((target, report))
+    }
+}

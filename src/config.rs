@@ -1,0 +1,162 @@
+//! What a caller asks of [`compress`](crate::compress).
+
+use std::{collections::BTreeMap, ops::ControlFlow};
+
+use crate::{Backend, MatRef, plan::Plan};
+
+/// How many bytes the whole file may have: model, ids, checksums and header counted.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Budget {
+    /// A share of the float32 size, `4 x dim` bytes per vector; above 0.
+    Ratio(f64),
+    /// Bytes per vector; above 0.
+    BytesPerVector(f64),
+}
+
+/// What "near" means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Metric {
+    /// Inner product of the rows and queries divided by their lengths. Zero rows are refused.
+    #[default]
+    Cosine,
+    /// Inner product.
+    Dot,
+    /// Squared Euclidean distance; scores are its negative, so that larger is nearer.
+    L2,
+}
+
+/// The kind of code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum CodeKind {
+    /// 4-bit symbols in a chain: a codeword depends on a symbol and the few before it. Scans with 16-entry tables.
+    #[default]
+    Chain,
+    /// 8-bit symbols, independent product quantization: the simple reference.
+    Pq8,
+}
+
+/// Settings of the annealed, robust k-means that finds the anchors.
+///
+/// Each iteration assigns every row to its nearest anchor, takes the mean of each cell without its farthest rows, and
+/// moves the anchor towards it, plus zero-mean noise of the cell's own variance that cools to nothing (stochastic
+/// relaxation, as in LSQ++, Martinez et al., ECCV 2018).
+#[derive(Debug, Clone, PartialEq)]
+pub struct AnnealingConfig {
+    /// How many anchors; `None` leaves it to the planner. At least 1, at most 65,536 and the number of rows.
+    pub anchors: Option<usize>,
+    /// Iterations at most; at least 1.
+    pub iterations: usize,
+    /// Standard deviation of the first iteration's noise, in units of the cell's; 0 is plain k-means.
+    pub temperature: f32,
+    /// The temperature is multiplied by `1 - cooling` after each iteration; 0 to 1. It is 0 in the last third anyway.
+    pub cooling: f32,
+    /// How far an anchor moves towards its cell's mean, above 0 and at most 1.
+    pub learning_rate: f32,
+    /// Share of each cell's farthest rows left out of its mean while there is noise, 0 to 0.5.
+    pub trim: f32,
+    /// Stop once an iteration without noise lowers the energy by less than this share.
+    pub tolerance: f32,
+    /// Seed of the start and of the noise.
+    pub seed: u64,
+}
+
+impl Default for AnnealingConfig {
+    fn default() -> Self {
+        AnnealingConfig {
+            anchors: None,
+            iterations: 25,
+            temperature: 0.3,
+            cooling: 0.2,
+            learning_rate: 1.0,
+            trim: 0.02,
+            tolerance: 1e-4,
+            seed: 1,
+        }
+    }
+}
+
+/// The stage a long call is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Stage {
+    /// Reading the training sample.
+    Sample,
+    /// Choosing the sizes of the parts.
+    Plan,
+    /// Finding the anchors.
+    Anchors,
+    /// Training the codes.
+    Codes,
+    /// Encoding all rows.
+    Encode,
+    /// Writing the file.
+    Write,
+}
+
+/// What a long call reports.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// What the file will be, before the work on it starts.
+    Plan(&'a Plan),
+    /// `done` of `total` units of `stage`; `done == total` ends it.
+    Progress {
+        /// The stage.
+        stage: Stage,
+        /// Units done.
+        done: u64,
+        /// Units in all.
+        total: u64,
+    },
+}
+
+/// Receives events; [`ControlFlow::Break`] cancels the call, which then returns [`Error::Cancelled`](crate::Error::Cancelled).
+pub type ProgressFn<'a> = dyn Fn(&Event<'_>) -> ControlFlow<()> + Sync + 'a;
+
+/// Settings of [`compress`](crate::compress).
+#[derive(Clone)]
+pub struct Config<'a> {
+    /// Bytes the file may have.
+    pub budget: Budget,
+    /// What "near" means.
+    pub metric: Metric,
+    /// Where the arithmetic runs.
+    pub backend: Backend,
+    /// The kind of code.
+    pub code: CodeKind,
+    /// Settings of the anchors.
+    pub annealing: AnnealingConfig,
+    /// How many charts (groups of anchors with a transform and code of their own); `None` leaves it to the planner.
+    pub charts: Option<usize>,
+    /// Queries like those to come, for training only: errors are then weighted by what they cost such queries. A few
+    /// hundred to a few thousand; one in eight is held out to measure recall.
+    pub queries: Option<MatRef<'a, f32>>,
+    /// Seed of everything random. The same rows, settings and seed give the same bytes, whatever the number of threads.
+    pub seed: u64,
+    /// CPU threads; `None` is one per core.
+    pub threads: Option<usize>,
+    /// Key-value pairs kept in the file, such as the name of the embedding model. Keys must not start with `vlc.`.
+    pub metadata: BTreeMap<String, String>,
+    /// Receives progress and may cancel.
+    pub progress: Option<&'a ProgressFn<'a>>,
+}
+
+impl Default for Config<'_> {
+    fn default() -> Self {
+        Config {
+            budget: Budget::Ratio(0.03),
+            metric: Metric::default(),
+            backend: Backend::default(),
+            code: CodeKind::default(),
+            annealing: AnnealingConfig::default(),
+            charts: None,
+            queries: None,
+            seed: 1,
+            threads: None,
+            metadata: BTreeMap::new(),
+            progress: None,
+        }
+    }
+}

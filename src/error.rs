@@ -1,0 +1,125 @@
+//! What can go wrong, one variant per kind of remedy.
+
+use std::path::{Path, PathBuf};
+
+use crate::{Backend, format::ParseError};
+
+/// What can go wrong. Each variant belongs to one remedy, and to one exit code of the command line.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An argument is out of its range; change the call.
+    #[error("{0}")]
+    Config(String),
+    /// The byte budget is below what this store can be stored in.
+    #[error(
+        "the budget of {asked:.2} bytes per vector ({asked_ratio:.4} of float32) cannot be met: the smallest file \
+         for these rows has {smallest:.2} bytes per vector; ask for --ratio {smallest_ratio:.4} or more"
+    )]
+    Budget {
+        /// Bytes per vector asked for.
+        asked: f64,
+        /// The same as a share of 4 x dim.
+        asked_ratio: f64,
+        /// Bytes per vector of the smallest file.
+        smallest: f64,
+        /// The same as a share of 4 x dim, rounded up.
+        smallest_ratio: f64,
+    },
+    /// The vectors given are not usable; mend the data.
+    #[error("{0}")]
+    Input(#[from] InputError),
+    /// A `.vlc` file is corrupt, truncated or of a version this build does not read.
+    #[error("{}: {source}", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: ParseError,
+    },
+    /// Reading or writing failed.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// The system's own error.
+        source: std::io::Error,
+    },
+    /// The backend was not compiled in, or its driver or device is missing.
+    #[error("backend {backend} is unavailable: {reason}")]
+    Unavailable {
+        /// Which backend.
+        backend: Backend,
+        /// Why, and what to do.
+        reason: String,
+    },
+    /// The device failed mid-operation.
+    #[error("backend {backend} failed: {source}")]
+    Device {
+        /// Which backend.
+        backend: Backend,
+        /// The driver's own error.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The progress callback asked to stop. Nothing was written.
+    #[error("cancelled")]
+    Cancelled,
+}
+
+impl Error {
+    /// Wraps an I/O error with the path it happened on.
+    pub(crate) fn io(path: &Path, source: std::io::Error) -> Self {
+        Error::Io { path: path.to_owned(), source }
+    }
+}
+
+/// Vectors that cannot be used: where they are and what to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct InputError {
+    /// The file, when the vectors came from one.
+    pub file: Option<PathBuf>,
+    /// The row, from 0.
+    pub row: Option<u64>,
+    /// The column, from 0.
+    pub column: Option<u64>,
+    /// What is wrong and what to do.
+    pub message: String,
+}
+
+impl InputError {
+    /// An error about the input as a whole.
+    pub fn new(file: Option<&Path>, message: impl Into<String>) -> Self {
+        InputError { file: file.map(Path::to_owned), row: None, column: None, message: message.into() }
+    }
+
+    /// The same error, at a row.
+    #[must_use]
+    pub fn at_row(mut self, row: usize) -> Self {
+        self.row = Some(row as u64);
+        self
+    }
+
+    /// The same error, at a column.
+    #[must_use]
+    pub fn at_column(mut self, column: usize) -> Self {
+        self.column = Some(column as u64);
+        self
+    }
+}
+
+impl std::fmt::Display for InputError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let Some(file) = &self.file {
+            write!(f, "{}: ", file.display())?;
+        }
+        match (self.row, self.column) {
+            (Some(row), Some(column)) => write!(f, "row {row}, column {column}: ")?,
+            (Some(row), None) => write!(f, "row {row}: ")?,
+            _ => {}
+        }
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for InputError {}

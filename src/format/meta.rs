@@ -1,0 +1,133 @@
+//! The fixed facts of a file (docs/format.md, section 3).
+
+use super::{
+    ParseError,
+    header::{u32_at, u64_at},
+};
+use crate::{CodeKind, Metric};
+
+pub(crate) const META_LEN: usize = 128;
+const RESERVED: std::ops::Range<usize> = 84..META_LEN;
+
+/// Section `META`.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Meta {
+    pub(crate) n: u64,
+    pub(crate) dim: u32,
+    pub(crate) metric: Metric,
+    pub(crate) kind: CodeKind,
+    pub(crate) lags: u8,
+    pub(crate) label_bits: u8,
+    pub(crate) anchors: u32,
+    pub(crate) charts: u32,
+    pub(crate) symbols: u32,
+    pub(crate) factor_nibbles: u8,
+    pub(crate) gain_nibbles: u8,
+    pub(crate) energy: f64,
+    pub(crate) anchor_energy: f64,
+    /// NaN when it was not measured.
+    pub(crate) recall: f32,
+    pub(crate) recall_k: u32,
+    pub(crate) recall_queries: u32,
+    pub(crate) query_source: u32,
+    pub(crate) seed: u64,
+    pub(crate) training_rows: u64,
+    pub(crate) alpha: f32,
+}
+
+impl Meta {
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(META_LEN);
+        out.extend_from_slice(&self.n.to_le_bytes());
+        out.extend_from_slice(&self.dim.to_le_bytes());
+        out.push(match self.metric {
+            Metric::Cosine => 0,
+            Metric::Dot => 1,
+            Metric::L2 => 2,
+        });
+        out.push(match self.kind {
+            CodeKind::Chain => 0,
+            CodeKind::Pq8 => 1,
+        });
+        out.push(self.lags);
+        out.push(self.label_bits);
+        for v in [self.anchors, self.charts, self.symbols] {
+            out.extend_from_slice(&v.to_le_bytes());
+        }
+        out.extend_from_slice(&[self.factor_nibbles, self.gain_nibbles, 0, 0]);
+        out.extend_from_slice(&self.energy.to_le_bytes());
+        out.extend_from_slice(&self.anchor_energy.to_le_bytes());
+        out.extend_from_slice(&self.recall.to_le_bytes());
+        for v in [self.recall_k, self.recall_queries, self.query_source] {
+            out.extend_from_slice(&v.to_le_bytes());
+        }
+        out.extend_from_slice(&self.seed.to_le_bytes());
+        out.extend_from_slice(&self.training_rows.to_le_bytes());
+        out.extend_from_slice(&self.alpha.to_le_bytes());
+        out.resize(META_LEN, 0);
+        out
+    }
+
+    pub(crate) fn parse(b: &[u8]) -> Result<Meta, ParseError> {
+        let bad = |message: String| ParseError::invalid("META", message);
+        if b.len() != META_LEN {
+            return Err(bad(format!("{} bytes instead of {META_LEN}", b.len())));
+        }
+        if b[30..32].iter().chain(&b[RESERVED]).any(|&byte| byte != 0) {
+            return Err(bad("reserved bytes are not zero".into()));
+        }
+        let meta = Meta {
+            n: u64_at(b, 0),
+            dim: u32_at(b, 8),
+            metric: match b[12] {
+                0 => Metric::Cosine,
+                1 => Metric::Dot,
+                2 => Metric::L2,
+                other => return Err(bad(format!("metric {other} is unknown"))),
+            },
+            kind: match b[13] {
+                0 => CodeKind::Chain,
+                1 => CodeKind::Pq8,
+                other => return Err(bad(format!("code kind {other} is unknown"))),
+            },
+            lags: b[14],
+            label_bits: b[15],
+            anchors: u32_at(b, 16),
+            charts: u32_at(b, 20),
+            symbols: u32_at(b, 24),
+            factor_nibbles: b[28],
+            gain_nibbles: b[29],
+            energy: f64::from_bits(u64_at(b, 32)),
+            anchor_energy: f64::from_bits(u64_at(b, 40)),
+            recall: f32::from_bits(u32_at(b, 48)),
+            recall_k: u32_at(b, 52),
+            recall_queries: u32_at(b, 56),
+            query_source: u32_at(b, 60),
+            seed: u64_at(b, 64),
+            training_rows: u64_at(b, 72),
+            alpha: f32::from_bits(u32_at(b, 80)),
+        };
+        let within = |what: &str, value: u64, lo: u64, hi: u64| {
+            if (lo..=hi).contains(&value) {
+                Ok(())
+            } else {
+                Err(bad(format!("{what} is {value}; {lo} to {hi} are allowed")))
+            }
+        };
+        within("n", meta.n, 1, 1 << 40)?;
+        within("d", meta.dim.into(), 1, 65_536)?;
+        within("anchors", meta.anchors.into(), 1, 65_536)?;
+        within("charts", meta.charts.into(), 1, 256)?;
+        within("symbols", meta.symbols.into(), 0, 65_536)?;
+        within("lags", meta.lags.into(), 0, if meta.kind == CodeKind::Chain { 7 } else { 0 })?;
+        within("factor nibbles", meta.factor_nibbles.into(), 0, 1)?;
+        within("gain nibbles", meta.gain_nibbles.into(), 0, 3)?;
+        within("query source", meta.query_source.into(), 0, 2)?;
+        let bits = u64::from(super::label_bits(meta.anchors as usize));
+        within("label bits", meta.label_bits.into(), bits, bits)?;
+        if (meta.metric == Metric::Cosine) != (meta.gain_nibbles == 0) {
+            return Err(bad("gain nibbles and metric do not fit".into()));
+        }
+        Ok(meta)
+    }
+}

@@ -1,0 +1,67 @@
+//! The bytes of a `.vlc` file, as docs/format.md specifies them. Pure: no I/O policy, no arithmetic backend.
+
+mod bits;
+mod header;
+mod meta;
+mod model;
+mod parse;
+mod rows;
+mod write;
+
+pub(crate) use header::SectionEntry;
+pub(crate) use meta::Meta;
+pub(crate) use parse::{Parsed, parse, verify};
+pub(crate) use rows::{BLOCK, BlockShape, Labels, SELECT_STRIDE, label_bits, place_side, place_symbols};
+pub(crate) use write::{FileShape, SECTIONS, Writer, file_len, metadata_bytes, samples_len};
+
+/// The newest version of the file this build reads and the one it writes.
+pub const VERSION: u32 = 1;
+
+/// What is wrong with the bytes of a `.vlc` file.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ParseError {
+    /// The first bytes are not those of a `.vlc` file.
+    #[error("not a .vlc file (its first bytes are not the magic number); was it written by another program?")]
+    Magic,
+    /// The file is newer than this build.
+    #[error("the file has format version {found}, this build reads up to {VERSION}; upgrade vlc to read it")]
+    Version {
+        /// The version in the file.
+        found: u32,
+    },
+    /// The file ends before it should, or goes on after it.
+    #[error("the file should have {expected} bytes and has {found}: truncated or damaged; restore it from a copy")]
+    Length {
+        /// Bytes the header, or the least file, calls for.
+        expected: u64,
+        /// Bytes there are.
+        found: u64,
+    },
+    /// A part does not match its checksum.
+    #[error("{part} does not match its checksum: the file is damaged; restore it from a copy")]
+    Checksum {
+        /// The header, the table or a section.
+        part: String,
+    },
+    /// A required section is missing.
+    #[error("section {0} is missing")]
+    Missing(&'static str),
+    /// The file needs something this build does not know.
+    #[error("section {0} is unknown to this build and needed to read the file; upgrade vlc to read it")]
+    Unknown(String),
+    /// A value breaks a rule of the format.
+    #[error("{part}: {message}")]
+    Invalid {
+        /// Where.
+        part: &'static str,
+        /// Which rule.
+        message: String,
+    },
+}
+
+impl ParseError {
+    fn invalid(part: &'static str, message: impl Into<String>) -> Self {
+        ParseError::Invalid { part, message: message.into() }
+    }
+}

@@ -1,0 +1,238 @@
+//! The model sections `MEAN`, `CHRT`, `ANCH` and `SIDE` (docs/format.md, sections 4 to 7).
+
+use super::{
+    Meta, ParseError,
+    bits::{pack, packed_len, spare_bits_are_zero, unpack_one},
+    header::u32_at,
+};
+use crate::{
+    Metric,
+    model::{Chart, Code, Model, Quantized, Side, symmetric_offset},
+};
+
+fn put_f32s(values: &[f32], out: &mut Vec<u8>) {
+    for v in values {
+        out.extend_from_slice(&v.to_le_bytes());
+    }
+}
+
+fn align4(out: &mut Vec<u8>) {
+    out.resize(out.len().next_multiple_of(4), 0);
+}
+
+fn put_columns(q: &Quantized, out: &mut Vec<u8>) {
+    for (j, &bits) in q.bits.iter().enumerate() {
+        pack(q.codes[j * q.len..(j + 1) * q.len].iter().map(|&c| u32::from(c)), bits, out);
+    }
+}
+
+pub(crate) fn mean_bytes(model: &Model) -> Vec<u8> {
+    let mut out = Vec::new();
+    if model.metric == Metric::L2 {
+        put_f32s(&model.center, &mut out);
+    }
+    put_f32s(&model.mean, &mut out);
+    out
+}
+
+pub(crate) fn charts_bytes(model: &Model) -> Vec<u8> {
+    let mut out = Vec::new();
+    for chart in &model.charts {
+        let start = out.len();
+        out.extend_from_slice(&(chart.active() as u32).to_le_bytes());
+        out.extend_from_slice(&[0; 4]);
+        for w in &chart.code.widths {
+            out.extend_from_slice(&w.to_le_bytes());
+        }
+        put_f32s(&chart.decoder.scale, &mut out);
+        out.extend_from_slice(&chart.decoder.bits);
+        put_columns(&chart.decoder, &mut out);
+        put_f32s(&chart.code.scale, &mut out);
+        out.extend_from_slice(bytemuck::cast_slice(&chart.code.table_codes));
+        align4(&mut out);
+        let len = (out.len() - start) as u32;
+        out[start + 4..start + 8].copy_from_slice(&len.to_le_bytes());
+    }
+    out
+}
+
+pub(crate) fn anchors_bytes(model: &Model) -> Vec<u8> {
+    let mut out = model.anchor_chart.clone();
+    align4(&mut out);
+    for chart in &model.charts {
+        put_f32s(&chart.anchors.offset, &mut out);
+        put_f32s(&chart.anchors.scale, &mut out);
+        out.extend_from_slice(&chart.anchors.bits);
+        put_columns(&chart.anchors, &mut out);
+        align4(&mut out);
+    }
+    out
+}
+
+pub(crate) fn side_bytes(side: &Side) -> Vec<u8> {
+    let mut out = Vec::new();
+    put_f32s(&side.factors, &mut out);
+    if side.gain_nibbles > 0 {
+        put_f32s(&[side.gain_range.0, side.gain_range.1], &mut out);
+    }
+    out
+}
+
+/// Reads a section front to back; every length is checked against what is left before anything is allocated.
+struct Reader<'a> {
+    part: &'static str,
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Reader<'a> {
+    fn new(part: &'static str, bytes: &'a [u8]) -> Self {
+        Reader { part, bytes, at: 0 }
+    }
+
+    fn bad(&self, message: impl Into<String>) -> ParseError {
+        ParseError::invalid(self.part, message)
+    }
+
+    fn take(&mut self, len: usize) -> Result<&'a [u8], ParseError> {
+        let end = self.at.checked_add(len).filter(|&end| end <= self.bytes.len());
+        let end = end.ok_or_else(|| self.bad("ends before its contents do"))?;
+        let taken = &self.bytes[self.at..end];
+        self.at = end;
+        Ok(taken)
+    }
+
+    fn f32s(&mut self, count: usize) -> Result<Vec<f32>, ParseError> {
+        let bytes = self.take(count.checked_mul(4).ok_or_else(|| self.bad("too large"))?)?;
+        let values: Vec<f32> = (0..count).map(|i| f32::from_bits(u32_at(bytes, 4 * i))).collect();
+        if values.iter().any(|v| !v.is_finite()) {
+            return Err(self.bad("holds a value that is not finite"));
+        }
+        Ok(values)
+    }
+
+    fn columns(&mut self, bits: &[u8], len: usize) -> Result<Vec<u16>, ParseError> {
+        let total: usize = bits.iter().map(|&b| packed_len(len, b)).sum();
+        if total > self.bytes.len() - self.at {
+            return Err(self.bad("ends before its contents do"));
+        }
+        let mut codes = Vec::with_capacity(bits.len() * len);
+        for &b in bits {
+            let column = self.take(packed_len(len, b))?;
+            if !spare_bits_are_zero(column, b, len) {
+                return Err(self.bad("spare bits are not zero"));
+            }
+            codes.extend((0..len).map(|i| unpack_one(column, b, i) as u16));
+        }
+        Ok(codes)
+    }
+
+    fn align4(&mut self, start: usize) -> Result<(), ParseError> {
+        let pad = (self.at - start).next_multiple_of(4) - (self.at - start);
+        if self.take(pad)?.iter().any(|&b| b != 0) {
+            return Err(self.bad("padding is not zero"));
+        }
+        Ok(())
+    }
+
+    fn end(&self) -> Result<(), ParseError> {
+        if self.at == self.bytes.len() { Ok(()) } else { Err(self.bad("goes on after its contents")) }
+    }
+}
+
+fn parse_chart(r: &mut Reader<'_>, meta: &Meta) -> Result<Chart, ParseError> {
+    let (start, dim, symbols) = (r.at, meta.dim as usize, meta.symbols as usize);
+    let head = r.take(8)?;
+    let (active, len) = (u32_at(head, 0) as usize, u32_at(head, 4) as usize);
+    if active > dim {
+        return Err(r.bad(format!("{active} directions of {dim} dimensions")));
+    }
+    let widths: Vec<u16> = r.take(2 * symbols)?.chunks_exact(2).map(|w| u16::from_le_bytes([w[0], w[1]])).collect();
+    if widths.iter().map(|&w| usize::from(w)).sum::<usize>() != active {
+        return Err(r.bad("the widths do not add up to the number of directions"));
+    }
+    let scale = r.f32s(active)?;
+    let bits = r.take(active)?.to_vec();
+    if bits.iter().any(|b| !(1..=16).contains(b)) {
+        return Err(r.bad("column bits out of range"));
+    }
+    let codes = r.columns(&bits, dim)?;
+    let offset = scale.iter().zip(&bits).map(|(&s, &b)| symmetric_offset(s, b)).collect();
+    let decoder = Quantized { len: dim, bits, scale, offset, codes };
+    let mut code = Code {
+        kind: meta.kind,
+        lags: meta.lags.into(),
+        widths,
+        scale: r.f32s(active)?,
+        table_codes: Vec::new(),
+        tables: Vec::new(),
+    };
+    code.table_codes = bytemuck::cast_slice(r.take(active * code.entries())?).to_vec();
+    for (direction, &scale) in code.table_codes.chunks_exact(code.entries()).zip(&code.scale) {
+        code.tables.extend(direction.iter().map(|&q| scale * f32::from(q)));
+    }
+    r.align4(start)?;
+    if r.at - start != len {
+        return Err(r.bad("a chart's length does not fit its contents"));
+    }
+    Ok(Chart { decoder, code, anchors: Quantized::default() })
+}
+
+fn parse_side(bytes: &[u8], meta: &Meta) -> Result<Side, ParseError> {
+    let mut r = Reader::new("SIDE", bytes);
+    let factors = r.f32s(16 * usize::from(meta.factor_nibbles))?;
+    let mut gain_range = (1.0, 1.0);
+    if meta.gain_nibbles > 0 {
+        let range = r.f32s(2)?;
+        gain_range = (range[0], range[1]);
+        if !(range[0] > 0.0 && range[1] >= range[0]) {
+            return Err(r.bad("the range of the gain is empty"));
+        }
+    }
+    r.end()?;
+    Ok(Side { factors, gain_nibbles: meta.gain_nibbles, gain_range })
+}
+
+/// Reads the model from its four sections.
+pub(crate) fn parse(meta: &Meta, mean: &[u8], charts: &[u8], anchors: &[u8], side: &[u8]) -> Result<Model, ParseError> {
+    let (dim, count) = (meta.dim as usize, meta.anchors as usize);
+    let mut r = Reader::new("MEAN", mean);
+    let center = if meta.metric == Metric::L2 { r.f32s(dim)? } else { vec![0.0; dim] };
+    let mean = r.f32s(dim)?;
+    r.end()?;
+
+    let mut r = Reader::new("CHRT", charts);
+    let mut list = Vec::new();
+    for _ in 0..meta.charts {
+        list.push(parse_chart(&mut r, meta)?);
+    }
+    r.end()?;
+
+    let mut r = Reader::new("ANCH", anchors);
+    let anchor_chart = r.take(count)?.to_vec();
+    r.align4(0)?;
+    let mut members = vec![0usize; list.len()];
+    for &g in &anchor_chart {
+        match members.get_mut(usize::from(g)) {
+            Some(m) => *m += 1,
+            None => return Err(r.bad(format!("an anchor belongs to chart {g}, which does not exist"))),
+        }
+    }
+    for (chart, &len) in list.iter_mut().zip(&members) {
+        let start = r.at;
+        let active = chart.active();
+        let offset = r.f32s(active)?;
+        let scale = r.f32s(active)?;
+        let bits = r.take(active)?.to_vec();
+        // At least one bit, so that what is allocated is bounded by the bytes there are.
+        if bits.iter().any(|b| !(1..=16).contains(b)) {
+            return Err(r.bad("direction bits out of range"));
+        }
+        let codes = r.columns(&bits, len)?;
+        r.align4(start)?;
+        chart.anchors = Quantized { len, bits, scale, offset, codes };
+    }
+    r.end()?;
+    let side = parse_side(side, meta)?;
+    Ok(Model { metric: meta.metric, dim, center, mean, charts: list, anchor_chart, side })
+}

@@ -1,0 +1,322 @@
+//! An index: the bytes of a `.vlc` file, wherever they are, ready to be asked.
+
+use std::{collections::BTreeMap, ops::Range, path::Path};
+
+use rayon::prelude::*;
+
+use crate::{
+    Backend, CodeKind, Config, Error, Hit, Mat, MatRef, Metric, Neighbors, Searcher,
+    format::{self, BLOCK, Parsed, VERSION},
+    mmap::MappedFile,
+    ops::product_nn,
+    read::temporary_beside,
+};
+
+/// A compressed store over bytes of any kind: a mapped file, a vector, a slice.
+#[derive(Debug)]
+pub struct Index<D> {
+    bytes: D,
+    parsed: Parsed,
+}
+
+/// Where the queries of a held-out recall came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum QuerySource {
+    /// Sample queries that were held out from training.
+    Sample,
+    /// Rows of the store asked for their own neighbours (themselves left out).
+    Rows,
+}
+
+/// Recall measured when the file was written, on queries that had no part in training.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct HeldOutRecall {
+    /// The mean share of the true `k` nearest rows among the `k` found.
+    pub recall: f32,
+    /// The k of it.
+    pub k: u32,
+    /// On how many queries.
+    pub queries: u32,
+    /// Which queries.
+    pub source: QuerySource,
+}
+
+/// The facts of an index.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Info {
+    /// Version of the file.
+    pub version: u32,
+    /// Rows.
+    pub n: u64,
+    /// Dimensions.
+    pub dim: u32,
+    /// What "near" means.
+    pub metric: Metric,
+    /// The kind of code.
+    pub code: CodeKind,
+    /// How many earlier symbols a codeword depends on.
+    pub lags: u32,
+    /// Anchors.
+    pub anchors: u32,
+    /// Charts.
+    pub charts: u32,
+    /// Symbols per row.
+    pub symbols: u32,
+    /// Bytes of symbols per row.
+    pub code_bytes: f64,
+    /// Bytes of the file.
+    pub file_bytes: u64,
+    /// The same per row.
+    pub bytes_per_vector: f64,
+    /// The same as a share of float32.
+    pub ratio: f64,
+    /// Mean squared L2 error of the decoded training rows, as unit vectors.
+    pub energy: f64,
+    /// The same when only the anchor is kept.
+    pub anchor_energy: f64,
+    /// Recall on held-out queries, when it was measured.
+    pub recall: Option<HeldOutRecall>,
+    /// The seed.
+    pub seed: u64,
+    /// Rows the model was trained on.
+    pub training_rows: u64,
+    /// Sections of the file with their bytes.
+    pub sections: Vec<(String, u64)>,
+    /// Key-value pairs.
+    pub metadata: BTreeMap<String, String>,
+}
+
+impl Index<MappedFile> {
+    /// Maps a file. The cost depends on the size of the model, not on the number of rows; see [`Index::verify`] for
+    /// a check of every byte.
+    ///
+    /// The file must not be truncated or changed in place while it is mapped; replace it by renaming another over it.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when it cannot be opened, [`Error::Format`] when it is not a sound `.vlc` file.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
+        let path = path.as_ref();
+        let bytes = MappedFile::open(path)?;
+        let parsed = format::parse(bytes.as_ref());
+        let parsed = parsed.map_err(|source| Error::Format { path: path.to_owned(), source })?;
+        Ok(Index { bytes, parsed })
+    }
+}
+
+impl<D: AsRef<[u8]>> Index<D> {
+    /// Reads an index from bytes in memory.
+    ///
+    /// # Errors
+    /// [`Error::Format`] when they are not those of a sound `.vlc` file.
+    pub fn from_bytes(bytes: D) -> Result<Self, Error> {
+        let parsed = format::parse(bytes.as_ref()).map_err(in_memory)?;
+        Ok(Index { bytes, parsed })
+    }
+
+    pub(crate) fn parsed(&self) -> &Parsed {
+        &self.parsed
+    }
+
+    /// The bytes of the file.
+    pub fn bytes(&self) -> &[u8] {
+        self.bytes.as_ref()
+    }
+
+    /// Number of rows.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.parsed.meta.n as usize
+    }
+
+    /// Always false: an index has at least one row.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Dimensions of rows and queries.
+    #[must_use]
+    pub fn dim(&self) -> usize {
+        self.parsed.meta.dim as usize
+    }
+
+    /// What "near" means.
+    #[must_use]
+    pub fn metric(&self) -> Metric {
+        self.parsed.meta.metric
+    }
+
+    /// The facts of the file.
+    #[must_use]
+    pub fn info(&self) -> Info {
+        let meta = &self.parsed.meta;
+        let file_bytes = self.bytes().len() as u64;
+        let bytes_per_vector = file_bytes as f64 / meta.n as f64;
+        let symbol_bytes = if meta.kind == CodeKind::Chain { 0.5 } else { 1.0 };
+        let source = match meta.query_source {
+            1 => Some(QuerySource::Sample),
+            2 => Some(QuerySource::Rows),
+            _ => None,
+        };
+        Info {
+            version: VERSION,
+            n: meta.n,
+            dim: meta.dim,
+            metric: meta.metric,
+            code: meta.kind,
+            lags: meta.lags.into(),
+            anchors: meta.anchors,
+            charts: meta.charts,
+            symbols: meta.symbols,
+            code_bytes: symbol_bytes * f64::from(meta.symbols),
+            file_bytes,
+            bytes_per_vector,
+            ratio: bytes_per_vector / (4.0 * f64::from(meta.dim)),
+            energy: meta.energy,
+            anchor_energy: meta.anchor_energy,
+            recall: source.filter(|_| !meta.recall.is_nan()).map(|source| HeldOutRecall {
+                recall: meta.recall,
+                k: meta.recall_k,
+                queries: meta.recall_queries,
+                source,
+            }),
+            seed: meta.seed,
+            training_rows: meta.training_rows,
+            sections: self.parsed.entries.iter().map(|e| (e.name(), e.len)).collect(),
+            metadata: self.parsed.metadata.clone(),
+        }
+    }
+
+    /// Checks every byte of the file. O(file).
+    ///
+    /// # Errors
+    /// [`Error::Format`] naming the part that is damaged.
+    pub fn verify(&self) -> Result<(), Error> {
+        format::verify(&self.parsed, self.bytes()).map_err(in_memory)
+    }
+
+    /// The `min(k, n)` nearest rows of one query, nearest first, on the CPU. Exhaustive: O(n x symbols).
+    ///
+    /// # Errors
+    /// As [`Searcher::query_batch`].
+    pub fn query(&self, query: &[f32], k: usize) -> Result<Vec<Hit>, Error> {
+        let found = self.query_batch(MatRef::new(query, 1, query.len())?, k)?;
+        let pairs = found.ids.as_slice().iter().zip(found.scores.as_slice());
+        Ok(pairs.map(|(&id, &score)| Hit { id, score }).collect())
+    }
+
+    /// The `min(k, n)` nearest rows of every query (queries x dim), on all threads of the current rayon pool.
+    ///
+    /// # Errors
+    /// As [`Searcher::query_batch`].
+    pub fn query_batch(&self, queries: MatRef<'_>, k: usize) -> Result<Neighbors, Error> {
+        Searcher::open(self, Backend::Cpu)?.query_batch(queries, k)
+    }
+
+    /// Decodes the rows `rows`: what the file knows of the vectors that were compressed (normalised for cosine).
+    /// O(rows x active x d), plus a pass over the labels before them.
+    ///
+    /// # Errors
+    /// [`Error::Config`] when the range is not within the rows.
+    pub fn decode(&self, rows: Range<usize>) -> Result<Mat, Error> {
+        if rows.start > rows.end || rows.end > self.len() {
+            let message = format!("rows {}..{} of an index of {}", rows.start, rows.end, self.len());
+            return Err(Error::Config(message));
+        }
+        let parsed = &self.parsed;
+        let labels = parsed.labels(self.bytes());
+        let positions = positions(&labels, rows.clone());
+        let decoder = Decoder::new(parsed, parsed.codes(self.bytes()));
+        let mut out = Mat::zeros(rows.len(), self.dim());
+        let dim = self.dim();
+        const CHUNK: usize = 256;
+        out.as_mut_slice().par_chunks_mut(CHUNK * dim).zip(positions.par_chunks(CHUNK)).for_each(|(out, positions)| {
+            decoder.decode(positions, out);
+        });
+        Ok(out)
+    }
+}
+
+fn in_memory(source: format::ParseError) -> Error {
+    Error::Format { path: "index".into(), source }
+}
+
+/// The anchor and position of each row of a range.
+fn positions(labels: &format::Labels<'_>, rows: Range<usize>) -> Vec<(usize, u64)> {
+    let mut next: Vec<u64> = labels.cells.to_vec();
+    let mut out = Vec::with_capacity(rows.len());
+    for row in 0..rows.end {
+        // A damaged label may name no cell; any row will do then, within bounds.
+        let cell = (labels.label(row as u64) as usize).min(labels.cells.len() - 2);
+        if row >= rows.start {
+            out.push((cell, next[cell].min(labels.n - 1)));
+        }
+        next[cell] += 1;
+    }
+    out
+}
+
+/// Decodes rows by position.
+pub(crate) struct Decoder<'a> {
+    parsed: &'a Parsed,
+    codes: &'a [u8],
+    /// Decoder of each chart, one row per direction.
+    directions: Vec<Mat>,
+    anchors: Vec<Vec<f32>>,
+}
+
+impl<'a> Decoder<'a> {
+    pub(crate) fn new(parsed: &'a Parsed, codes: &'a [u8]) -> Self {
+        let directions = parsed.model.charts.iter().map(|c| c.decoder.to_mat()).collect();
+        Decoder { parsed, codes, directions, anchors: parsed.model.anchor_coordinates() }
+    }
+
+    /// Decodes rows given by anchor and position into `out`, d values each.
+    pub(crate) fn decode(&self, rows: &[(usize, u64)], out: &mut [f32]) {
+        let (model, shape) = (&self.parsed.model, self.parsed.block);
+        let mut symbols = vec![0u8; shape.symbols];
+        for (&(anchor, position), out) in rows.iter().zip(out.chunks_exact_mut(model.dim)) {
+            let (b, i) = ((position / BLOCK as u64) as usize, (position % BLOCK as u64) as usize);
+            let block = &self.codes[b * shape.bytes()..(b + 1) * shape.bytes()];
+            for (t, symbol) in symbols.iter_mut().enumerate() {
+                *symbol = shape.symbol(block, t, i);
+            }
+            let chart = usize::from(model.anchor_chart[anchor]);
+            let mut y = Mat::zeros(1, self.anchors[anchor].len());
+            y.as_mut_slice().copy_from_slice(&self.anchors[anchor]);
+            model.charts[chart].code.add_codeword(&symbols, y.as_mut_slice());
+            product_nn(out, y.view(), self.directions[chart].view());
+            let mut gain_code = 0;
+            for s in (model.side.factor_nibbles()..shape.side_nibbles).rev() {
+                gain_code = gain_code << 4 | usize::from(shape.side(block, s, i));
+            }
+            let gain = self.parsed.gains[gain_code];
+            for ((x, mean), center) in out.iter_mut().zip(&model.mean).zip(&model.center) {
+                *x = center + gain * (*x + mean);
+            }
+        }
+    }
+}
+
+/// Writes an index to a file: under a temporary name beside it, synced, then renamed, so that `path` holds either
+/// what it held before or the whole index.
+///
+/// # Errors
+/// [`Error::Io`]; nothing is left behind then.
+pub fn write_index<D: AsRef<[u8]>>(index: &Index<D>, path: impl AsRef<Path>) -> Result<(), Error> {
+    use std::io::Write;
+    let path = path.as_ref();
+    let mut file = temporary_beside(path)?;
+    file.write_all(index.bytes()).map_err(|e| Error::io(path, e))?;
+    crate::compress::persist(file, path)
+}
+
+/// Refuses metadata that the file keeps for itself.
+pub(crate) fn check_metadata(config: &Config<'_>) -> Result<(), Error> {
+    match config.metadata.keys().find(|key| key.starts_with("vlc.") || key.is_empty()) {
+        Some(key) => Err(Error::Config(format!("the metadata key {key:?} is not allowed: it is empty or starts with vlc."))),
+        None => Ok(()),
+    }
+}

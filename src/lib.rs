@@ -1,0 +1,38 @@
+//! Shrinks a store of embedding vectors to 2-3 % of its float32 bytes and answers nearest-neighbour queries straight
+//! from the compressed file.
+//!
+//! The modules read in the order of the data: [`read`] vectors, `train` a model, `encode` the rows, write one file
+//! (`format`), map it ([`Index`]), [search](Searcher) it.
+#![warn(missing_docs, unreachable_pub)]
+
+mod compress;
+mod config;
+mod encode;
+mod error;
+pub mod format;
+mod index;
+mod matrix;
+mod mmap;
+mod model;
+pub mod ops;
+mod plan;
+mod prepare;
+pub mod read;
+mod rows;
+mod search;
+pub mod train;
+
+pub use compress::{Report, compress, compress_to};
+pub use config::{AnnealingConfig, Budget, CodeKind, Config, Event, Metric, ProgressFn, Stage};
+pub use error::{Error, InputError};
+pub use index::{HeldOutRecall, Index, Info, QuerySource, write_index};
+pub use matrix::{Mat, MatRef};
+pub use mmap::MappedFile;
+pub use ops::{Assignments, Backend};
+pub use plan::{Plan, plan};
+pub use read::{RowSource, VectorFile};
+pub use search::{Hit, Neighbors, Searcher, exact_neighbors, recall};
+pub use train::{AnchorSet, anneal};
+
+/// The result of a call of this library.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

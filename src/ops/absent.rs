@@ -1,0 +1,47 @@
+//! Stands in for every backend that this build does not have.
+
+use super::{Assignments, Backend, CellStats, CodesRef, EncodeJob, Encoded, Ops, ScoreTables, Step};
+use crate::{Error, Mat, MatRef, search::Neighbors};
+
+/// Uninhabited: [`open`] always fails, so no method is ever reached.
+pub(super) enum Absent {}
+
+pub(super) fn open(backend: Backend, reason: &str) -> Result<Absent, Error> {
+    Err(Error::Unavailable { backend, reason: reason.into() })
+}
+
+impl Ops for Absent {
+    type Rows = Absent;
+    type Codes<'a> = Absent;
+
+    fn backend(&self) -> Backend {
+        match *self {}
+    }
+    fn upload(&self, _: MatRef<'_>) -> Result<Absent, Error> {
+        match *self {}
+    }
+    fn download(&self, _: &Absent) -> Result<Mat, Error> {
+        match *self {}
+    }
+    fn assign(&self, _: &Absent, _: MatRef<'_>, _: usize) -> Result<Assignments, Error> {
+        match *self {}
+    }
+    fn reduce(&self, _: &Absent, _: &Assignments, _: usize, _: f32) -> Result<CellStats, Error> {
+        match *self {}
+    }
+    fn update(&self, _: &mut Mat, _: &CellStats, _: Step<'_>) -> Result<(), Error> {
+        match *self {}
+    }
+    fn project(&self, _: &Absent, _: &[f32], _: MatRef<'_>) -> Result<Absent, Error> {
+        match *self {}
+    }
+    fn encode(&self, _: &Absent, _: EncodeJob<'_>) -> Result<Encoded, Error> {
+        match *self {}
+    }
+    fn load<'a>(&self, _: CodesRef<'a>) -> Result<Absent, Error> {
+        match *self {}
+    }
+    fn score(&self, _: &Absent, _: &ScoreTables, _: usize) -> Result<Neighbors, Error> {
+        match *self {}
+    }
+}

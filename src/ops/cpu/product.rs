@@ -1,0 +1,29 @@
+//! Dense products, on faer's kernels. Always on one thread: callers split rows into fixed chunks and run those in
+//! parallel, which keeps results independent of the number of threads.
+
+use faer::{Accum, Par, linalg::matmul::matmul};
+
+use crate::MatRef;
+
+/// `out = scale * a b^T`: a is m x d, b is k x d, out is m x k. O(m k d).
+pub(crate) fn product_nt(out: &mut [f32], a: MatRef<'_>, b: MatRef<'_>, scale: f32) {
+    let dst = faer::MatMut::from_row_major_slice_mut(out, a.rows(), b.rows());
+    let a = faer::MatRef::from_row_major_slice(a.as_slice(), a.rows(), a.dim());
+    let b = faer::MatRef::from_row_major_slice(b.as_slice(), b.rows(), b.dim());
+    matmul(dst, Accum::Replace, a, b.transpose(), scale, Par::Seq);
+}
+
+/// `out = a b`: a is m x d, b is d x k, out is m x k. O(m k d).
+pub(crate) fn product_nn(out: &mut [f32], a: MatRef<'_>, b: MatRef<'_>) {
+    let dst = faer::MatMut::from_row_major_slice_mut(out, a.rows(), b.dim());
+    let a = faer::MatRef::from_row_major_slice(a.as_slice(), a.rows(), a.dim());
+    let b = faer::MatRef::from_row_major_slice(b.as_slice(), b.rows(), b.dim());
+    matmul(dst, Accum::Replace, a, b, 1.0, Par::Seq);
+}
+
+/// `out += a^T a`: a is m x d, out is d x d. O(m d^2).
+pub(crate) fn gram(out: &mut [f32], a: MatRef<'_>) {
+    let dst = faer::MatMut::from_row_major_slice_mut(out, a.dim(), a.dim());
+    let a = faer::MatRef::from_row_major_slice(a.as_slice(), a.rows(), a.dim());
+    matmul(dst, Accum::Add, a.transpose(), a, 1.0, Par::Seq);
+}

@@ -1,0 +1,361 @@
+//! The planner: from a small pilot sample to the sizes of the parts that fit the budget, and what recall they will buy.
+
+use crate::{
+    AnnealingConfig, Budget, CodeKind, Config, Error, Mat, MatRef, Metric, RowSource, Stage,
+    format::{BlockShape, SECTIONS, file_len, label_bits, metadata_bytes, samples_len},
+    ops::{Ops, WithOps, dispatch, product_nt},
+    prepare::{Prepared, prepare},
+    train::{self, MetricRoot, Random, Shape, allocate, symbol_bits},
+};
+
+/// What a file will be.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Plan {
+    /// Rows.
+    pub n: u64,
+    /// Dimensions.
+    pub dim: u32,
+    /// Bytes the file will have, give or take the last symbol.
+    pub file_bytes: u64,
+    /// The same per row.
+    pub bytes_per_vector: f64,
+    /// The same as a share of float32.
+    pub ratio: f64,
+    /// Anchors.
+    pub anchors: usize,
+    /// Charts.
+    pub charts: usize,
+    /// Symbols per row.
+    pub symbols: usize,
+    /// Bytes of symbols per row.
+    pub code_bytes: f64,
+    /// Bytes of the model.
+    pub model_bytes: u64,
+    /// Recall@10 to be expected without re-ranking, estimated from the spectrum of a pilot sample; `None` for fewer
+    /// than 200 rows.
+    pub expected_recall: Option<f64>,
+    /// Resident memory at most, the mapped input not counted.
+    pub peak_memory_bytes: u64,
+}
+
+/// Plans a compression without doing it: reads a pilot sample and takes a few seconds.
+///
+/// # Errors
+/// As [`compress`](crate::compress).
+pub fn plan(rows: &dyn RowSource, config: &Config<'_>) -> Result<Plan, Error> {
+    struct Job<'a>(&'a dyn RowSource, &'a Config<'a>);
+    impl WithOps for Job<'_> {
+        type Output = Plan;
+        fn run<O: Ops>(self, ops: O) -> Result<Plan, Error> {
+            let prepared = prepare(self.0, self.1, &|_, _, _| Ok(()))?;
+            plan_on(&ops, &prepared, self.1, &|_, _, _| Ok(()))
+        }
+    }
+    crate::compress::with_threads(config, || dispatch(config.backend, Job(rows, config)))
+}
+
+/// Sizes that are known before anything is trained.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sizes {
+    pub(crate) n: u64,
+    pub(crate) dim: usize,
+    pub(crate) lags: usize,
+    pub(crate) gain_nibbles: u8,
+    pub(crate) metadata: u64,
+    pub(crate) budget: f64,
+}
+
+/// Symbols a codeword depends on beside its own. Two, with four survivors per state, lower the distortion of chain codes
+/// by 3 % against one at the same scan; more do not pay.
+const LAGS: usize = 2;
+
+impl Sizes {
+    pub(crate) fn new(n: usize, dim: usize, config: &Config<'_>) -> Result<Sizes, Error> {
+        let per_row = match config.budget {
+            Budget::Ratio(ratio) => ratio * 4.0 * dim as f64,
+            Budget::BytesPerVector(bytes) => bytes,
+        };
+        if !(per_row.is_finite() && per_row > 0.0) {
+            return Err(Error::Config(format!("the budget {:?} is not above 0", config.budget)));
+        }
+        Ok(Sizes {
+            n: n as u64,
+            dim,
+            lags: if config.code == CodeKind::Chain { LAGS } else { 0 },
+            gain_nibbles: match config.metric {
+                Metric::Cosine => 0,
+                Metric::Dot => 2,
+                Metric::L2 => 3,
+            },
+            metadata: metadata_bytes(&config.metadata).len() as u64,
+            budget: per_row * n as f64,
+        })
+    }
+
+    /// Bytes of the file at most.
+    fn file_bytes(&self, model_bytes: f64, charts: &[usize], symbols: usize, config: &Config<'_>) -> u64 {
+        let anchors: usize = charts.iter().sum();
+        let block = BlockShape { kind: config.code, symbols, side_nibbles: 1 + usize::from(self.gain_nibbles) };
+        let means = if config.metric == Metric::L2 { 2 } else { 1 };
+        let heads = charts.len() * (8 + 2 * symbols) + anchors + 4 * (2 * charts.len() + 1);
+        let labels = (self.n * u64::from(label_bits(anchors))).div_ceil(8);
+        let lengths: [u64; SECTIONS] = [
+            128,
+            (means * 4 * self.dim) as u64,
+            model_bytes.ceil() as u64 + heads as u64,
+            // Which bytes of the model stand in which section moves the padding by less than this.
+            64,
+            72,
+            self.metadata,
+            8 * (anchors as u64 + 1),
+            samples_len(self.n, anchors),
+            labels,
+            block.code_bytes(self.n),
+        ];
+        file_len(&lengths)
+    }
+}
+
+/// The number of symbols that fits the budget, and what comes with it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Fit {
+    pub(crate) symbols: usize,
+    pub(crate) file_bytes: u64,
+    pub(crate) model_bytes: f64,
+    /// Weighted mean of the charts' expected distortion.
+    pub(crate) distortion: f64,
+}
+
+/// Most symbols per row such that the file fits the budget, for charts given by shape, variances and spreads.
+///
+/// # Errors
+/// [`Error::Budget`] when not even one symbol fits.
+pub(crate) fn fit_symbols(
+    sizes: &Sizes,
+    charts: &[(Shape, &[f64], &[f64])],
+    config: &Config<'_>,
+) -> Result<Fit, Error> {
+    let anchors: Vec<usize> = charts.iter().map(|(shape, ..)| shape.anchors).collect();
+    let at = |symbols: usize| -> (Fit, usize) {
+        let bits = (symbols * symbol_bits(config.code)) as f64;
+        let rows: f64 = charts.iter().map(|(shape, ..)| shape.rows).sum();
+        let (mut model_bytes, mut distortion, mut useful) = (0.0, 0.0, 0);
+        for (shape, variances, spreads) in charts {
+            let found = allocate(variances, spreads, bits, shape);
+            model_bytes += found.model_bytes;
+            distortion += found.distortion * shape.rows / rows;
+            let active = found.rates.iter().filter(|r| **r > 0.0).count();
+            useful = useful.max(active * (sizes.lags + 1));
+        }
+        let file_bytes = sizes.file_bytes(model_bytes, &anchors, symbols, config);
+        (Fit { symbols, file_bytes, model_bytes, distortion }, useful)
+    };
+    let fits = |symbols: usize| at(symbols).0.file_bytes as f64 <= sizes.budget;
+    let varied = charts.iter().any(|(_, variances, _)| variances.iter().any(|&v| v > 0.0));
+    let least = usize::from(varied);
+    if !fits(least) {
+        return Err(too_small(sizes, at(least).0.file_bytes));
+    }
+    if !varied {
+        return Ok(at(0).0);
+    }
+    let (mut lo, mut hi) = (least, (sizes.dim * (sizes.lags + 1)).min(65_536) + 1);
+    while lo + 1 < hi {
+        let middle = (lo + hi) / 2;
+        if fits(middle) {
+            lo = middle;
+        } else {
+            hi = middle;
+        }
+    }
+    // Symbols beyond those that some direction can use would be paid for nothing.
+    let (mut found, mut useful) = at(lo);
+    while found.symbols > useful.max(1) {
+        (found, useful) = at(useful.max(1));
+    }
+    Ok(found)
+}
+
+fn too_small(sizes: &Sizes, bytes: u64) -> Error {
+    let (n, raw) = (sizes.n as f64, 4.0 * sizes.dim as f64);
+    let smallest = bytes as f64 / n;
+    Error::Budget {
+        asked: sizes.budget / n,
+        asked_ratio: sizes.budget / n / raw,
+        smallest,
+        // Rounded up at the fourth decimal, so that asking for what is printed works.
+        smallest_ratio: (smallest / raw * 1e4).ceil() / 1e4,
+    }
+}
+
+/// Rows of the pilot sample: at least this many, at most [`PILOT_MOST`], an eighth of the store in between.
+const PILOT_LEAST: usize = 12_288;
+const PILOT_MOST: usize = 49_152;
+/// Pilot rows per anchor below which a number of anchors is not considered.
+const PILOT_PER_ANCHOR: usize = 8;
+const PILOT_ITERATIONS: usize = 4;
+const PURPOSE_PILOT: u64 = 11;
+
+/// Chooses the anchors by the distortion they leave on rows held out from a pilot sample.
+pub(crate) fn plan_on<O: Ops>(
+    ops: &O,
+    prepared: &Prepared<'_>,
+    config: &Config<'_>,
+    report: &dyn Fn(Stage, usize, usize) -> Result<(), Error>,
+) -> Result<Plan, Error> {
+    let sample = prepared.unit.view();
+    let sizes = &prepared.sizes;
+    let wanted = (sizes.n as usize / 8).clamp(PILOT_LEAST, PILOT_MOST);
+    let mut random = Random::new(config.seed, PURPOSE_PILOT);
+    let mut picked = random.sample(sample.rows(), wanted);
+    random.shuffle(&mut picked);
+    let mut pilot = Mat::zeros(picked.len(), sample.dim());
+    picked.iter().enumerate().for_each(|(r, &i)| pilot.row_mut(r).copy_from_slice(sample.row(i)));
+    let metric = MetricRoot::new(prepared.training_queries(), sample)?;
+
+    let given = config.annealing.anchors;
+    if let Some(k) = given
+        && (k == 0 || k > sample.rows().min(65_536))
+    {
+        let most = sample.rows().min(65_536);
+        return Err(Error::Config(format!("{k} anchors for {} rows: 1 to {most} are allowed", sizes.n)));
+    }
+    let ladder: Vec<usize> = match given {
+        Some(k) => vec![k],
+        None => (0..8).map(|e| 4usize.pow(e)).filter(|k| *k == 1 || k * PILOT_PER_ANCHOR <= pilot.rows()).collect(),
+    };
+    let charts = config.charts.unwrap_or(1);
+    if charts == 0 || charts > 256 {
+        return Err(Error::Config(format!("{charts} charts: 1 to 256 are allowed")));
+    }
+    let mut best: Option<(usize, Fit)> = None;
+    let mut refused = None;
+    for (step, &anchors) in ladder.iter().enumerate() {
+        report(Stage::Plan, step, ladder.len())?;
+        let (variances, spreads) = pilot_spectrum(ops, pilot.view(), &metric, anchors, config.seed)?;
+        let shape =
+            Shape { rows: sizes.n as f64, dim: sizes.dim, anchors, kind: config.code, lags: sizes.lags };
+        match fit_symbols(sizes, &[(shape, &variances, &spreads)], config) {
+            Ok(fit) if best.is_none_or(|(_, b)| fit.distortion < b.distortion) => best = Some((anchors, fit)),
+            // Both ends of the ladder are worse than its middle: past the best, more anchors only cost more.
+            Ok(_) => break,
+            Err(e) => {
+                refused.get_or_insert(e);
+                break;
+            }
+        }
+    }
+    report(Stage::Plan, ladder.len(), ladder.len())?;
+    let Some((anchors, fit)) = best else {
+        return Err(refused.unwrap_or_else(|| too_small(sizes, 0)));
+    };
+    // Charts need anchors to divide among them.
+    let charts = charts.min(anchors);
+    let n = sizes.n as f64;
+    let bytes_per_vector = fit.file_bytes as f64 / n;
+    Ok(Plan {
+        n: sizes.n,
+        dim: sizes.dim as u32,
+        file_bytes: fit.file_bytes,
+        bytes_per_vector,
+        ratio: bytes_per_vector / (4.0 * sizes.dim as f64),
+        anchors,
+        charts,
+        symbols: fit.symbols,
+        code_bytes: (fit.symbols * symbol_bits(config.code)) as f64 / 8.0,
+        model_bytes: fit.model_bytes.ceil() as u64,
+        expected_recall: expected_recall(prepared, pilot.view(), fit.distortion, config),
+        peak_memory_bytes: peak_memory(sizes, sample.rows(), fit.symbols),
+    })
+}
+
+/// Variances along the principal directions of the weighted residuals of held-out pilot rows, and the anchors' spreads.
+fn pilot_spectrum<O: Ops>(
+    ops: &O,
+    pilot: MatRef<'_>,
+    metric: &MetricRoot,
+    anchors: usize,
+    seed: u64,
+) -> Result<(Vec<f64>, Vec<f64>), Error> {
+    let d = pilot.dim();
+    // A third of the rows is held out, where there are enough to go round.
+    let trained = if pilot.rows() >= 3 * anchors.max(d / 4) { pilot.rows() - pilot.rows() / 3 } else { pilot.rows() };
+    let held = if trained < pilot.rows() { pilot.slice(trained..pilot.rows()) } else { pilot };
+    let settings = AnnealingConfig {
+        anchors: Some(anchors),
+        iterations: PILOT_ITERATIONS,
+        temperature: 0.0,
+        seed,
+        ..AnnealingConfig::default()
+    };
+    let (found, _) = train::anneal_on(ops, pilot.slice(0..trained), &settings, |_| Ok(()))?;
+    let assigned = ops.assign(&ops.upload(held)?, found.anchors(), 1)?;
+    let mut residual = Mat::zeros(held.rows(), d);
+    let mut at_rows = Mat::zeros(held.rows(), d);
+    for (i, label) in assigned.nearest().enumerate() {
+        let anchor = found.anchors().row(label as usize);
+        residual.row_mut(i).iter_mut().zip(held.row(i)).zip(anchor).for_each(|((r, x), a)| *r = x - a);
+        at_rows.row_mut(i).copy_from_slice(anchor);
+    }
+    let weigh = |rows: &Mat| {
+        let mut out = Mat::zeros(rows.rows(), d);
+        product_nt(out.as_mut_slice(), rows.view(), train::to_f32(&metric.root).view(), 1.0);
+        out
+    };
+    let (mut variances, vectors) = train::eigen(&train::second_moment(weigh(&residual).view()), d)?;
+    let noise = 1e-9 * variances[0].max(0.0);
+    variances.iter_mut().for_each(|v| *v = if *v > noise { *v } else { 0.0 });
+    let center = train::mean(at_rows.view());
+    at_rows.as_mut_slice().chunks_exact_mut(d).for_each(|row| row.iter_mut().zip(&center).for_each(|(a, c)| *a -= c));
+    let moment = train::second_moment(weigh(&at_rows).view());
+    let spreads = (0..d).map(|j| {
+        let v = vectors.row(j);
+        let square: f64 =
+            (0..d).map(|p| v[p] * v.iter().zip(&moment[p * d..]).map(|(a, m)| a * m).sum::<f64>()).sum();
+        square.max(0.0) / variances[j].max(f64::MIN_POSITIVE)
+    });
+    let spreads = spreads.collect();
+    Ok((variances, spreads))
+}
+
+/// Recall@10 from the mean squared error of a score and how fast true scores fall with rank.
+///
+/// Near the top the score of rank r is close to a - b ln r, whatever n is, so recall depends on the error in units of b
+/// alone. b is read off the pilot for each query; the rest is a small simulation with a fixed seed.
+fn expected_recall(prepared: &Prepared<'_>, pilot: MatRef<'_>, distortion: f64, config: &Config<'_>) -> Option<f64> {
+    const RANKS: usize = 400;
+    const QUERIES: usize = 64;
+    const DRAWS: usize = 6;
+    let (near, far) = (4, 40.min(pilot.rows() / 4));
+    if pilot.rows() < 200 || config.metric != Metric::Cosine {
+        return None;
+    }
+    let queries = prepared.training_queries().unwrap_or(pilot);
+    let count = queries.rows().min(QUERIES);
+    let mut random = Random::new(config.seed, PURPOSE_PILOT + 1);
+    let mut total = 0.0;
+    let mut products = vec![0f32; pilot.rows()];
+    for q in 0..count {
+        let query = queries.slice(q * queries.rows() / count..q * queries.rows() / count + 1);
+        product_nt(&mut products, query, pilot, 1.0);
+        products.sort_by(|a, b| b.total_cmp(a));
+        let fall = f64::from(products[near] - products[far]) / ((far + 1) as f64 / (near + 1) as f64).ln();
+        for _ in 0..DRAWS {
+            let mut noisy: Vec<(f64, usize)> = (0..RANKS)
+                .map(|r| (-fall * (r as f64 + 0.5).ln() + distortion.sqrt() * f64::from(random.normal()), r))
+                .collect();
+            noisy.sort_by(|a, b| b.0.total_cmp(&a.0));
+            total += noisy[..10].iter().filter(|(_, r)| *r < 10).count() as f64 / 10.0;
+        }
+    }
+    Some(total / (count * DRAWS) as f64)
+}
+
+/// Copies of the sample that are alive at the worst moment, the buffers of a chunk, and what is kept per row.
+fn peak_memory(sizes: &Sizes, sample: usize, symbols: usize) -> u64 {
+    let rows = (sample * sizes.dim * 4) as u64;
+    let matrices = (sizes.dim * sizes.dim * 8) as u64;
+    let spool = (sizes.n * symbols as u64).min(crate::rows::SPOOL_MEMORY);
+    6 * rows + 8 * matrices + 13 * sizes.n + spool + (64 << 20)
+}

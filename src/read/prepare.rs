@@ -1,0 +1,84 @@
+//! From rows as they come to rows as the codec sees them: checked, centred and of length one.
+
+use std::path::Path;
+
+use super::RowSource;
+use crate::{Error, InputError, Mat, MatRef, Metric};
+
+/// Values of a chunk of rows read at a time.
+const CHUNK_VALUES: usize = 1 << 20;
+
+/// Why a row cannot be used.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum RowFault {
+    NotFinite { column: usize, value: f32 },
+    Zero,
+}
+
+impl RowFault {
+    /// The error for the row `row` of `file`.
+    pub(crate) fn at(self, file: Option<&Path>, row: usize) -> Error {
+        let error = match self {
+            RowFault::NotFinite { column, value } => {
+                let message = format!("the value is {value}; every value must be finite: drop or mend the row");
+                InputError::new(file, message).at_row(row).at_column(column)
+            }
+            RowFault::Zero => {
+                let message = "all values are 0, which has no direction for the cosine: drop the row, or use the metric dot or l2";
+                InputError::new(file, message).at_row(row)
+            }
+        };
+        error.into()
+    }
+}
+
+/// Writes `(row - center) / |row - center|` to `unit` and gives the length; a row of length 0 becomes zeros.
+///
+/// Lengths are taken in f64, so rows of values up to the largest f32 are fine.
+pub(crate) fn unit_row(row: &[f32], metric: Metric, center: &[f32], unit: &mut [f32]) -> Result<f32, RowFault> {
+    let mut sum = 0f64;
+    for (x, c) in row.iter().zip(center) {
+        let v = f64::from(*x) - f64::from(*c);
+        sum += v * v;
+    }
+    if !sum.is_finite() {
+        let found = row.iter().position(|v| !v.is_finite());
+        if let Some(column) = found {
+            return Err(RowFault::NotFinite { column, value: row[column] });
+        }
+    }
+    if sum == 0.0 {
+        if metric == Metric::Cosine {
+            return Err(RowFault::Zero);
+        }
+        unit.fill(0.0);
+        return Ok(0.0);
+    }
+    let length = sum.sqrt();
+    let scale = 1.0 / length;
+    for ((u, x), c) in unit.iter_mut().zip(row).zip(center) {
+        *u = ((f64::from(*x) - f64::from(*c)) * scale) as f32;
+    }
+    Ok((length.min(f64::from(f32::MAX))) as f32)
+}
+
+/// Rows of a chunk of `dim` columns, a multiple of 256.
+pub(crate) fn chunk_rows(dim: usize) -> usize {
+    (CHUNK_VALUES / dim.max(1)).next_multiple_of(256)
+}
+
+/// Reads all rows in order, a bounded chunk at a time; `each` is given the number of the chunk's first row.
+pub(crate) fn for_each_chunk(
+    source: &dyn RowSource,
+    mut each: impl FnMut(usize, MatRef<'_>) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let step = chunk_rows(source.dim());
+    let mut buffer = Mat::zeros(step.min(source.rows()), source.dim());
+    for start in (0..source.rows()).step_by(step) {
+        let count = step.min(source.rows() - start);
+        let values = &mut buffer.as_mut_slice()[..count * source.dim()];
+        source.read(start, values)?;
+        each(start, MatRef::new(values, count, source.dim())?)?;
+    }
+    Ok(())
+}

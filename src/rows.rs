@@ -1,0 +1,310 @@
+//! From all rows to the file: encoded as they stream by, kept in row order in a spool, written out in cell order.
+
+use std::{
+    fs::File,
+    io::{BufWriter, Cursor, Seek, SeekFrom, Write},
+    path::Path,
+};
+
+use memmap2::Mmap;
+use rayon::prelude::*;
+use tempfile::NamedTempFile;
+
+use crate::{
+    Backend, CodeKind, Config, Error, Mat, Searcher, Stage,
+    encode::encode_rows,
+    format::{BLOCK, BlockShape, FileShape, Meta, SECTIONS, Writer, label_bits, place_side, place_symbols},
+    ops::Ops,
+    prepare::{Prepared, to_unit},
+    read::chunk_rows,
+    search::{Exact, Neighbors, recall},
+    train::{TARGET_K, Trained, factor},
+};
+
+/// Codes kept in memory on their way to the file; more go through a temporary file.
+pub(crate) const SPOOL_MEMORY: u64 = 128 << 20;
+/// Blocks put together at a time.
+const BLOCKS: usize = 4096;
+
+/// Where a file is written, and read back to be measured.
+pub(crate) trait Target: Write + Seek + Send {
+    fn read_back<R>(&mut self, look: impl FnOnce(&[u8]) -> R) -> std::io::Result<R>;
+}
+
+impl Target for Cursor<Vec<u8>> {
+    fn read_back<R>(&mut self, look: impl FnOnce(&[u8]) -> R) -> std::io::Result<R> {
+        Ok(look(self.get_ref()))
+    }
+}
+
+pub(crate) struct FileTarget(pub(crate) NamedTempFile);
+
+impl Write for FileTarget {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.write(bytes)
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.0.flush()
+    }
+}
+
+impl Seek for FileTarget {
+    fn seek(&mut self, to: SeekFrom) -> std::io::Result<u64> {
+        self.0.seek(to)
+    }
+}
+
+impl Target for FileTarget {
+    fn read_back<R>(&mut self, look: impl FnOnce(&[u8]) -> R) -> std::io::Result<R> {
+        crate::mmap::map_own(self.0.as_file()).map(|bytes| look(&bytes))
+    }
+}
+
+
+/// The codes of all rows in row order, a record of fixed size each.
+enum Spool {
+    Memory(Vec<u8>),
+    File(BufWriter<File>),
+}
+
+/// A spool that can be read.
+enum Spooled {
+    Memory(Vec<u8>),
+    File(Mmap),
+}
+
+impl Spool {
+    fn new(bytes: u64, directory: Option<&Path>) -> std::io::Result<Spool> {
+        if bytes <= SPOOL_MEMORY {
+            return Ok(Spool::Memory(Vec::with_capacity(bytes as usize)));
+        }
+        // Beside the output, where there must be room for as much anyway.
+        let file = match directory {
+            Some(directory) if !directory.as_os_str().is_empty() => tempfile::tempfile_in(directory)?,
+            _ => tempfile::tempfile()?,
+        };
+        Ok(Spool::File(BufWriter::with_capacity(1 << 20, file)))
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        match self {
+            Spool::Memory(all) => {
+                all.extend_from_slice(bytes);
+                Ok(())
+            }
+            Spool::File(file) => file.write_all(bytes),
+        }
+    }
+
+    fn finish(self) -> std::io::Result<Spooled> {
+        match self {
+            Spool::Memory(all) => Ok(Spooled::Memory(all)),
+            Spool::File(file) => crate::mmap::map_own(&file.into_inner().map_err(|e| e.into_error())?).map(Spooled::File),
+        }
+    }
+}
+
+impl Spooled {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Spooled::Memory(all) => all,
+            Spooled::File(map) => map,
+        }
+    }
+}
+
+/// How a row's codes stand in the spool: symbols (two to a byte for chain codes), then a byte per side nibble.
+#[derive(Clone, Copy)]
+struct Record {
+    shape: BlockShape,
+}
+
+impl Record {
+    fn symbol_bytes(self) -> usize {
+        match self.shape.kind {
+            CodeKind::Chain => self.shape.symbols.div_ceil(2),
+            CodeKind::Pq8 => self.shape.symbols,
+        }
+    }
+
+    fn len(self) -> usize {
+        self.symbol_bytes() + self.shape.side_nibbles
+    }
+
+    fn put(self, symbols: &[u8], side: &[u8], out: &mut Vec<u8>) {
+        match self.shape.kind {
+            CodeKind::Chain => out.extend(symbols.chunks(2).map(|p| p[0] | p.get(1).map_or(0, |high| high << 4))),
+            CodeKind::Pq8 => out.extend_from_slice(symbols),
+        }
+        out.extend_from_slice(side);
+    }
+
+    fn place(self, record: &[u8], block: &mut [u8], i: usize, symbols: &mut [u8]) {
+        for (t, symbol) in symbols.iter_mut().enumerate() {
+            *symbol = match self.shape.kind {
+                CodeKind::Chain => (record[t / 2] >> (4 * (t % 2))) & 15,
+                CodeKind::Pq8 => record[t],
+            };
+        }
+        place_symbols(self.shape, block, i, symbols);
+        place_side(self.shape, block, i, &record[self.symbol_bytes()..]);
+    }
+}
+
+/// All rows encoded, and the truth that recall is measured against.
+pub(crate) struct EncodedRows {
+    labels: Vec<u32>,
+    spool: Spooled,
+    truth: Option<Neighbors>,
+}
+
+/// Encodes every row, a chunk at a time; on the way it finds the exact neighbours of the held-out queries.
+pub(crate) fn encode_all<O: Ops>(
+    ops: &O,
+    prepared: &Prepared<'_>,
+    trained: &Trained,
+    config: &Config<'_>,
+    spool_dir: Option<&Path>,
+    report: &dyn Fn(Stage, usize, usize) -> Result<(), Error>,
+) -> Result<EncodedRows, Error> {
+    let (rows, model) = (prepared.rows, &trained.model);
+    let (n, dim, symbols) = (rows.rows(), rows.dim(), model.symbols());
+    let record = Record { shape: BlockShape { kind: model.kind(), symbols, side_nibbles: model.side.nibbles() } };
+    let spool_error = |e| Error::io(spool_dir.unwrap_or(Path::new("temporary file")), e);
+    let mut spool = Spool::new(n as u64 * record.len() as u64, spool_dir).map_err(spool_error)?;
+    let mut labels = Vec::with_capacity(n);
+    let k = (TARGET_K + usize::from(prepared.held_rows.is_some())).min(n);
+    let mut exact = (prepared.held.rows() > 0).then(|| Exact::new(prepared.held.clone(), k, config.metric));
+    let step = chunk_rows(dim).min(n);
+    let mut buffer = Mat::zeros(step, dim);
+    let mut records = Vec::new();
+    for start in (0..n).step_by(step) {
+        report(Stage::Encode, start, n)?;
+        let count = step.min(n - start);
+        if count < buffer.rows() {
+            buffer = Mat::zeros(count, dim);
+        }
+        rows.read(start, buffer.as_mut_slice())?;
+        let gains = to_unit(&mut buffer, config.metric, &prepared.center, |i, fault| fault.at(rows.path(), start + i))?;
+        // The gain of cosine is not kept and plays no part in scores.
+        let ones = vec![1.0; if model.side.gain_nibbles == 0 { count } else { 0 }];
+        if let Some(exact) = &mut exact {
+            exact.offer(start as u64, buffer.view(), if ones.is_empty() { &gains } else { &ones });
+        }
+        let codes = encode_rows(ops, &trained.encoder, model, buffer.view())?;
+        records.clear();
+        for i in 0..count {
+            let mut side = Vec::with_capacity(record.shape.side_nibbles);
+            if model.side.factor_nibbles() == 1 {
+                side.push(model.side.factor_code(factor(codes.norms()[i], trained.alpha)));
+            }
+            let gain = model.side.gain_code(gains[i]);
+            side.extend((0..model.side.gain_nibbles).map(|s| (gain >> (4 * s) & 15) as u8));
+            record.put(&codes.symbols[i * symbols..(i + 1) * symbols], &side, &mut records);
+        }
+        spool.write(&records).map_err(spool_error)?;
+        labels.extend_from_slice(&codes.labels);
+    }
+    report(Stage::Encode, n, n)?;
+    Ok(EncodedRows { labels, spool: spool.finish().map_err(spool_error)?, truth: exact.map(Exact::finish) })
+}
+
+/// Writes the file, measures recall on it, and completes its facts.
+pub(crate) fn write_file<T: Target>(
+    target: T,
+    prepared: &Prepared<'_>,
+    trained: &Trained,
+    encoded: EncodedRows,
+    config: &Config<'_>,
+    report: &dyn Fn(Stage, usize, usize) -> Result<(), Error>,
+) -> Result<(T, Meta, u64), Error> {
+    let model = &trained.model;
+    let mut meta = Meta {
+        n: prepared.sizes.n,
+        dim: prepared.sizes.dim as u32,
+        metric: config.metric,
+        kind: model.kind(),
+        lags: prepared.sizes.lags as u8,
+        label_bits: label_bits(model.anchors()),
+        anchors: model.anchors() as u32,
+        charts: model.charts.len() as u32,
+        symbols: model.symbols() as u32,
+        factor_nibbles: model.side.factor_nibbles() as u8,
+        gain_nibbles: model.side.gain_nibbles,
+        energy: trained.energy,
+        anchor_energy: trained.anchor_energy,
+        recall: f32::NAN,
+        recall_k: 0,
+        recall_queries: 0,
+        query_source: 0,
+        seed: config.seed,
+        training_rows: prepared.unit.rows() as u64,
+        alpha: trained.alpha,
+    };
+    let shape = FileShape::new(&meta, model, &config.metadata);
+    let (cells, rows) = cell_order(&encoded.labels, model.anchors());
+    let record = Record { shape: shape.block };
+    let io = |e| Error::io(Path::new("output"), e);
+    let mut writer = Writer::new(target, SECTIONS).map_err(io)?;
+    writer.write_head(&shape, &cells, &encoded.labels, &rows).map_err(io)?;
+    let (bytes, spool) = (shape.block.bytes(), encoded.spool.bytes());
+    for (part, rows_of_part) in rows.chunks(BLOCKS * BLOCK).enumerate() {
+        report(Stage::Write, part * BLOCKS * BLOCK, rows.len())?;
+        let mut blocks = vec![0u8; rows_of_part.len().div_ceil(BLOCK) * bytes];
+        blocks.par_chunks_mut(bytes.max(1)).zip(rows_of_part.par_chunks(BLOCK)).for_each(|(block, members)| {
+            let mut symbols = vec![0; shape.block.symbols];
+            for (i, &row) in members.iter().enumerate() {
+                let at = row as usize * record.len();
+                record.place(&spool[at..at + record.len()], block, i, &mut symbols);
+            }
+        });
+        writer.write(&blocks).map_err(io)?;
+    }
+    let mut written = writer.finish().map_err(io)?;
+    if let Some(truth) = &encoded.truth {
+        let k = TARGET_K.min(meta.n as usize);
+        let measured = written.sink.read_back(|bytes| measure(bytes, prepared, truth, k)).map_err(io)??;
+        meta.recall = measured as f32;
+        meta.recall_k = k as u32;
+        meta.recall_queries = prepared.held.rows() as u32;
+        meta.query_source = if prepared.held_rows.is_some() { 2 } else { 1 };
+        written.replace_meta(&meta).map_err(io)?;
+    }
+    report(Stage::Write, rows.len(), rows.len())?;
+    Ok((written.sink, meta, written.len))
+}
+
+/// Where the cells start, and the row at each position: a counting sort by anchor.
+fn cell_order(labels: &[u32], anchors: usize) -> (Vec<u64>, Vec<u64>) {
+    let mut cells = vec![0u64; anchors + 1];
+    labels.iter().for_each(|&label| cells[label as usize + 1] += 1);
+    for k in 0..anchors {
+        cells[k + 1] += cells[k];
+    }
+    let mut next = cells.clone();
+    let mut rows = vec![0u64; labels.len()];
+    for (row, &label) in labels.iter().enumerate() {
+        rows[next[label as usize] as usize] = row as u64;
+        next[label as usize] += 1;
+    }
+    (cells, rows)
+}
+
+/// Recall of the file in `bytes` on the held-out queries.
+fn measure(bytes: &[u8], prepared: &Prepared<'_>, truth: &Neighbors, k: usize) -> Result<f64, Error> {
+    let index = crate::Index::from_bytes(bytes)?;
+    let own = prepared.held_rows.as_deref();
+    let searcher = Searcher::open(&index, Backend::Cpu)?;
+    let found = searcher.query_prepared(prepared.held.view(), k + usize::from(own.is_some()))?;
+    // A row that is its own query finds itself, which says nothing.
+    let without_self = |found: &Mat<u64>| -> Result<Mat<u64>, Error> {
+        let width = k.min(found.dim() - usize::from(own.is_some()));
+        let mut out = Vec::with_capacity(found.rows() * width);
+        for q in 0..found.rows() {
+            let itself = own.map(|rows| rows[q] as u64);
+            out.extend(found.row(q).iter().copied().filter(|id| Some(*id) != itself).take(width));
+        }
+        Mat::new(out, found.rows(), width)
+    };
+    Ok(recall(without_self(&found.ids)?.view(), without_self(&truth.ids)?.view()))
+}

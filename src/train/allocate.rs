@@ -1,0 +1,199 @@
+//! Bits where they pay: reverse water-filling over directions (Cover and Thomas, section 10.3), with the price of
+//! storing a direction's part of the model, and the packing of directions into subspaces of equal rate.
+
+use std::{cmp::Reverse, collections::BinaryHeap};
+
+use super::rng::Random;
+use crate::CodeKind;
+
+/// How much worse the symbols of a code are than the ideal code of the same rate, as a factor on the distortion of
+/// the directions it codes. Measured on text embeddings at 0.7 to 2.7 bits per dimension.
+const LOSS: f64 = 1.12;
+
+/// A direction whose rate exceeds a symbol's bits by this much is given a further, empty symbol before its own.
+const OVERFULL_BITS: f64 = 1.5;
+
+/// Bits of a symbol.
+pub(crate) fn symbol_bits(kind: CodeKind) -> usize {
+    match kind {
+        CodeKind::Chain => 4,
+        CodeKind::Pq8 => 8,
+    }
+}
+
+/// Sizes of one chart that decide what a direction costs in the model.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shape {
+    /// Rows that share the chart.
+    pub(crate) rows: f64,
+    pub(crate) dim: usize,
+    /// Anchors of the chart.
+    pub(crate) anchors: usize,
+    pub(crate) kind: CodeKind,
+    pub(crate) lags: usize,
+}
+
+impl Shape {
+    /// Bits of a column of the decoder for a direction of `rate` bits: the step at which a further bit would lower the
+    /// distortion by less than the same bytes spent on symbols.
+    pub(crate) fn column_bits(&self, rate: f64) -> u8 {
+        (rate + 0.5 * (STEP_COST * self.rows / self.dim as f64).log2()).round().clamp(2.0, 12.0) as u8
+    }
+
+    /// Bits of an anchor's coordinate, whose variance over anchors is `spread` times that of the residual.
+    pub(crate) fn anchor_bits(&self, spread: f64) -> u8 {
+        let rows_per_anchor = self.rows / self.anchors.max(1) as f64;
+        (0.5 * (STEP_COST * rows_per_anchor * spread.max(1e-9)).log2()).round().clamp(1.0, 12.0) as u8
+    }
+
+    /// Bytes of the model that a direction takes.
+    pub(crate) fn direction_bytes(&self, rate: f64, spread: f64) -> f64 {
+        let tables = match self.kind {
+            CodeKind::Chain => 16 * (self.lags + 1),
+            CodeKind::Pq8 => 256,
+        };
+        let column = (self.dim * usize::from(self.column_bits(rate))).div_ceil(8);
+        let anchors = (self.anchors * usize::from(self.anchor_bits(spread))).div_ceil(8);
+        // Two scales and an offset of 4 bytes, a scale of the tables, two bit counts.
+        (column + anchors + tables + 18) as f64
+    }
+}
+
+/// A uniform quantizer of b bits over a normal variable of variance 1 has an error of about STEP_COST 4^-b.
+const STEP_COST: f64 = 3.0;
+
+/// Rates of the directions of one chart.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Allocation {
+    /// Rate in bits of each direction, 0 when it is dropped.
+    pub(crate) rates: Vec<f64>,
+    /// Expected weighted distortion, dropped directions included.
+    pub(crate) distortion: f64,
+    /// Bytes of the model that the directions kept take.
+    pub(crate) model_bytes: f64,
+}
+
+/// Water-filling of `bits` bits over directions of the given variances (and spreads of the anchors along them).
+pub(crate) fn allocate(variances: &[f64], spreads: &[f64], bits: f64, shape: &Shape) -> Allocation {
+    let largest = variances.iter().copied().fold(0.0, f64::max);
+    let keeps = |variance: f64, spread: f64, theta: f64| -> bool {
+        // A direction pays when its distortion falls by more than its bits, model included, would save elsewhere.
+        if variance <= theta {
+            return false;
+        }
+        let x = variance / theta;
+        let bits_per_row = 8.0 * shape.direction_bytes(0.5 * x.log2(), spread) / shape.rows;
+        x - 1.0 - x.ln() > 2.0 * std::f64::consts::LN_2 * bits_per_row
+    };
+    let total = |theta: f64| -> f64 {
+        let kept = variances.iter().zip(spreads).filter(|&(&v, &s)| keeps(v, s, theta));
+        kept.map(|(v, _)| 0.5 * (v / theta).log2()).sum()
+    };
+    let mut rates = vec![0.0; variances.len()];
+    if largest > 0.0 && bits > 0.0 {
+        let (mut lo, mut hi) = ((largest * 1e-30).ln(), largest.ln());
+        for _ in 0..100 {
+            let middle = 0.5 * (lo + hi);
+            if total(middle.exp()) > bits {
+                lo = middle;
+            } else {
+                hi = middle;
+            }
+        }
+        let theta = hi.exp();
+        for ((rate, &v), &s) in rates.iter_mut().zip(variances).zip(spreads) {
+            if keeps(v, s, theta) {
+                *rate = 0.5 * (v / theta).log2();
+            }
+        }
+    }
+    let distortion = variances.iter().zip(&rates).map(|(&v, &r)| if r > 0.0 { (LOSS * v * 0.25f64.powf(r)).min(v) } else { v });
+    let distortion = distortion.sum();
+    let kept = rates.iter().zip(spreads).filter(|(r, _)| **r > 0.0);
+    let model_bytes = kept.map(|(&r, &s)| shape.direction_bytes(r, s)).sum();
+    Allocation { rates, distortion, model_bytes }
+}
+
+/// Packs the directions of positive rate into `symbols` subspaces of about equal rate and puts those in random order.
+///
+/// Neighbours in the chain share symbols; a random order served them better than one by variance. A direction with more
+/// rate than a symbol has bits is preceded by an empty subspace, whose symbol it reaches through its lag.
+pub(crate) fn pack(rates: &[f64], symbols: usize, kind: CodeKind, lags: usize, random: &mut Random) -> Vec<Vec<usize>> {
+    let mut order: Vec<usize> = (0..rates.len()).filter(|&i| rates[i] > 0.0).collect();
+    order.sort_by(|&a, &b| rates[b].total_cmp(&rates[a]).then(a.cmp(&b)));
+    let capacity = symbol_bits(kind) as f64;
+    let mut empties = vec![0usize; order.len()];
+    let mut groups = symbols;
+    for (extra, &i) in empties.iter_mut().zip(&order) {
+        let wanted = ((rates[i] - capacity - OVERFULL_BITS) / capacity).ceil().max(0.0) as usize;
+        *extra = wanted.min(lags).min(groups.saturating_sub(1));
+        groups -= *extra;
+    }
+    // More symbols than directions: the rest go before the directions of largest rate.
+    for extra in &mut empties {
+        while groups > order.len() && *extra < lags {
+            *extra += 1;
+            groups -= 1;
+        }
+    }
+    let mut loads: BinaryHeap<Reverse<(u64, usize)>> = (0..groups).map(|g| Reverse((0, g))).collect();
+    let mut packed: Vec<(usize, Vec<usize>)> = vec![(0, Vec::new()); groups];
+    for (&i, &extra) in order.iter().zip(&empties) {
+        if let Some(Reverse((load, g))) = loads.pop() {
+            packed[g].0 += extra;
+            packed[g].1.push(i);
+            // In units of 2^-32 bit, so that equal loads compare equal everywhere.
+            loads.push(Reverse((load + (rates[i] * 4_294_967_296.0) as u64, g)));
+        }
+    }
+    random.shuffle(&mut packed);
+    packed.into_iter().flat_map(|(extra, group)| std::iter::repeat_n(Vec::new(), extra).chain([group])).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shape(n: f64, kind: CodeKind) -> Shape {
+        Shape { rows: n, dim: 64, anchors: 16, kind, lags: 2 }
+    }
+
+    #[test]
+    fn without_a_price_this_is_plain_water_filling() {
+        let variances: Vec<f64> = (1..=40).map(|i| 1.0 / f64::from(i)).collect();
+        let found = allocate(&variances, &[0.5; 40], 60.0, &shape(1e12, CodeKind::Chain));
+        assert!((found.rates.iter().sum::<f64>() - 60.0).abs() < 1e-6);
+        let theta = vlc_reference::waterfill::level(&variances, 60.0);
+        let expected = vlc_reference::waterfill::rates(&variances, theta);
+        for (a, b) in found.rates.iter().zip(expected) {
+            assert!((a - b).abs() < 1e-3, "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn a_small_store_keeps_fewer_directions() {
+        let variances: Vec<f64> = (1..=64).map(|i| 1.0 / f64::from(i)).collect();
+        let kept = |n: f64| allocate(&variances, &[0.5; 64], 60.0, &shape(n, CodeKind::Chain)).rates.iter().filter(|r| **r > 0.0).count();
+        assert!(kept(500.0) < kept(1e6));
+    }
+
+    #[test]
+    fn every_direction_is_packed_once_and_loads_are_even() {
+        let rates: Vec<f64> = (0..50).map(|i| 0.2 + f64::from(i) * 0.05).collect();
+        let groups = pack(&rates, 16, CodeKind::Chain, 2, &mut Random::new(1, 1));
+        assert_eq!(groups.len(), 16);
+        let mut all: Vec<usize> = groups.concat();
+        all.sort_unstable();
+        assert_eq!(all, (0..50).collect::<Vec<_>>());
+        let loads: Vec<f64> = groups.iter().map(|g| g.iter().map(|&i| rates[i]).sum()).collect();
+        assert!(loads.iter().all(|l| (l - loads[0]).abs() < 1.5), "{loads:?}");
+    }
+
+    #[test]
+    fn few_directions_get_the_symbols_left_over() {
+        let groups = pack(&[9.0, 1.0], 5, CodeKind::Chain, 2, &mut Random::new(1, 1));
+        assert_eq!(groups.len(), 5);
+        let at = groups.iter().position(|g| g == &[0]).unwrap();
+        assert!(at >= 2 && groups[at - 1].is_empty() && groups[at - 2].is_empty());
+    }
+}

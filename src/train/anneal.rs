@@ -1,0 +1,177 @@
+//! Annealed, robust k-means: the loop that every backend runs.
+
+use super::{AnchorSet, linalg, rng::Random};
+use crate::{
+    AnnealingConfig, Error, Mat, MatRef,
+    ops::{Assignments, CellStats, Ops, Step},
+};
+
+/// Rows per anchor that k-means++ chooses from; more change the start little and cost n K d.
+const START_ROWS: usize = 16;
+/// Share of the iterations that have noise.
+const NOISY: f64 = 2.0 / 3.0;
+
+const PURPOSE_START: u64 = 1;
+const PURPOSE_NOISE: u64 = 2;
+
+/// Finds anchors for `rows`. `each` is called after every iteration with the number done, and may stop the call.
+///
+/// O(iterations n K d). The result has as many anchors as asked for: empty cells take over half of the cell of highest
+/// energy.
+pub(crate) fn anneal<O: Ops>(
+    ops: &O,
+    rows: MatRef<'_>,
+    config: &AnnealingConfig,
+    mut each: impl FnMut(usize) -> Result<(), Error>,
+) -> Result<(AnchorSet, Assignments), Error> {
+    let count = check(rows, config)?;
+    // Distances are measured about the mean, where their expanded form loses least.
+    let offset = linalg::mean(rows);
+    let mut identity = Mat::zeros(0, 0);
+    let resident = if offset.iter().any(|&m| m != 0.0) {
+        let mut moved = Mat::zeros(rows.rows(), rows.dim());
+        for i in 0..rows.rows() {
+            for ((t, x), o) in moved.row_mut(i).iter_mut().zip(rows.row(i)).zip(&offset) {
+                *t = x - o;
+            }
+        }
+        let resident = ops.upload(moved.view())?;
+        std::mem::swap(&mut identity, &mut moved);
+        resident
+    } else {
+        ops.upload(rows)?
+    };
+    let centred = if identity.rows() == 0 { rows } else { identity.view() };
+
+    let mut anchors = start(ops, centred, count, config.seed)?;
+    let mut assigned = ops.assign(&resident, anchors.view(), 1)?;
+    let noisy = if config.temperature > 0.0 { (config.iterations as f64 * NOISY) as usize } else { 0 };
+    let mut temperature = config.temperature;
+    let mut energy = assigned.energy();
+    let mut best = (anchors.clone(), assigned.clone(), energy);
+    for iteration in 0..config.iterations {
+        let hot = iteration < noisy;
+        let stats = ops.reduce(&resident, &assigned, count, if hot { config.trim } else { 0.0 })?;
+        let noise = hot.then(|| noise(&stats, temperature, config.seed, iteration));
+        let step = Step { learning_rate: config.learning_rate, noise: noise.as_ref().map(Mat::view) };
+        ops.update(&mut anchors, &stats, step)?;
+        refill(&mut anchors, &stats, centred, &assigned, config.seed, iteration);
+        assigned = ops.assign(&resident, anchors.view(), 1)?;
+        temperature *= 1.0 - config.cooling;
+        let previous = std::mem::replace(&mut energy, assigned.energy());
+        if energy < best.2 {
+            best = (anchors.clone(), assigned.clone(), energy);
+        }
+        each(iteration + 1)?;
+        if !hot && previous - energy <= f64::from(config.tolerance) * previous {
+            break;
+        }
+    }
+    let (mut anchors, assigned, _) = best;
+    for k in 0..count {
+        anchors.row_mut(k).iter_mut().zip(&offset).for_each(|(a, o)| *a += o);
+    }
+    Ok((AnchorSet { anchors, energy: assigned.energy() }, assigned))
+}
+
+fn check(rows: MatRef<'_>, config: &AnnealingConfig) -> Result<usize, Error> {
+    let count = config.anchors.unwrap_or(0);
+    let bad = |message: String| Err(Error::Config(message));
+    if count == 0 || count > rows.rows().min(65_536) {
+        return bad(format!("{count} anchors for {} rows: 1 to {} are allowed", rows.rows(), rows.rows().min(65_536)));
+    }
+    if config.iterations == 0 {
+        return bad("annealing needs at least one iteration".into());
+    }
+    let ranges = [
+        ("temperature", config.temperature, config.temperature >= 0.0 && config.temperature.is_finite()),
+        ("cooling", config.cooling, (0.0..=1.0).contains(&config.cooling)),
+        ("learning_rate", config.learning_rate, config.learning_rate > 0.0 && config.learning_rate <= 1.0),
+        ("trim", config.trim, (0.0..=0.5).contains(&config.trim)),
+        ("tolerance", config.tolerance, config.tolerance >= 0.0),
+    ];
+    match ranges.iter().find(|(_, _, ok)| !ok) {
+        Some((name, value, _)) => bad(format!("annealing {name} {value} is out of range")),
+        None => Ok(count),
+    }
+}
+
+/// k-means++ (Arthur and Vassilvitskii, 2007) on a sample, keeping each row's distance to its nearest anchor so far.
+fn start<O: Ops>(ops: &O, rows: MatRef<'_>, count: usize, seed: u64) -> Result<Mat, Error> {
+    let mut random = Random::new(seed, PURPOSE_START);
+    let sample = random.sample(rows.rows(), count.saturating_mul(START_ROWS));
+    let mut chosen = Mat::zeros(sample.len(), rows.dim());
+    for (i, &row) in sample.iter().enumerate() {
+        chosen.row_mut(i).copy_from_slice(rows.row(row));
+    }
+    let resident = ops.upload(chosen.view())?;
+    let mut anchors = Mat::zeros(count, rows.dim());
+    let mut nearest = vec![f32::INFINITY; sample.len()];
+    let mut pick = random.below(sample.len());
+    for k in 0..count {
+        anchors.row_mut(k).copy_from_slice(chosen.row(pick));
+        if k + 1 == count {
+            break;
+        }
+        let added = MatRef::new(anchors.row(k), 1, rows.dim())?;
+        let distances = ops.assign(&resident, added, 1)?.distances;
+        let mut total = 0f64;
+        for (near, d) in nearest.iter_mut().zip(distances) {
+            *near = near.min(d);
+            total += f64::from(*near);
+        }
+        // Where all rows are anchors already any row will do.
+        let mut left = random.uniform() * total;
+        pick = random.below(sample.len());
+        if total > 0.0 {
+            for (i, &near) in nearest.iter().enumerate() {
+                left -= f64::from(near);
+                if near > 0.0 {
+                    pick = i;
+                    if left <= 0.0 {
+                        break;
+                    }
+                }
+            }
+        }
+    }
+    Ok(anchors)
+}
+
+/// Zero-mean noise of each cell's own standard deviation times the temperature, shrunk as the mean of its rows is.
+fn noise(stats: &CellStats, temperature: f32, seed: u64, iteration: usize) -> Mat {
+    let mut random = Random::new(seed, PURPOSE_NOISE + ((iteration as u64) << 8));
+    let mut out = Mat::zeros(stats.counts.len(), stats.means.dim());
+    for (k, &variance) in stats.variances.iter().enumerate() {
+        let deviation = temperature * variance.sqrt();
+        out.row_mut(k).iter_mut().for_each(|v| *v = deviation * random.normal());
+    }
+    out
+}
+
+/// Gives every empty cell half of the cell of highest energy: its anchor moves to a random row of that cell.
+fn refill(
+    anchors: &mut Mat,
+    stats: &CellStats,
+    rows: MatRef<'_>,
+    assigned: &Assignments,
+    seed: u64,
+    iteration: usize,
+) {
+    let empty: Vec<usize> = (0..stats.counts.len()).filter(|&k| stats.counts[k] == 0).collect();
+    if empty.is_empty() {
+        return;
+    }
+    let mut random = Random::new(seed, PURPOSE_NOISE + 1 + ((iteration as u64) << 8));
+    let energy = |k: usize| f64::from(stats.variances[k]) * f64::from(stats.counts[k]);
+    let mut donors: Vec<usize> = (0..stats.counts.len()).filter(|&k| stats.counts[k] > 1).collect();
+    donors.sort_by(|&a, &b| energy(b).total_cmp(&energy(a)).then(a.cmp(&b)));
+    let mut members: Vec<Vec<usize>> = vec![Vec::new(); stats.counts.len()];
+    for (row, label) in assigned.nearest().enumerate() {
+        members[label as usize].push(row);
+    }
+    for (&k, &donor) in empty.iter().zip(donors.iter().cycle()) {
+        let row = members[donor][random.below(members[donor].len())];
+        anchors.row_mut(k).copy_from_slice(rows.row(row));
+    }
+}
