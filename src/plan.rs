@@ -230,15 +230,16 @@ pub(crate) fn plan_on<O: Ops>(
         return Err(Error::Config(format!("{charts} charts: 1 to 256 are allowed")));
     }
     let mut best: Option<(usize, Fit)> = None;
-    let mut refused = None;
+    let (mut refused, mut worse) = (None, 0);
     for (step, &anchors) in ladder.iter().enumerate() {
         report(Stage::Plan, step, ladder.len())?;
         let (variances, spreads) = pilot_spectrum(ops, pilot.view(), &metric, anchors, config.seed)?;
         let shape =
             Shape { rows: sizes.n as f64, dim: sizes.dim, anchors, kind: config.code, lags: sizes.lags };
         match fit_symbols(sizes, &[(shape, &variances, &spreads)], config) {
-            Ok(fit) if best.is_none_or(|(_, b)| fit.distortion < b.distortion) => best = Some((anchors, fit)),
-            // Both ends of the ladder are worse than its middle: past the best, more anchors only cost more.
+            Ok(fit) if best.is_none_or(|(_, b)| fit.distortion < b.distortion) => (best, worse) = (Some((anchors, fit)), 0),
+            // A few anchors may be worse than one and many better still, so one step down does not end it.
+            Ok(_) if worse == 0 => worse += 1,
             Ok(_) => break,
             Err(e) => {
                 refused.get_or_insert(e);

@@ -7,6 +7,7 @@ mod project;
 mod reduce;
 mod score;
 mod update;
+mod viterbi;
 
 use super::{Assignments, Backend, CellStats, CodesRef, EncodeJob, Encoded, Ops, ScoreTables, Step};
 use crate::{Error, Mat, MatRef, search::Neighbors};
