@@ -9,12 +9,14 @@ use super::{anneal::anneal, linalg::solve_ridge, rng::Random};
 use crate::{
     AnnealingConfig, CodeKind, Error, Mat, MatRef,
     model::Code,
-    ops::{EncodeJob, Ops},
+    ops::{Effort, EncodeJob, Ops},
 };
 
 /// Rounds of encoding and least squares.
-pub(crate) const ROUNDS: usize = 24;
+pub(crate) const ROUNDS: usize = 20;
 const MOMENTUM: f32 = 0.8;
+/// Rounds at the end that search as hard as the encoder does.
+const FULL: usize = 2;
 /// Rounds at the end without momentum.
 const SETTLE: usize = 2;
 /// Standard deviation of the random start of each lag's table, in units of the direction's.
@@ -68,7 +70,8 @@ fn chain<O: Ops>(
     let columns = transpose(rows);
     let mut last = code.tables.clone();
     for round in 0..ROUNDS {
-        let job = EncodeJob { code: &code, anchors: zero.view(), tries: &tries, candidates: 1 };
+        let effort = if round + FULL >= ROUNDS { Effort::Full } else { Effort::Quick };
+        let job = EncodeJob { code: &code, anchors: zero.view(), tries: &tries, candidates: 1, effort };
         let encoded = ops.encode(&resident, job)?;
         let fitted = least_squares(&code, &encoded.symbols, &columns, rows.rows());
         let momentum = if round == 0 || round + SETTLE >= ROUNDS { 0.0 } else { MOMENTUM };

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Rows the tables are trained on.
-const TABLE_ROWS: usize = 32_768;
+const TABLE_ROWS: usize = 24_576;
 /// Iterations of the k-means that only serves to find directions.
 const FIRST_ITERATIONS: usize = 6;
 const PURPOSE_PACK: u64 = 5;

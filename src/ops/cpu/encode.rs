@@ -7,7 +7,7 @@ use super::viterbi::{Paths, SURVIVORS, viterbi};
 use crate::{
     CodeKind, MatRef,
     model::Code,
-    ops::{EncodeJob, Encoded},
+    ops::{Effort, EncodeJob, Encoded},
 };
 
 /// Rows of a unit of parallel work.
@@ -78,12 +78,12 @@ fn best_try<S: Simd>(
         for ((r, y), a) in residual.iter_mut().zip(row).zip(job.anchors.row(anchor as usize)) {
             *r = y - a;
         }
-        match (job.code.kind, job.code.lags) {
-            (CodeKind::Pq8, _) => independent(&residual, job.code, &mut found),
-            (CodeKind::Chain, 0 | 1) => viterbi::<S, 1>(simd, &residual, job.code, &mut scratch.paths, &mut found),
-            (CodeKind::Chain, _) => {
-                viterbi::<S, SURVIVORS>(simd, &residual, job.code, &mut scratch.paths, &mut found);
-            }
+        let paths = &mut scratch.paths;
+        match (job.code.kind, job.code.lags, job.effort) {
+            (CodeKind::Pq8, ..) => independent(&residual, job.code, &mut found),
+            (_, 0 | 1, _) => viterbi::<S, 1>(simd, &residual, job.code, paths, &mut found),
+            (.., Effort::Quick) => viterbi::<S, 2>(simd, &residual, job.code, paths, &mut found),
+            (.., Effort::Full) => viterbi::<S, SURVIVORS>(simd, &residual, job.code, paths, &mut found),
         }
         scratch.decoded.fill(0.0);
         job.code.add_codeword(&found, &mut scratch.decoded);

@@ -12,6 +12,7 @@ use crate::model::Code;
 pub(super) const STATES: usize = 16;
 /// Most survivors per state.
 pub(super) const SURVIVORS: usize = 4;
+const MAX_LAGS: usize = 7;
 
 /// Buffers of one thread.
 pub(super) struct Paths {
@@ -19,8 +20,8 @@ pub(super) struct Paths {
     back: Vec<u8>,
     /// Of each path: its cost with the squared length of what the next codeword must meet.
     base: [f32; STATES * SURVIVORS],
-    /// Of each path: that target times -2.
-    twice: Vec<f32>,
+    /// For each direction of the subspace and each path: that target times -2.
+    twice: Vec<[f32; STATES * SURVIVORS]>,
 }
 
 impl Paths {
@@ -29,7 +30,7 @@ impl Paths {
         Paths {
             back: vec![0; code.symbols() * STATES * SURVIVORS],
             base: [0.0; STATES * SURVIVORS],
-            twice: vec![0.0; STATES * SURVIVORS * widest],
+            twice: vec![[0.0; STATES * SURVIVORS]; widest],
         }
     }
 }
@@ -66,11 +67,18 @@ pub(super) fn viterbi<S: Simd, const L: usize>(
             // One path of no symbols: as if it came from path 0.
             paths.base.fill(f32::INFINITY);
             paths.base[0] = wanted.iter().map(|y| y * y).sum();
-            paths.twice[..width].iter_mut().zip(wanted).for_each(|(u, y)| *u = -2.0 * y);
+            paths.twice.iter_mut().zip(wanted).for_each(|(u, y)| u[0] = -2.0 * y);
         } else {
             targets(&now, wanted, tables, entries, code.lags.min(t), paths);
         }
-        extend(simd, paths, tables, entries, width, &mut next);
+        // A width known to the compiler lets it keep the tables in registers.
+        match width {
+            1 => extend::<S, L, 1>(simd, paths, tables, entries, 1, &mut next),
+            2 => extend::<S, L, 2>(simd, paths, tables, entries, 2, &mut next),
+            3 => extend::<S, L, 3>(simd, paths, tables, entries, 3, &mut next),
+            4 => extend::<S, L, 4>(simd, paths, tables, entries, 4, &mut next),
+            _ => extend::<S, L, 0>(simd, paths, tables, entries, width, &mut next),
+        }
         for l in 0..L {
             for s in 0..STATES {
                 let from = next.from[l][s] as usize;
@@ -104,28 +112,40 @@ fn targets<const L: usize>(
     lags: usize,
     paths: &mut Paths,
 ) {
-    let width = wanted.len();
     for p in 0..STATES {
         for l in 0..L {
-            let path = p * L + l;
-            let mut base = now.cost[l][p];
-            let seen = now.past[l][p];
-            for v in 0..width {
-                let mut u = wanted[v];
-                for lag in 1..=lags {
-                    u -= tables[v * entries + STATES * lag + (seen >> (4 * lag - 4) & 15) as usize];
-                }
-                base += u * u;
-                paths.twice[path * width + v] = -2.0 * u;
+            paths.base[p * L + l] = now.cost[l][p];
+        }
+    }
+    // Where each path's symbols stand in a direction's table, lag after lag; the first lag is the state itself.
+    let mut at = [[0u8; STATES * SURVIVORS]; MAX_LAGS];
+    for (lag, at) in at[..lags].iter_mut().enumerate() {
+        for p in 0..STATES {
+            for l in 0..L {
+                at[p * L + l] = (now.past[l][p] >> (4 * lag) & 15) as u8;
             }
-            paths.base[path] = base;
+        }
+    }
+    for (v, (y, twice)) in wanted.iter().zip(&mut paths.twice).enumerate() {
+        let mut left = [*y; STATES * SURVIVORS];
+        for (lag, at) in at[..lags].iter().enumerate() {
+            let start = v * entries + STATES * (lag + 1);
+            let table = &tables[start..start + STATES];
+            for (u, &s) in left[..STATES * L].iter_mut().zip(&at[..STATES * L]) {
+                *u -= table[usize::from(s & 15)];
+            }
+        }
+        for ((u, base), twice) in left.iter().zip(&mut paths.base).zip(twice).take(STATES * L) {
+            *base += u * u;
+            *twice = -2.0 * u;
         }
     }
 }
 
 /// Every path goes on to every state: |u - a|^2 = |u|^2 - 2 <u, a> + |a|^2, the last added once the paths are chosen.
+/// `W` is the width of the subspace, or 0 when it is only known as `width`.
 #[inline(always)]
-fn extend<S: Simd, const L: usize>(
+fn extend<S: Simd, const L: usize, const W: usize>(
     simd: S,
     paths: &Paths,
     tables: &[f32],
@@ -133,6 +153,9 @@ fn extend<S: Simd, const L: usize>(
     width: usize,
     next: &mut Survivors<L>,
 ) {
+    let width = if W > 0 { W } else { width };
+    let tables = &tables[..width * entries];
+    let twice = &paths.twice[..width];
     for j in 0..STATES / S::F32_LANES {
         let table = |v: usize| S::as_simd_f32s(&tables[v * entries..v * entries + STATES]).0[j];
         let mut cost = [simd.splat_f32s(f32::INFINITY); L];
@@ -143,8 +166,8 @@ fn extend<S: Simd, const L: usize>(
             for path in p * L..(p + 1) * L {
                 let mut offered = simd.splat_f32s(paths.base[path]);
                 for v in 0..width {
-                    let twice = simd.splat_f32s(paths.twice[path * width + v]);
-                    offered = simd.add_f32s(offered, simd.mul_f32s(twice, table(v)));
+                    let u = simd.splat_f32s(twice[v][path]);
+                    offered = simd.add_f32s(offered, simd.mul_f32s(u, table(v)));
                 }
                 let better = simd.less_than_f32s(offered, c);
                 c = simd.select_f32s(better, offered, c);
