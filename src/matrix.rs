@@ -82,7 +82,11 @@ impl<T: Clone + Default> Mat<T> {
     /// A matrix of default values (zeros for numbers).
     #[must_use]
     pub fn zeros(rows: usize, dim: usize) -> Self {
-        Mat { data: vec![T::default(); rows * dim], rows, dim }
+        Mat {
+            data: vec![T::default(); rows * dim],
+            rows,
+            dim,
+        }
     }
 }
 
@@ -99,7 +103,11 @@ impl<T> Mat<T> {
     /// A borrowed view.
     #[must_use]
     pub fn view(&self) -> MatRef<'_, T> {
-        MatRef { data: &self.data, rows: self.rows, dim: self.dim }
+        MatRef {
+            data: &self.data,
+            rows: self.rows,
+            dim: self.dim,
+        }
     }
 
     /// Number of rows.

@@ -40,7 +40,7 @@ pub(crate) fn unpack_one(bytes: &[u8], bits: u8, i: usize) -> u32 {
 /// Whether the bits behind the last of `count` integers are zero.
 pub(crate) fn spare_bits_are_zero(bytes: &[u8], bits: u8, count: usize) -> bool {
     let used = count * usize::from(bits);
-    used % 8 == 0 || bytes.last().is_none_or(|last| last >> (used % 8) == 0)
+    used.is_multiple_of(8) || bytes.last().is_none_or(|last| last >> (used % 8) == 0)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, ops::Range};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
-    BlockShape, Labels, Meta, ParseError, SectionEntry,
+    BLOCK, BlockShape, Labels, Meta, ParseError, SectionEntry,
     bits::{packed_len, spare_bits_are_zero},
     header::{self, FLAG_MUST_KNOW, u32_at, u64_at},
     model,
@@ -14,7 +14,9 @@ use super::{
 use crate::model::Model;
 
 /// Sections that are checked when a file is opened.
-const OPEN: [[u8; 4]; 7] = [*b"META", *b"MEAN", *b"CHRT", *b"ANCH", *b"SIDE", *b"CELL", *b"KEYV"];
+const OPEN: [[u8; 4]; 7] = [
+    *b"META", *b"MEAN", *b"CHRT", *b"ANCH", *b"SIDE", *b"CELL", *b"KEYV",
+];
 /// Kinds this build knows.
 const KNOWN: [[u8; 4]; 3] = [*b"LABL", *b"SLCT", *b"CODE"];
 /// Bytes the sections checked at open may have together.
@@ -59,9 +61,16 @@ impl Parsed {
 /// Reads header, table and model. The cost depends on the size of the model, not on n.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Parsed, ParseError> {
     let entries = header::parse(bytes)?;
-    let model_bytes: u64 = entries.iter().filter(|e| OPEN.contains(&e.kind)).map(|e| e.len).sum();
+    let model_bytes: u64 = entries
+        .iter()
+        .filter(|e| OPEN.contains(&e.kind))
+        .map(|e| e.len)
+        .sum();
     if model_bytes > MAX_MODEL {
-        return Err(ParseError::invalid("section table", format!("{model_bytes} bytes of model; {MAX_MODEL} are allowed")));
+        return Err(ParseError::invalid(
+            "section table",
+            format!("{model_bytes} bytes of model; {MAX_MODEL} are allowed"),
+        ));
     }
     for e in &entries {
         let open = OPEN.contains(&e.kind);
@@ -69,7 +78,9 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Parsed, ParseError> {
             return Err(ParseError::Unknown(e.name()));
         }
         if open && xxh3_64(&bytes[e.range()]) != e.hash {
-            return Err(ParseError::Checksum { part: format!("section {}", e.name()) });
+            return Err(ParseError::Checksum {
+                part: format!("section {}", e.name()),
+            });
         }
     }
     let find = |kind: &'static str| {
@@ -78,21 +89,34 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Parsed, ParseError> {
     };
     let section = |kind: &'static str| find(kind).map(|range| &bytes[range]);
     let meta = Meta::parse(section("META")?)?;
-    let model = model::parse(&meta, section("MEAN")?, section("CHRT")?, section("ANCH")?, section("SIDE")?)?;
+    let model = model::parse(
+        &meta,
+        section("MEAN")?,
+        section("CHRT")?,
+        section("ANCH")?,
+        section("SIDE")?,
+    )?;
     let metadata = match section("KEYV") {
         Ok(keyv) => parse_metadata(keyv)?,
         Err(_) => BTreeMap::new(),
     };
     let cells = parse_cells(section("CELL")?, &meta)?;
     let samples_before = samples_before(&cells);
-    let block = BlockShape { kind: meta.kind, symbols: meta.symbols as usize, side_nibbles: model.side.nibbles() };
+    let block = BlockShape {
+        kind: meta.kind,
+        symbols: meta.symbols as usize,
+        side_nibbles: model.side.nibbles(),
+    };
 
     let rows = |kind: &'static str, expected: u64| {
         let range = find(kind)?;
         if range.len() as u64 == expected {
             return Ok(range);
         }
-        Err(ParseError::invalid(kind, format!("{} bytes instead of {expected}", range.len())))
+        Err(ParseError::invalid(
+            kind,
+            format!("{} bytes instead of {expected}", range.len()),
+        ))
     };
     let n = meta.n;
     let labels = rows("LABL", packed_len(n as usize, meta.label_bits) as u64)?;
@@ -100,7 +124,19 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Parsed, ParseError> {
     let samples = rows("SLCT", samples)?;
     let codes = rows("CODE", block.code_bytes(n))?;
     let gains = model.side.gain_table();
-    Ok(Parsed { entries, meta, model, metadata, cells, samples_before, block, gains, labels, samples, codes })
+    Ok(Parsed {
+        entries,
+        meta,
+        model,
+        metadata,
+        cells,
+        samples_before,
+        block,
+        gains,
+        labels,
+        samples,
+        codes,
+    })
 }
 
 fn parse_cells(b: &[u8], meta: &Meta) -> Result<Vec<u64>, ParseError> {
@@ -128,7 +164,11 @@ fn parse_metadata(b: &[u8]) -> Result<BTreeMap<String, String>, ParseError> {
         if rest.len() < key_len || rest.len() - key_len < value_len {
             return Err(bad("ends before its contents do"));
         }
-        let text = |b: &[u8]| std::str::from_utf8(b).map(str::to_owned).map_err(|_| bad("is not UTF-8"));
+        let text = |b: &[u8]| {
+            std::str::from_utf8(b)
+                .map(str::to_owned)
+                .map_err(|_| bad("is not UTF-8"))
+        };
         let key = text(&rest[..key_len])?;
         if pairs.last_key_value().is_some_and(|(last, _)| *last >= key) {
             return Err(bad("its keys do not ascend"));
@@ -136,29 +176,64 @@ fn parse_metadata(b: &[u8]) -> Result<BTreeMap<String, String>, ParseError> {
         pairs.insert(key, text(&rest[key_len..key_len + value_len])?);
         rest = &rest[key_len + value_len..];
     }
-    if rest.is_empty() { Ok(pairs) } else { Err(bad("goes on after its contents")) }
+    if rest.is_empty() {
+        Ok(pairs)
+    } else {
+        Err(bad("goes on after its contents"))
+    }
 }
 
 /// Checks every byte: all hashes, all padding, and that labels, cells and samples agree. O(file).
 pub(crate) fn verify(parsed: &Parsed, bytes: &[u8]) -> Result<(), ParseError> {
     let mut end = header::sections_start(parsed.entries.len()) as usize;
     let table_end = header::HEADER_LEN + parsed.entries.len() * header::ENTRY_LEN;
-    let mut padding = vec![table_end..end];
+    let mut padding = Vec::new();
+    padding.push(table_end..end);
     for e in &parsed.entries {
         padding.push(end..e.range().start);
         end = e.range().end;
         if xxh3_64(&bytes[e.range()]) != e.hash {
-            return Err(ParseError::Checksum { part: format!("section {}", e.name()) });
+            return Err(ParseError::Checksum {
+                part: format!("section {}", e.name()),
+            });
         }
     }
-    if padding.into_iter().any(|range| bytes[range].iter().any(|&b| b != 0)) {
-        return Err(ParseError::invalid("padding", "bytes between sections are not zero"));
+    if padding
+        .into_iter()
+        .any(|range| bytes[range].iter().any(|&b| b != 0))
+    {
+        return Err(ParseError::invalid(
+            "padding",
+            "bytes between sections are not zero",
+        ));
     }
     let labels = parsed.labels(bytes);
     if !spare_bits_are_zero(labels.packed, labels.bits, labels.n as usize) {
         return Err(ParseError::invalid("LABL", "spare bits are not zero"));
     }
+    verify_fill(parsed, bytes)?;
     verify_labels(&labels)
+}
+
+/// The places of the last block behind the last row are zero.
+fn verify_fill(parsed: &Parsed, bytes: &[u8]) -> Result<(), ParseError> {
+    let (shape, codes) = (parsed.block, parsed.codes(bytes));
+    let used = parsed.meta.n as usize % BLOCK;
+    if used == 0 || shape.bytes() == 0 {
+        return Ok(());
+    }
+    let last = &codes[codes.len() - shape.bytes()..];
+    let is_zero = |i: usize| {
+        (0..shape.symbols).all(|t| shape.symbol(last, t, i) == 0)
+            && (0..shape.side_nibbles).all(|s| shape.side(last, s, i) == 0)
+    };
+    if (used..BLOCK).all(is_zero) {
+        return Ok(());
+    }
+    Err(ParseError::invalid(
+        "CODE",
+        "the places behind the last row are not zero",
+    ))
 }
 
 fn verify_labels(labels: &Labels<'_>) -> Result<(), ParseError> {
@@ -167,7 +242,10 @@ fn verify_labels(labels: &Labels<'_>) -> Result<(), ParseError> {
     for row in 0..labels.n {
         let label = labels.label(row) as usize;
         let Some(member) = members.get_mut(label) else {
-            return Err(ParseError::invalid("LABL", format!("row {row} has anchor {label}, which does not exist")));
+            return Err(ParseError::invalid(
+                "LABL",
+                format!("row {row} has anchor {label}, which does not exist"),
+            ));
         };
         if *member % super::SELECT_STRIDE as u64 == 0 {
             let sample = (labels.samples_before[label] + *member / super::SELECT_STRIDE as u64) as usize;
@@ -177,7 +255,10 @@ fn verify_labels(labels: &Labels<'_>) -> Result<(), ParseError> {
                 None => u64::MAX,
             };
             if stored != row {
-                return Err(ParseError::invalid("SLCT", format!("sample {sample} does not lead to row {row}")));
+                return Err(ParseError::invalid(
+                    "SLCT",
+                    format!("sample {sample} does not lead to row {row}"),
+                ));
             }
         }
         *member += 1;
@@ -186,5 +267,8 @@ fn verify_labels(labels: &Labels<'_>) -> Result<(), ParseError> {
     if members.iter().copied().eq(expected) {
         return Ok(());
     }
-    Err(ParseError::invalid("CELL", "the cells do not have as many rows as there are labels"))
+    Err(ParseError::invalid(
+        "CELL",
+        "the cells do not have as many rows as there are labels",
+    ))
 }

@@ -9,7 +9,7 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use super::{
     BlockShape, Labels, Meta, SELECT_STRIDE, SectionEntry,
-    bits::{pack, packed_len},
+    bits::pack,
     header::{self, ALIGN},
     model,
 };
@@ -37,7 +37,11 @@ pub(crate) fn metadata_bytes(pairs: &BTreeMap<String, String>) -> Vec<u8> {
 
 /// Bytes of a file with sections of these lengths.
 pub(crate) fn file_len(lengths: &[u64]) -> u64 {
-    lengths.iter().fold(header::sections_start(lengths.len()), |end, len| end.next_multiple_of(ALIGN) + len)
+    lengths
+        .iter()
+        .fold(header::sections_start(lengths.len()), |end, len| {
+            end.next_multiple_of(ALIGN) + len
+        })
 }
 
 /// Bytes of the section `SLCT` at most.
@@ -50,7 +54,11 @@ pub(crate) const SECTIONS: usize = 10;
 
 impl FileShape {
     pub(crate) fn new(meta: &Meta, model: &Model, metadata: &BTreeMap<String, String>) -> FileShape {
-        let block = BlockShape { kind: meta.kind, symbols: meta.symbols as usize, side_nibbles: model.side.nibbles() };
+        let block = BlockShape {
+            kind: meta.kind,
+            symbols: meta.symbols as usize,
+            side_nibbles: model.side.nibbles(),
+        };
         let head = vec![
             (*b"META", meta.to_bytes()),
             (*b"MEAN", model::mean_bytes(model)),
@@ -59,19 +67,12 @@ impl FileShape {
             (*b"SIDE", model::side_bytes(&model.side)),
             (*b"KEYV", metadata_bytes(metadata)),
         ];
-        FileShape { n: meta.n, label_bits: meta.label_bits, block, head }
-    }
-
-    /// Bytes of the whole file at most, whatever the sizes of the cells will be.
-    pub(crate) fn file_len(&self, anchors: usize) -> u64 {
-        let mut lengths: Vec<u64> = self.head.iter().map(|(_, bytes)| bytes.len() as u64).collect();
-        lengths.extend([
-            8 * (anchors as u64 + 1),
-            samples_len(self.n, anchors),
-            packed_len(self.n as usize, self.label_bits) as u64,
-            self.block.code_bytes(self.n),
-        ]);
-        file_len(&lengths)
+        FileShape {
+            n: meta.n,
+            label_bits: meta.label_bits,
+            block,
+            head,
+        }
     }
 }
 
@@ -89,7 +90,13 @@ impl<W: Write + Seek> Writer<W> {
     pub(crate) fn new(mut sink: W, sections: usize) -> io::Result<Self> {
         let at = header::sections_start(sections);
         sink.write_all(&vec![0; at as usize])?;
-        Ok(Writer { sink, at, open: None, entries: Vec::new(), sections })
+        Ok(Writer {
+            sink,
+            at,
+            open: None,
+            entries: Vec::new(),
+            sections,
+        })
     }
 
     pub(crate) fn begin(&mut self, kind: [u8; 4]) -> io::Result<()> {
@@ -97,7 +104,16 @@ impl<W: Write + Seek> Writer<W> {
         let offset = self.at.next_multiple_of(ALIGN);
         self.sink.write_all(&vec![0; (offset - self.at) as usize])?;
         self.at = offset;
-        self.open = Some((SectionEntry { kind, flags: 0, offset, len: 0, hash: 0 }, Xxh3::new()));
+        self.open = Some((
+            SectionEntry {
+                kind,
+                flags: 0,
+                offset,
+                len: 0,
+                hash: 0,
+            },
+            Xxh3::new(),
+        ));
         Ok(())
     }
 
@@ -119,13 +135,21 @@ impl<W: Write + Seek> Writer<W> {
     }
 
     /// Writes everything that stands before the codes: model, metadata, and which row is where.
-    pub(crate) fn write_head(&mut self, shape: &FileShape, cells: &[u64], labels: &[u32], rows: &[u64]) -> io::Result<()> {
+    pub(crate) fn write_head(
+        &mut self,
+        shape: &FileShape,
+        cells: &[u64],
+        labels: &[u32],
+        rows: &[u64],
+    ) -> io::Result<()> {
         for (kind, bytes) in &shape.head {
             self.begin(*kind)?;
             self.write(bytes)?;
         }
         self.begin(*b"CELL")?;
-        self.write(bytemuck::cast_slice(&cells.iter().map(|c| c.to_le()).collect::<Vec<_>>()))?;
+        self.write(bytemuck::cast_slice(
+            &cells.iter().map(|c| c.to_le()).collect::<Vec<_>>(),
+        ))?;
         self.begin(*b"SLCT")?;
         for cell in cells.windows(2) {
             for position in (cell[0]..cell[1]).step_by(SELECT_STRIDE) {
@@ -150,7 +174,11 @@ impl<W: Write + Seek> Writer<W> {
     pub(crate) fn finish(mut self) -> io::Result<Written<W>> {
         self.close();
         debug_assert_eq!(self.entries.len(), self.sections);
-        let mut written = Written { sink: self.sink, entries: self.entries, len: self.at };
+        let mut written = Written {
+            sink: self.sink,
+            entries: self.entries,
+            len: self.at,
+        };
         written.write_header()?;
         Ok(written)
     }

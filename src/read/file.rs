@@ -8,9 +8,7 @@ use std::{
 
 use memmap2::Mmap;
 
-use super::{
-    DType, FileFormat, RowSource, dtype::convert, format::looks_like, npy, rows_asked, vecs,
-};
+use super::{DType, FileFormat, RowSource, dtype::convert, format::looks_like, npy, rows_asked, vecs};
 use crate::{Error, InputError};
 
 /// Where the values are in the bytes of a file. Row `i` is the `dim` values at `start + i * stride + lead`, and the

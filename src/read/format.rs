@@ -52,9 +52,7 @@ impl FileFormat {
             .into_iter()
             .find(|format| extension.eq_ignore_ascii_case(format.extension()))
             .ok_or_else(|| {
-                let known = FileFormat::ALL
-                    .map(|format| format!(".{format}"))
-                    .join(", ");
+                let known = FileFormat::ALL.map(|format| format!(".{format}")).join(", ");
                 let what = if extension.is_empty() {
                     "the file name has no extension".to_owned()
                 } else {
@@ -97,9 +95,7 @@ pub(super) fn looks_like(bytes: &[u8], format: FileFormat) -> Option<&'static st
         [0x80, 2..=5, third, ..] if *third != 0 => {
             Some("a Python pickle: load it and save the array with np.save")
         }
-        _ if start.starts_with(b"version https://git-lfs") => {
-            Some("a Git LFS pointer: run git lfs pull")
-        }
+        _ if start.starts_with(b"version https://git-lfs") => Some("a Git LFS pointer: run git lfs pull"),
         _ if start.len() > 8
             && start
                 .iter()

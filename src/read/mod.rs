@@ -75,9 +75,7 @@ pub fn read_all(source: &dyn RowSource) -> Result<Mat, Error> {
         .ok_or_else(|| {
             InputError::new(
                 source.path(),
-                format!(
-                    "{rows} x {dim} float32 do not fit into memory; give a file with fewer rows"
-                ),
+                format!("{rows} x {dim} float32 do not fit into memory; give a file with fewer rows"),
             )
         })?;
     data.resize(len, 0.0);

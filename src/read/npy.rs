@@ -70,9 +70,7 @@ fn split_header(bytes: &[u8]) -> Result<(&[u8], &[u8]), InputError> {
 
 fn dtype(descr: &Descr<'_>) -> Result<DType, InputError> {
     let Descr::Plain(descr) = descr else {
-        return Err(error(
-            "the array has named fields; save one of them: a['name']",
-        ));
+        return Err(error("the array has named fields; save one of them: a['name']"));
     };
     let shown = String::from_utf8_lossy(&descr[..descr.len().min(16)]);
     Err(error(match *descr {
@@ -81,10 +79,9 @@ fn dtype(descr: &Descr<'_>) -> Result<DType, InputError> {
         b"<f8" => return Ok(DType::F64),
         b"|i1" | b"<i1" | b">i1" => return Ok(DType::I8),
         b"|u1" | b"<u1" | b">u1" => return Ok(DType::U8),
-        b">f2" | b">f4" | b">f8" => format!(
-            "dtype '{shown}' is big-endian; save a.astype('<{}')",
-            &shown[1..]
-        ),
+        b">f2" | b">f4" | b">f8" => {
+            format!("dtype '{shown}' is big-endian; save a.astype('<{}')", &shown[1..])
+        }
         [b'|', b'O', ..] => {
             format!(
                 "dtype object holds pickled Python objects; \
@@ -158,11 +155,7 @@ impl<'a> Cursor<'a> {
     }
 
     fn expect(&mut self, byte: u8, otherwise: &'static str) -> Result<(), &'static str> {
-        if self.take(byte) {
-            Ok(())
-        } else {
-            Err(otherwise)
-        }
+        if self.take(byte) { Ok(()) } else { Err(otherwise) }
     }
 
     /// Splits off the bytes before the first one that `ends`.

@@ -12,9 +12,7 @@ use half::f16;
 use proptest::{collection::vec, prelude::*};
 use tempfile::TempDir;
 
-use super::{
-    DType, FileFormat, NpyWriter, RowSource, VectorFile, read_all, write_npy_f32, write_npy_i64,
-};
+use super::{DType, FileFormat, NpyWriter, RowSource, VectorFile, read_all, write_npy_f32, write_npy_i64};
 use crate::{Error, MatRef};
 
 /// A directory of its own with one file in it.
@@ -197,11 +195,7 @@ fn missing_files_and_directories_are_io_errors() {
         );
     }
     let view = MatRef::new(&[1.0_f32], 1, 1).unwrap();
-    for path in [
-        directory.path(),
-        &missing.join("a.npy"),
-        Path::new("/dev/null"),
-    ] {
+    for path in [directory.path(), &missing.join("a.npy"), Path::new("/dev/null")] {
         assert!(matches!(write_npy_f32(path, view), Err(Error::Io { .. })));
     }
     #[cfg(unix)]
@@ -237,11 +231,7 @@ fn an_unfinished_writer_leaves_nothing_behind() {
     writer.write_rows(row).unwrap();
     assert!(matches!(writer.finish(), Err(Error::Config(_))));
     let mut writer = NpyWriter::create(&path, 1, 2).unwrap();
-    assert!(
-        writer
-            .write_rows(MatRef::new(&[1.0], 1, 1).unwrap())
-            .is_err()
-    );
+    assert!(writer.write_rows(MatRef::new(&[1.0], 1, 1).unwrap()).is_err());
     writer.write_rows(row).unwrap();
     assert!(writer.write_rows(row).is_err());
     drop(writer);

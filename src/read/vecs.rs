@@ -28,15 +28,13 @@ pub(super) fn layout_of_vecs(dtype: DType, bytes: &[u8]) -> Result<Layout, Input
     let stride = dim
         .checked_mul(dtype.size())
         .and_then(|len| len.checked_add(WIDTH_BYTES));
-    let stride = stride
-        .filter(|&stride| stride <= bytes.len())
-        .ok_or_else(|| {
-            error(format!(
-                "truncated: the first row of {dim} {dtype} does not fit into the file's {} bytes; \
+    let stride = stride.filter(|&stride| stride <= bytes.len()).ok_or_else(|| {
+        error(format!(
+            "truncated: the first row of {dim} {dtype} does not fit into the file's {} bytes; \
              copy or write it again, unless {WRONG_FORMAT}",
-                bytes.len()
-            ))
-        })?;
+            bytes.len()
+        ))
+    })?;
     let rows = bytes.len() / stride;
     let layout = Layout {
         dtype,
@@ -89,9 +87,7 @@ fn width_error(row: usize, dim: usize, width: i32) -> InputError {
 /// Checks the width before a row, of layouts that have one.
 pub(super) fn check_width(layout: &Layout, bytes: &[u8], row: usize) -> Result<(), InputError> {
     match width_at(bytes, layout.start + row * layout.stride) {
-        Some(width) if usize::try_from(width) != Ok(layout.dim) => {
-            Err(width_error(row, layout.dim, width))
-        }
+        Some(width) if usize::try_from(width) != Ok(layout.dim) => Err(width_error(row, layout.dim, width)),
         _ => Ok(()),
     }
 }
@@ -102,9 +98,6 @@ pub(super) fn layout_of_bin(dtype: DType, bytes: &[u8]) -> Result<Layout, InputE
     let (&[a, b, c, d, e, f, g, h], data) = header.ok_or_else(|| {
         error("truncated within the header (rows and width, 4 bytes each); copy or write it again")
     })?;
-    let shape = [
-        u32::from_le_bytes([a, b, c, d]),
-        u32::from_le_bytes([e, f, g, h]),
-    ];
+    let shape = [u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h])];
     Layout::of_whole(dtype, shape.map(u64::from), 8, data.len())
 }

@@ -160,8 +160,7 @@ pub(crate) fn temporary_beside(path: &Path) -> Result<NamedTempFile, Error> {
 
 /// A version 1 header, padded so that the values begin at a multiple of 64 bytes.
 fn header(descr: &str, rows: usize, dim: usize) -> Vec<u8> {
-    let dict =
-        format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({rows}, {dim}), }}");
+    let dict = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({rows}, {dim}), }}");
     let before_text = 10;
     // The newline counts. At most 128 bytes, as each size has at most 20 digits.
     let len = (before_text + dict.len() + 1).next_multiple_of(64) - before_text;

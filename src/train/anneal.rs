@@ -41,11 +41,19 @@ pub(crate) fn anneal<O: Ops>(
     } else {
         ops.upload(rows)?
     };
-    let centred = if identity.rows() == 0 { rows } else { identity.view() };
+    let centred = if identity.rows() == 0 {
+        rows
+    } else {
+        identity.view()
+    };
 
     let mut anchors = start(ops, centred, count, config.seed)?;
     let mut assigned = ops.assign(&resident, anchors.view(), 1)?;
-    let noisy = if config.temperature > 0.0 { (config.iterations as f64 * NOISY) as usize } else { 0 };
+    let noisy = if config.temperature > 0.0 {
+        (config.iterations as f64 * NOISY) as usize
+    } else {
+        0
+    };
     let mut temperature = config.temperature;
     let mut energy = assigned.energy();
     let mut best = (anchors.clone(), assigned.clone(), energy);
@@ -53,7 +61,10 @@ pub(crate) fn anneal<O: Ops>(
         let hot = iteration < noisy;
         let stats = ops.reduce(&resident, &assigned, count, if hot { config.trim } else { 0.0 })?;
         let noise = hot.then(|| noise(&stats, temperature, config.seed, iteration));
-        let step = Step { learning_rate: config.learning_rate, noise: noise.as_ref().map(Mat::view) };
+        let step = Step {
+            learning_rate: config.learning_rate,
+            noise: noise.as_ref().map(Mat::view),
+        };
         ops.update(&mut anchors, &stats, step)?;
         refill(&mut anchors, &stats, centred, &assigned, config.seed, iteration);
         assigned = ops.assign(&resident, anchors.view(), 1)?;
@@ -69,24 +80,46 @@ pub(crate) fn anneal<O: Ops>(
     }
     let (mut anchors, assigned, _) = best;
     for k in 0..count {
-        anchors.row_mut(k).iter_mut().zip(&offset).for_each(|(a, o)| *a += o);
+        anchors
+            .row_mut(k)
+            .iter_mut()
+            .zip(&offset)
+            .for_each(|(a, o)| *a += o);
     }
-    Ok((AnchorSet { anchors, energy: assigned.energy() }, assigned))
+    Ok((
+        AnchorSet {
+            anchors,
+            energy: assigned.energy(),
+        },
+        assigned,
+    ))
 }
 
 fn check(rows: MatRef<'_>, config: &AnnealingConfig) -> Result<usize, Error> {
     let count = config.anchors.unwrap_or(0);
     let bad = |message: String| Err(Error::Config(message));
     if count == 0 || count > rows.rows().min(65_536) {
-        return bad(format!("{count} anchors for {} rows: 1 to {} are allowed", rows.rows(), rows.rows().min(65_536)));
+        return bad(format!(
+            "{count} anchors for {} rows: 1 to {} are allowed",
+            rows.rows(),
+            rows.rows().min(65_536)
+        ));
     }
     if config.iterations == 0 {
         return bad("annealing needs at least one iteration".into());
     }
     let ranges = [
-        ("temperature", config.temperature, config.temperature >= 0.0 && config.temperature.is_finite()),
+        (
+            "temperature",
+            config.temperature,
+            config.temperature >= 0.0 && config.temperature.is_finite(),
+        ),
         ("cooling", config.cooling, (0.0..=1.0).contains(&config.cooling)),
-        ("learning_rate", config.learning_rate, config.learning_rate > 0.0 && config.learning_rate <= 1.0),
+        (
+            "learning_rate",
+            config.learning_rate,
+            config.learning_rate > 0.0 && config.learning_rate <= 1.0,
+        ),
         ("trim", config.trim, (0.0..=0.5).contains(&config.trim)),
         ("tolerance", config.tolerance, config.tolerance >= 0.0),
     ];
@@ -144,7 +177,9 @@ fn noise(stats: &CellStats, temperature: f32, seed: u64, iteration: usize) -> Ma
     let mut out = Mat::zeros(stats.counts.len(), stats.means.dim());
     for (k, &variance) in stats.variances.iter().enumerate() {
         let deviation = temperature * variance.sqrt();
-        out.row_mut(k).iter_mut().for_each(|v| *v = deviation * random.normal());
+        out.row_mut(k)
+            .iter_mut()
+            .for_each(|v| *v = deviation * random.normal());
     }
     out
 }
@@ -158,7 +193,9 @@ fn refill(
     seed: u64,
     iteration: usize,
 ) {
-    let empty: Vec<usize> = (0..stats.counts.len()).filter(|&k| stats.counts[k] == 0).collect();
+    let empty: Vec<usize> = (0..stats.counts.len())
+        .filter(|&k| stats.counts[k] == 0)
+        .collect();
     if empty.is_empty() {
         return;
     }

@@ -10,14 +10,18 @@ use crate::{Error, Mat, MatRef, ops::gram};
 pub(crate) fn eigen(matrix: &[f64], d: usize) -> Result<(Vec<f64>, Mat<f64>), Error> {
     let m = FaerMat::from_fn(d, d, |i, j| matrix[i * d + j]);
     let decomposition = m.self_adjoint_eigen(Side::Lower);
-    let decomposition = decomposition.map_err(|e| Error::Config(format!("no eigenvalues were found: {e:?}")))?;
+    let decomposition =
+        decomposition.map_err(|e| Error::Config(format!("no eigenvalues were found: {e:?}")))?;
     let values: Vec<f64> = decomposition.S().column_vector().iter().copied().collect();
     let mut vectors = Mat::zeros(d, d);
     for j in 0..d {
         let column = d - 1 - j;
         // The sign of an eigenvector is arbitrary; fixed here, so that it cannot depend on the decomposition's path.
         let largest = (0..d).fold(0, |best, i| {
-            let (a, b) = (decomposition.U()[(i, column)].abs(), decomposition.U()[(best, column)].abs());
+            let (a, b) = (
+                decomposition.U()[(i, column)].abs(),
+                decomposition.U()[(best, column)].abs(),
+            );
             if a > b { i } else { best }
         });
         let sign = decomposition.U()[(largest, column)].signum();
@@ -41,7 +45,11 @@ pub(crate) fn solve_ridge(a: &[f64], n: usize, b: &mut [f64], k: usize, ridge: f
             for p in 0..j {
                 sum -= l[i * n + p] * l[j * n + p];
             }
-            l[i * n + j] = if i == j { sum.max(ridge * 1e-6).sqrt() } else { sum / l[j * n + j] };
+            l[i * n + j] = if i == j {
+                sum.max(ridge * 1e-6).sqrt()
+            } else {
+                sum / l[j * n + j]
+            };
         }
     }
     for c in 0..k {
@@ -97,7 +105,10 @@ pub(crate) fn mean(rows: MatRef<'_>) -> Vec<f32> {
             *t += f64::from(x);
         }
     }
-    total.iter().map(|t| (t / rows.rows().max(1) as f64) as f32).collect()
+    total
+        .iter()
+        .map(|t| (t / rows.rows().max(1) as f64) as f32)
+        .collect()
 }
 
 #[cfg(test)]
@@ -107,12 +118,16 @@ mod tests {
     #[test]
     fn eigenvectors_reproduce_the_matrix() {
         let d = 5;
-        let m: Vec<f64> = (0..25).map(|i| ((i / 5 + 1) * (i % 5 + 1)) as f64 + if i / 5 == i % 5 { 3.0 } else { 0.0 }).collect();
+        let m: Vec<f64> = (0..25)
+            .map(|i| ((i / 5 + 1) * (i % 5 + 1)) as f64 + if i / 5 == i % 5 { 3.0 } else { 0.0 })
+            .collect();
         let (values, vectors) = eigen(&m, d).unwrap();
         assert!(values.windows(2).all(|w| w[0] >= w[1]));
         for i in 0..d {
             for j in 0..d {
-                let sum: f64 = (0..d).map(|e| values[e] * vectors.row(e)[i] * vectors.row(e)[j]).sum();
+                let sum: f64 = (0..d)
+                    .map(|e| values[e] * vectors.row(e)[i] * vectors.row(e)[j])
+                    .sum();
                 assert!((sum - m[i * d + j]).abs() < 1e-9);
             }
         }
@@ -126,7 +141,9 @@ mod tests {
         solve_ridge(&a, 3, &mut x, 2, 0.1);
         for i in 0..3 {
             for c in 0..2 {
-                let sum: f64 = (0..3).map(|p| (a[i * 3 + p] + if i == p { 0.1 } else { 0.0 }) * x[p * 2 + c]).sum();
+                let sum: f64 = (0..3)
+                    .map(|p| (a[i * 3 + p] + if i == p { 0.1 } else { 0.0 }) * x[p * 2 + c])
+                    .sum();
                 assert!((sum - b[i * 2 + c]).abs() < 1e-12);
             }
         }

@@ -24,14 +24,18 @@ impl MetricRoot {
     /// From unit queries, or from unit rows in their place. O(n d^2 + d^3).
     pub(crate) fn new(queries: Option<MatRef<'_>>, rows: MatRef<'_>) -> Result<MetricRoot, Error> {
         let (from, weight) = match queries {
-            Some(q) if q.rows() > 0 => (q, BLEND_QUERIES * q.rows() as f64 / (q.rows() as f64 + HALF_WEIGHT)),
+            Some(q) if q.rows() > 0 => (
+                q,
+                BLEND_QUERIES * q.rows() as f64 / (q.rows() as f64 + HALF_WEIGHT),
+            ),
             _ => (rows, BLEND_ROWS),
         };
         let d = from.dim();
         let mut m = second_moment(from);
         let trace: f64 = (0..d).map(|i| m[i * d + i]).sum();
         let weight = if trace > 0.0 { weight } else { 0.0 };
-        m.iter_mut().for_each(|v| *v *= weight / trace.max(f64::MIN_POSITIVE));
+        m.iter_mut()
+            .for_each(|v| *v *= weight / trace.max(f64::MIN_POSITIVE));
         for i in 0..d {
             m[i * d + i] += (1.0 - weight) / d as f64;
         }
@@ -44,19 +48,28 @@ impl MetricRoot {
                 let v = vectors.row(e);
                 for i in 0..d {
                     let scaled = weight * v[i];
-                    out.row_mut(i).iter_mut().zip(v).for_each(|(o, x)| *o += scaled * x);
+                    out.row_mut(i)
+                        .iter_mut()
+                        .zip(v)
+                        .for_each(|(o, x)| *o += scaled * x);
                 }
             }
             out
         };
-        Ok(MetricRoot { root: power(0.5), inverse: power(-0.5) })
+        Ok(MetricRoot {
+            root: power(0.5),
+            inverse: power(-0.5),
+        })
     }
 }
 
 /// An f64 matrix rounded to f32.
 pub(crate) fn to_f32(m: &Mat<f64>) -> Mat {
     let mut out = Mat::zeros(m.rows(), m.dim());
-    out.as_mut_slice().iter_mut().zip(m.as_slice()).for_each(|(o, v)| *o = *v as f32);
+    out.as_mut_slice()
+        .iter_mut()
+        .zip(m.as_slice())
+        .for_each(|(o, v)| *o = *v as f32);
     out
 }
 
@@ -75,6 +88,9 @@ mod tests {
                 assert!((product - f64::from(u8::from(i == j))).abs() < 1e-9);
             }
         }
-        assert!(m.root.row(0)[0] > 1.4 * m.root.row(1)[1], "an error along the queries costs more");
+        assert!(
+            m.root.row(0)[0] > 1.4 * m.root.row(1)[1],
+            "an error along the queries costs more"
+        );
     }
 }

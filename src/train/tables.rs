@@ -70,11 +70,25 @@ fn chain<O: Ops>(
     let columns = transpose(rows);
     let mut last = code.tables.clone();
     for round in 0..ROUNDS {
-        let effort = if round + FULL >= ROUNDS { Effort::Full } else { Effort::Quick };
-        let job = EncodeJob { code: &code, anchors: zero.view(), tries: &tries, candidates: 1, effort };
+        let effort = if round + FULL >= ROUNDS {
+            Effort::Full
+        } else {
+            Effort::Quick
+        };
+        let job = EncodeJob {
+            code: &code,
+            anchors: zero.view(),
+            tries: &tries,
+            candidates: 1,
+            effort,
+        };
         let encoded = ops.encode(&resident, job)?;
         let fitted = least_squares(&code, &encoded.symbols, &columns, rows.rows());
-        let momentum = if round == 0 || round + SETTLE >= ROUNDS { 0.0 } else { MOMENTUM };
+        let momentum = if round == 0 || round + SETTLE >= ROUNDS {
+            0.0
+        } else {
+            MOMENTUM
+        };
         for ((table, new), old) in code.tables.iter_mut().zip(&fitted).zip(&last) {
             *table = new + momentum * (new - old);
         }
@@ -91,7 +105,9 @@ fn deviations(rows: MatRef<'_>) -> Vec<f32> {
             *s += f64::from(x) * f64::from(x);
         }
     }
-    sums.iter().map(|s| (s / rows.rows().max(1) as f64).sqrt() as f32).collect()
+    sums.iter()
+        .map(|s| (s / rows.rows().max(1) as f64).sqrt() as f32)
+        .collect()
 }
 
 /// One row per direction.
@@ -118,7 +134,14 @@ fn least_squares(code: &Code, symbols: &[u8], columns: &Mat, n: usize) -> Vec<f3
             }
             let lags = code.lags.min(t);
             let features = |i: usize| -> [usize; 8] {
-                std::array::from_fn(|lag| 16 * lag + if lag <= lags { usize::from(symbols[i * count + t - lag]) } else { 0 })
+                std::array::from_fn(|lag| {
+                    16 * lag
+                        + if lag <= lags {
+                            usize::from(symbols[i * count + t - lag])
+                        } else {
+                            0
+                        }
+                })
             };
             let mut gram = vec![0f64; entries * entries];
             let mut right = vec![0f64; entries * width];
@@ -156,7 +179,8 @@ fn independent<O: Ops>(
         if width > 0 {
             let mut part = Mat::zeros(rows.rows(), width);
             for i in 0..rows.rows() {
-                part.row_mut(i).copy_from_slice(&rows.row(i)[direction..direction + width]);
+                part.row_mut(i)
+                    .copy_from_slice(&rows.row(i)[direction..direction + width]);
             }
             let config = AnnealingConfig {
                 anchors: Some(rows.rows().min(256)),

@@ -68,7 +68,10 @@ pub(crate) fn train<O: Ops>(ops: &O, t: &Training<'_>) -> Result<Trained, Error>
         .map(|g| Spectrum::new(z.view(), &labels, &cells, &anchor_chart, g, t))
         .collect::<Result<Vec<_>, _>>()?;
 
-    let shapes: Vec<_> = spectra.iter().map(|s| (s.shape, s.variances.as_slice(), s.spreads.as_slice())).collect();
+    let shapes: Vec<_> = spectra
+        .iter()
+        .map(|s| (s.shape, s.variances.as_slice(), s.spreads.as_slice()))
+        .collect();
     let symbols = fit_symbols(&t.sizes, &shapes, config)?.symbols;
 
     let mut model = Model {
@@ -78,7 +81,11 @@ pub(crate) fn train<O: Ops>(ops: &O, t: &Training<'_>) -> Result<Trained, Error>
         mean: offset,
         charts: Vec::new(),
         anchor_chart,
-        side: Side { factors: vec![1.0; 16], gain_nibbles: t.sizes.gain_nibbles, gain_range: t.gain_range },
+        side: Side {
+            factors: vec![1.0; 16],
+            gain_nibbles: t.sizes.gain_nibbles,
+            gain_range: t.gain_range,
+        },
     };
     let mut forward = Vec::new();
     for (g, spectrum) in spectra.iter().enumerate() {
@@ -96,7 +103,13 @@ pub(crate) fn train<O: Ops>(ops: &O, t: &Training<'_>) -> Result<Trained, Error>
     let alpha = calibrate::choose_alpha(&model, &encoded, unit.view(), &gains, t.queries);
     model.side.factors = calibrate::factor_levels(encoded.norms(), alpha);
     let (energy, anchor_energy) = encoded.energies(&model, &encoder, unit.view());
-    Ok(Trained { model, encoder, alpha, energy, anchor_energy })
+    Ok(Trained {
+        model,
+        encoder,
+        alpha,
+        energy,
+        anchor_energy,
+    })
 }
 
 /// `a b`, the map that applies b first.
@@ -129,7 +142,9 @@ fn find_anchors<O: Ops>(
         seed: config.seed,
         ..config.annealing.clone()
     };
-    let (_, assigned) = anneal(ops, t.unit, &first, |done| (t.report)(Stage::Anchors, done, total))?;
+    let (_, assigned) = anneal(ops, t.unit, &first, |done| {
+        (t.report)(Stage::Anchors, done, total)
+    })?;
     let labels: Vec<u32> = assigned.nearest().collect();
     let cells = group_means(z, labels.iter().copied(), t.anchors);
     let spectrum = Spectrum::new(z, &labels, &cells, &vec![0; t.anchors], 0, t)?;
@@ -146,9 +161,14 @@ fn find_anchors<O: Ops>(
     }
     let weighted = to_f32(&weighted);
     let placed = ops.download(&ops.project(&ops.upload(z)?, &vec![0.0; z.dim()], weighted.view())?)?;
-    let settings = AnnealingConfig { anchors: Some(t.anchors), seed: config.seed, ..config.annealing.clone() };
-    let (found, assigned) =
-        anneal(ops, placed.view(), &settings, |done| (t.report)(Stage::Anchors, FIRST_ITERATIONS + done, total))?;
+    let settings = AnnealingConfig {
+        anchors: Some(t.anchors),
+        seed: config.seed,
+        ..config.annealing.clone()
+    };
+    let (found, assigned) = anneal(ops, placed.view(), &settings, |done| {
+        (t.report)(Stage::Anchors, FIRST_ITERATIONS + done, total)
+    })?;
     (t.report)(Stage::Anchors, total, total)?;
     let space = compose(&weighted, &to_f32(&metric.root));
     Ok((space, assigned.nearest().collect(), found.anchors))
@@ -159,7 +179,11 @@ fn group_anchors<O: Ops>(ops: &O, anchors: MatRef<'_>, charts: usize, seed: u64)
     if charts == 1 {
         return Ok(vec![0; anchors.rows()]);
     }
-    let settings = AnnealingConfig { anchors: Some(charts), seed, ..AnnealingConfig::default() };
+    let settings = AnnealingConfig {
+        anchors: Some(charts),
+        seed,
+        ..AnnealingConfig::default()
+    };
     let (_, assigned) = anneal(ops, anchors, &settings, |_| Ok(()))?;
     Ok(assigned.nearest().map(|g| g as u8).collect())
 }
@@ -189,15 +213,23 @@ impl Spectrum {
         let mut residual = Mat::zeros(rows.len(), d);
         for (r, &i) in rows.iter().enumerate() {
             let cell = cells.row(labels[i] as usize);
-            residual.row_mut(r).iter_mut().zip(z.row(i)).zip(cell).for_each(|((r, x), c)| *r = x - c);
+            residual
+                .row_mut(r)
+                .iter_mut()
+                .zip(z.row(i))
+                .zip(cell)
+                .for_each(|((r, x), c)| *r = x - c);
         }
         let (mut variances, vectors) = eigen(&second_moment(residual.view()), d)?;
         let members = anchor_chart.iter().filter(|&&c| usize::from(c) == g).count();
         // Each cell's mean took a degree of freedom from its rows.
-        let correction = rows.len() as f64 / (rows.len() as f64 - members as f64).max(0.5 * rows.len() as f64 + 0.5);
+        let correction =
+            rows.len() as f64 / (rows.len() as f64 - members as f64).max(0.5 * rows.len() as f64 + 0.5);
         // Rounding leaves some 1e-14 of the largest variance where there is none.
         let noise = 1e-9 * variances[0].max(0.0);
-        variances.iter_mut().for_each(|v| *v = if *v > noise { *v * correction } else { 0.0 });
+        variances
+            .iter_mut()
+            .for_each(|v| *v = if *v > noise { *v * correction } else { 0.0 });
         let mut at_rows = Mat::zeros(rows.len(), d);
         for (r, &i) in rows.iter().enumerate() {
             at_rows.row_mut(r).copy_from_slice(cells.row(labels[i] as usize));
@@ -207,7 +239,9 @@ impl Spectrum {
         let spreads = (0..d).map(|j| {
             let v = vectors.row(j);
             let along: f64 = v.iter().zip(&center).map(|(a, &c)| a * f64::from(c)).sum();
-            let square: f64 = (0..d).map(|p| v[p] * v.iter().zip(&moment[p * d..]).map(|(a, m)| a * m).sum::<f64>()).sum();
+            let square: f64 = (0..d)
+                .map(|p| v[p] * v.iter().zip(&moment[p * d..]).map(|(a, m)| a * m).sum::<f64>())
+                .sum();
             (square - along * along).max(0.0) / variances[j].max(f64::MIN_POSITIVE)
         });
         let spreads = spreads.collect();
@@ -219,12 +253,20 @@ impl Spectrum {
             kind: t.config.code,
             lags: t.sizes.lags,
         };
-        Ok(Spectrum { vectors, variances, spreads, shape })
+        Ok(Spectrum {
+            vectors,
+            variances,
+            spreads,
+            shape,
+        })
     }
 }
 
 /// Trains chart `g` and gives the map from weighted rows to its directions (active x d).
-#[allow(clippy::too_many_arguments, reason = "the steps share what they were given; a struct of it would only rename it")]
+#[allow(
+    clippy::too_many_arguments,
+    reason = "the steps share what they were given; a struct of it would only rename it"
+)]
 fn train_chart<O: Ops>(
     ops: &O,
     t: &Training<'_>,
@@ -250,14 +292,28 @@ fn train_chart<O: Ops>(
     for (r, &j) in order.iter().enumerate() {
         let v = spectrum.vectors.row(j);
         for (i, out) in columns.row_mut(r).iter_mut().enumerate() {
-            *out = metric.inverse.row(i).iter().zip(v).map(|(m, x)| m * x).sum::<f64>() as f32;
+            *out = metric
+                .inverse
+                .row(i)
+                .iter()
+                .zip(v)
+                .map(|(m, x)| m * x)
+                .sum::<f64>() as f32;
         }
     }
-    let decoder = symmetric(columns.view(), order.iter().map(|&j| spectrum.shape.column_bits(rates[j])).collect());
+    let decoder = symmetric(
+        columns.view(),
+        order
+            .iter()
+            .map(|&j| spectrum.shape.column_bits(rates[j]))
+            .collect(),
+    );
     let forward = forward_map(&decoder.to_mat(), metric);
 
     let y = ops.download(&ops.project(&ops.upload(z.view())?, &vec![0.0; d], forward.view())?)?;
-    let members: Vec<usize> = (0..model.anchors()).filter(|&k| usize::from(model.anchor_chart[k]) == g).collect();
+    let members: Vec<usize> = (0..model.anchors())
+        .filter(|&k| usize::from(model.anchor_chart[k]) == g)
+        .collect();
     let at_cells = group_means(y.view(), labels.iter().copied(), model.anchors());
     let mut coordinates = Mat::zeros(active, members.len());
     for (i, &k) in members.iter().enumerate() {
@@ -265,24 +321,47 @@ fn train_chart<O: Ops>(
             coordinates.row_mut(j)[i] = at_cells.row(k)[j];
         }
     }
-    let bits = order.iter().map(|&j| spectrum.shape.anchor_bits(spectrum.spreads[j])).collect();
+    let bits = order
+        .iter()
+        .map(|&j| spectrum.shape.anchor_bits(spectrum.spreads[j]))
+        .collect();
     let anchors = ranged(coordinates.view(), bits);
 
     let mut own = vec![usize::MAX; model.anchors()];
     members.iter().enumerate().for_each(|(i, &k)| own[k] = i);
     let stored = anchors.to_rows();
-    let rows: Vec<usize> = (0..z.rows()).filter(|&i| own[labels[i] as usize] != usize::MAX).collect();
+    let rows: Vec<usize> = (0..z.rows())
+        .filter(|&i| own[labels[i] as usize] != usize::MAX)
+        .collect();
     let picked = random.sample(rows.len(), TABLE_ROWS);
     let mut residual = Mat::zeros(picked.len(), active);
     for (r, &p) in picked.iter().enumerate() {
         let (i, anchor) = (rows[p], stored.row(own[labels[rows[p]] as usize]));
-        residual.row_mut(r).iter_mut().zip(y.row(i)).zip(anchor).for_each(|((r, x), a)| *r = x - a);
+        residual
+            .row_mut(r)
+            .iter_mut()
+            .zip(y.row(i))
+            .zip(anchor)
+            .for_each(|((r, x), a)| *r = x - a);
     }
     let seed = config.seed.wrapping_add(g as u64);
-    let code = tables::train(ops, residual.view(), config.code, t.sizes.lags, widths, seed, |done| {
-        (t.report)(Stage::Codes, g * tables::ROUNDS + done, t.charts * tables::ROUNDS)
-    })?;
-    Ok((Chart { decoder, code, anchors }, forward))
+    let code = tables::train(
+        ops,
+        residual.view(),
+        config.code,
+        t.sizes.lags,
+        widths,
+        seed,
+        |done| (t.report)(Stage::Codes, g * tables::ROUNDS + done, t.charts * tables::ROUNDS),
+    )?;
+    Ok((
+        Chart {
+            decoder,
+            code,
+            anchors,
+        },
+        forward,
+    ))
 }
 
 /// The least-squares coordinates of a weighted row z in the stored decoder: `(C^T C)^-1 C^T` with C = M^(1/2) B.
@@ -290,11 +369,20 @@ fn train_chart<O: Ops>(
 fn forward_map(decoder: &Mat, metric: &MetricRoot) -> Mat {
     let (active, d) = (decoder.rows(), decoder.dim());
     let mut weighted = Mat::zeros(active, d);
-    product_nn(weighted.as_mut_slice(), decoder.view(), to_f32(&metric.root).view());
+    product_nn(
+        weighted.as_mut_slice(),
+        decoder.view(),
+        to_f32(&metric.root).view(),
+    );
     let mut gram = vec![0f64; active * active];
     for i in 0..active {
         for j in 0..=i {
-            let product: f64 = weighted.row(i).iter().zip(weighted.row(j)).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum();
+            let product: f64 = weighted
+                .row(i)
+                .iter()
+                .zip(weighted.row(j))
+                .map(|(&a, &b)| f64::from(a) * f64::from(b))
+                .sum();
             gram[i * active + j] = product;
             gram[j * active + i] = product;
         }
@@ -302,6 +390,9 @@ fn forward_map(decoder: &Mat, metric: &MetricRoot) -> Mat {
     let mut right: Vec<f64> = weighted.as_slice().iter().map(|&v| f64::from(v)).collect();
     solve_ridge(&gram, active, &mut right, d, 1e-9);
     let mut out = Mat::zeros(active, d);
-    out.as_mut_slice().iter_mut().zip(right).for_each(|(o, v)| *o = v as f32);
+    out.as_mut_slice()
+        .iter_mut()
+        .zip(right)
+        .for_each(|(o, v)| *o = v as f32);
     out
 }

@@ -12,9 +12,7 @@ pub const REQUIRED: [&[u8; 4]; 9] = [
     b"META", b"MEAN", b"CHRT", b"ANCH", b"SIDE", b"CELL", b"LABL", b"SLCT", b"CODE",
 ];
 /// The sections that a reader loads to open a file; `KEYV` may be missing.
-pub const MODEL: [&[u8; 4]; 7] = [
-    b"META", b"MEAN", b"CHRT", b"ANCH", b"SIDE", b"CELL", b"KEYV",
-];
+pub const MODEL: [&[u8; 4]; 7] = [b"META", b"MEAN", b"CHRT", b"ANCH", b"SIDE", b"CELL", b"KEYV"];
 /// Model sections together have at most this many bytes.
 pub const MODEL_LIMIT: usize = 1 << 30;
 
@@ -71,19 +69,12 @@ pub fn sections(file: &[u8]) -> Result<Vec<Section<'_>>, String> {
             ));
         }
         if offset % 64 != 0 || offset < end {
-            return Err(format!(
-                "{name}: offset {offset} is unaligned or out of order"
-            ));
+            return Err(format!("{name}: offset {offset} is unaligned or out of order"));
         }
-        let bytes = match offset
-            .checked_add(length)
-            .and_then(|to| file.get(offset..to))
-        {
+        let bytes = match offset.checked_add(length).and_then(|to| file.get(offset..to)) {
             Some(bytes) => bytes,
             None => {
-                return Err(format!(
-                    "{name}: {length} bytes at {offset} pass the file's end"
-                ));
+                return Err(format!("{name}: {length} bytes at {offset} pass the file's end"));
             }
         };
         Cursor::new("padding", &file[end..offset]).zeros(offset - end)?;
@@ -145,10 +136,7 @@ fn header(file: &[u8]) -> Result<usize, String> {
         return Err("the header's hash is not that of its bytes".into());
     }
     if length != file.len() as u64 {
-        return Err(format!(
-            "a file of {} bytes says it has {length}",
-            file.len()
-        ));
+        return Err(format!("a file of {} bytes says it has {length}", file.len()));
     }
     if !(1..=64).contains(&entries) {
         return Err(format!("{entries} sections, 1 to 64 expected"));

@@ -51,10 +51,7 @@ pub fn row(matrix: &[f64], d: usize, i: usize) -> &[f64] {
 ///
 /// `rows`: n x d, `anchors`: K x d with K >= 1. Returns n labels and n squared distances.
 pub fn nearest(rows: &[f64], anchors: &[f64], d: usize) -> (Vec<usize>, Vec<f64>) {
-    assert!(
-        d > 0 && !anchors.is_empty(),
-        "there is nothing to be near to"
-    );
+    assert!(d > 0 && !anchors.is_empty(), "there is nothing to be near to");
     let mut labels = Vec::new();
     let mut distances = Vec::new();
     for i in 0..rows.len() / d {

@@ -139,9 +139,7 @@ fn rows(labels: &[usize], cells: &[usize]) -> Result<Vec<usize>, String> {
     for row in 0..labels.len() {
         let k = labels[row];
         if next[k] == cells[k + 1] {
-            return Err(format!(
-                "LABL: more rows of anchor {k} than CELL has places"
-            ));
+            return Err(format!("LABL: more rows of anchor {k} than CELL has places"));
         }
         row_at[next[k]] = row;
         next[k] += 1;
@@ -156,10 +154,7 @@ fn check_samples(samples: &[usize], cells: &[usize], row_at: &[usize]) -> Result
     for k in 0..cells.len() - 1 {
         for position in (cells[k]..cells[k + 1]).step_by(128) {
             if sample.next() != Some(&row_at[position]) {
-                return Err(format!(
-                    "SLCT: position {position} is row {}",
-                    row_at[position]
-                ));
+                return Err(format!("SLCT: position {position} is row {}", row_at[position]));
             }
         }
     }
@@ -206,10 +201,7 @@ fn codes(bytes: &[u8], meta: &Meta) -> Result<Codes, String> {
             codes.factor.extend(factor.iter().map(|&c| usize::from(c)));
             if !gain.is_empty() {
                 // The least significant nibble is first.
-                let code = gain
-                    .iter()
-                    .rev()
-                    .fold(0, |code, &c| 16 * code + usize::from(c));
+                let code = gain.iter().rev().fold(0, |code, &c| 16 * code + usize::from(c));
                 codes.gain.push(code);
             }
         }

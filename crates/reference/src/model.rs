@@ -88,12 +88,7 @@ pub fn meta(bytes: &[u8]) -> Result<Meta, String> {
         1 => CodeKind::Pq8,
         other => return Err(format!("META: code kind {other} is unknown")),
     };
-    let lags = within(
-        "lags",
-        at.u8()?,
-        0,
-        if kind == CodeKind::Chain { 7 } else { 0 },
-    )?;
+    let lags = within("lags", at.u8()?, 0, if kind == CodeKind::Chain { 7 } else { 0 })?;
     let label_bits = at.u8()?;
     let anchors = within("anchors", at.count32()?, 1, 65_536)?;
     // ceil(log2 K): the least number of bits b with 2^b >= K.
@@ -166,10 +161,7 @@ pub fn charts(bytes: &[u8], meta: &Meta) -> Result<Vec<Chart>, String> {
         let start = at.at();
         let active = at.count32()?;
         if active > meta.d {
-            return Err(format!(
-                "CHRT: {active} directions of {} dimensions",
-                meta.d
-            ));
+            return Err(format!("CHRT: {active} directions of {} dimensions", meta.d));
         }
         let length = at.count32()?;
         let mut widths = Vec::new();
@@ -229,11 +221,7 @@ pub fn charts(bytes: &[u8], meta: &Meta) -> Result<Vec<Chart>, String> {
 
 /// Section 6: the chart of every anchor, and the anchors, each with the `a` coordinates of its
 /// chart: anchor_kj = offset_j + scale_j q.
-pub fn anchors(
-    bytes: &[u8],
-    meta: &Meta,
-    charts: &[Chart],
-) -> Result<(Vec<usize>, Vec<Vec<f64>>), String> {
+pub fn anchors(bytes: &[u8], meta: &Meta, charts: &[Chart]) -> Result<(Vec<usize>, Vec<Vec<f64>>), String> {
     let mut at = Cursor::new("ANCH", bytes);
     let mut chart_of = Vec::new();
     for _ in 0..meta.anchors {

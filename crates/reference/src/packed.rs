@@ -154,10 +154,7 @@ impl<'a> Cursor<'a> {
     pub fn zeros(&mut self, count: usize) -> Result<(), String> {
         let at = self.at;
         if self.take(count)?.iter().any(|&b| b != 0) {
-            return Err(format!(
-                "{}: {count} bytes at {at} are not all zero",
-                self.name
-            ));
+            return Err(format!("{}: {count} bytes at {at} are not all zero", self.name));
         }
         Ok(())
     }

@@ -23,31 +23,40 @@ pub(super) fn reduce(rows: MatRef<'_>, assigned: &Assignments, anchors: usize, t
     }
     let mut means = Mat::zeros(anchors, rows.dim());
     let mut variances = vec![0f32; anchors];
-    means.as_mut_slice().par_chunks_mut(rows.dim()).zip(&mut variances).enumerate().for_each(|(k, (mean, variance))| {
-        let cell = &members[starts[k]..starts[k + 1]];
-        if cell.is_empty() {
-            return;
-        }
-        let distance = |row: u32| assigned.distances[row as usize];
-        let sum: f64 = cell.iter().map(|&row| f64::from(distance(row))).sum();
-        *variance = (sum / (cell.len() * rows.dim()) as f64) as f32;
-        let dropped = (f64::from(trim) * cell.len() as f64).floor() as usize;
-        let mut kept = cell.to_vec();
-        if dropped > 0 {
-            kept.sort_by(|&a, &b| distance(a).total_cmp(&distance(b)).then(a.cmp(&b)));
-            kept.truncate(cell.len() - dropped);
-            kept.sort_unstable();
-        }
-        let mut total = vec![0f64; rows.dim()];
-        for &row in &kept {
-            for (t, &x) in total.iter_mut().zip(rows.row(row as usize)) {
-                *t += f64::from(x);
+    means
+        .as_mut_slice()
+        .par_chunks_mut(rows.dim())
+        .zip(&mut variances)
+        .enumerate()
+        .for_each(|(k, (mean, variance))| {
+            let cell = &members[starts[k]..starts[k + 1]];
+            if cell.is_empty() {
+                return;
             }
-        }
-        for (m, t) in mean.iter_mut().zip(total) {
-            *m = (t / kept.len() as f64) as f32;
-        }
-    });
+            let distance = |row: u32| assigned.distances[row as usize];
+            let sum: f64 = cell.iter().map(|&row| f64::from(distance(row))).sum();
+            *variance = (sum / (cell.len() * rows.dim()) as f64) as f32;
+            let dropped = (f64::from(trim) * cell.len() as f64).floor() as usize;
+            let mut kept = cell.to_vec();
+            if dropped > 0 {
+                kept.sort_by(|&a, &b| distance(a).total_cmp(&distance(b)).then(a.cmp(&b)));
+                kept.truncate(cell.len() - dropped);
+                kept.sort_unstable();
+            }
+            let mut total = vec![0f64; rows.dim()];
+            for &row in &kept {
+                for (t, &x) in total.iter_mut().zip(rows.row(row as usize)) {
+                    *t += f64::from(x);
+                }
+            }
+            for (m, t) in mean.iter_mut().zip(total) {
+                *m = (t / kept.len() as f64) as f32;
+            }
+        });
     let counts = starts.windows(2).map(|w| (w[1] - w[0]) as u32).collect();
-    CellStats { counts, means, variances }
+    CellStats {
+        counts,
+        means,
+        variances,
+    }
 }

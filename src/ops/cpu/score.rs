@@ -12,7 +12,10 @@ use crate::{
 pub(super) fn score(codes: &CodesRef<'_>, queries: &ScoreTables, k: usize) -> Neighbors {
     let count = queries.tables.rows();
     let k = k.min(codes.labels.n as usize);
-    let mut neighbors = Neighbors { ids: Mat::zeros(count, k), scores: Mat::zeros(count, k) };
+    let mut neighbors = Neighbors {
+        ids: Mat::zeros(count, k),
+        scores: Mat::zeros(count, k),
+    };
     if k == 0 {
         return neighbors;
     }
@@ -24,7 +27,9 @@ pub(super) fn score(codes: &CodesRef<'_>, queries: &ScoreTables, k: usize) -> Ne
     };
     let ids = neighbors.ids.as_mut_slice().par_chunks_mut(k);
     let scores = neighbors.scores.as_mut_slice().par_chunks_mut(k);
-    ids.zip(scores).enumerate().for_each(|(query, (ids, scores))| one(query, ids, scores));
+    ids.zip(scores)
+        .enumerate()
+        .for_each(|(query, (ids, scores))| one(query, ids, scores));
     neighbors
 }
 
@@ -35,7 +40,10 @@ fn scan(codes: &CodesRef<'_>, tables: &[f32], bases: &[f32], k: usize) -> Vec<(f
     let mut cell = 0;
     let (mut sums, mut scores) = ([0f32; BLOCK], [0f32; BLOCK]);
     let cells = codes.labels.cells;
-    for (b, block) in codes.blocks.chunks_exact(codes.shape.bytes().max(1)).enumerate() {
+    let bytes = codes.shape.bytes();
+    for b in 0..(codes.labels.n as usize).div_ceil(BLOCK) {
+        // A code of no symbols and no side nibbles has blocks of no bytes.
+        let block = &codes.blocks[b * bytes..(b + 1) * bytes];
         let first = (b * BLOCK) as u64;
         let last = (first + BLOCK as u64).min(codes.labels.n);
         let mut summed = None;
@@ -100,6 +108,10 @@ fn finish(codes: &CodesRef<'_>, block: &[u8], scores: &mut [f32; BLOCK]) {
             gain_code = gain_code << 4 | usize::from(codes.shape.side(block, s, i));
         }
         let gain = codes.gains[gain_code];
-        *score = if codes.squared { 2.0 * gain * *score - gain * gain } else { gain * *score };
+        *score = if codes.squared {
+            2.0 * gain * *score - gain * gain
+        } else {
+            gain * *score
+        };
     }
 }

@@ -30,10 +30,7 @@ fn broken_npy_files_are_refused_with_a_remedy() {
             b"\x1f\x8b\x08\x00....".to_vec(),
             "looks like a gzip file: decompress it first",
         ),
-        (
-            b"\x80\x04\x95\x00....".to_vec(),
-            "looks like a Python pickle",
-        ),
+        (b"\x80\x04\x95\x00....".to_vec(), "looks like a Python pickle"),
         (
             b"version https://git-lfs.github.com/spec/v1".to_vec(),
             "run git lfs pull",
@@ -99,14 +96,8 @@ fn broken_npy_files_are_refused_with_a_remedy() {
             "neither True nor False",
         ),
         (dict("{'descr': '<f4', 'fortran_order': False}"), "no shape"),
-        (
-            dict("{'fortran_order': False, 'shape': (2, 2)}"),
-            "no descr",
-        ),
-        (
-            dict("{'descr': '<f4', 'shape': (2, 2)}"),
-            "no fortran_order",
-        ),
+        (dict("{'fortran_order': False, 'shape': (2, 2)}"), "no descr"),
+        (dict("{'descr': '<f4', 'shape': (2, 2)}"), "no fortran_order"),
         (dict("{'x': 1}"), "unknown key"),
         (dict("{descr: 1}"), "no string where one belongs"),
         (dict("{'descr' '<f4'}"), "no ':' after a key"),
@@ -133,27 +124,15 @@ fn broken_vecs_and_bins_are_refused_with_a_remedy() {
     let npy = npy(1, "'<f4'", "(1, 2)", &two);
     for (name, bytes, expected) in [
         ("a.fvecs", &[][..], "the file is empty"),
-        (
-            "a.fvecs",
-            &[1, 0],
-            "truncated within the width of the first row",
-        ),
+        ("a.fvecs", &[1, 0], "truncated within the width of the first row"),
         ("a.fvecs", &[0; 8], "no columns: the first row's width is 0"),
-        (
-            "a.fvecs",
-            &[255; 8],
-            "width is -1: this may not be such a file",
-        ),
+        ("a.fvecs", &[255; 8], "width is -1: this may not be such a file"),
         (
             "a.bvecs",
             &[255, 255, 255, 127],
             "truncated: the first row of 2147483647 uint8 does not fit",
         ),
-        (
-            "a.fvecs",
-            &npy,
-            "this looks like a .npy file: rename it to .npy",
-        ),
+        ("a.fvecs", &npy, "this looks like a .npy file: rename it to .npy"),
         (
             "a.fvecs",
             &vecs(&[&[1.0; 2][..]; 2])[..20],

@@ -11,11 +11,7 @@ fn packed_integers() {
     // 101, 011 and 110, each low bit first: 101 110 01|1, read from bit 0 of byte 0 on.
     assert_eq!(pack(&[5, 3, 6], 3), [0b1001_1101, 0b1]);
     assert_eq!(unpack(&[0b1001_1101, 0b1], 3, 3).unwrap(), [5, 3, 6]);
-    assert!(
-        unpack(&[0b1001_1101, 0b11], 3, 3)
-            .unwrap_err()
-            .contains("spare")
-    );
+    assert!(unpack(&[0b1001_1101, 0b11], 3, 3).unwrap_err().contains("spare"));
     assert_eq!(unpack(&[], 0, 4).unwrap(), [0; 4]);
     assert_eq!(unpack(&[], 7, 0).unwrap(), []);
     assert!(unpack(&[0], 0, 4).is_err());
@@ -89,9 +85,7 @@ fn chain() -> Code {
         kind: CodeKind::Chain,
         lags: 1,
         widths: vec![1, 2, 0],
-        tables: (0..3)
-            .map(|j| (0..32).map(|i| entry(j, i)).collect())
-            .collect(),
+        tables: (0..3).map(|j| (0..32).map(|i| entry(j, i)).collect()).collect(),
     }
 }
 

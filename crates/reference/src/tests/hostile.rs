@@ -35,10 +35,7 @@ fn wrong_contents_do_not_panic() {
         }
         let mut short = good.clone();
         if short[s].2.pop().is_some() && short[s].0 != b"XTRA" {
-            assert!(
-                parse(&container(&short)).is_err(),
-                "section {s} cut unnoticed"
-            );
+            assert!(parse(&container(&short)).is_err(), "section {s} cut unnoticed");
         }
         let mut long = good.clone();
         long[s].2.push(0);
@@ -75,11 +72,7 @@ fn versions_and_unknown_sections() {
     sections[11].1 = 2;
     assert!(parse(&container(&sections)).unwrap_err().contains("flags"));
     sections[11] = (b"META", 1, vec![]);
-    assert!(
-        parse(&container(&sections))
-            .unwrap_err()
-            .contains("two sections")
-    );
+    assert!(parse(&container(&sections)).unwrap_err().contains("two sections"));
     sections.truncate(10);
     assert!(
         parse(&container(&sections))

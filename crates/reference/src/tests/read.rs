@@ -69,18 +69,12 @@ pub(super) fn small() -> Raw {
 fn a_small_file_is_read_and_decoded() {
     let file = parse(&small().write()).unwrap();
     assert_eq!((file.meta.n, file.meta.d, file.meta.anchors), (300, 3, 3));
-    assert_eq!(
-        (file.meta.metric, file.meta.kind),
-        (Metric::L2, CodeKind::Chain)
-    );
+    assert_eq!((file.meta.metric, file.meta.kind), (Metric::L2, CodeKind::Chain));
     assert!(file.meta.recall.is_nan());
     assert_eq!((file.meta.energy, file.meta.anchor_energy), (0.25, 0.5));
     assert_eq!((file.meta.seed, file.meta.training_rows), (7, 30));
     assert_eq!(file.center, [10.0, 20.0, 30.0]);
-    assert_eq!(
-        file.charts[0].columns,
-        [[1.0, -1.0, 3.0], [-14.0, 2.0, -2.0]]
-    );
+    assert_eq!(file.charts[0].columns, [[1.0, -1.0, 3.0], [-14.0, 2.0, -2.0]]);
     assert_eq!(file.charts[0].code.tables[0][16 + 3], 0.5 * -7.0);
     assert_eq!(file.anchors, [vec![3.5, -1.0], vec![], vec![2.0, -1.0]]);
     assert_eq!(file.cells, [0, 75, 150, 300]);
@@ -150,10 +144,7 @@ fn pq8_and_one_anchor() {
     raw.symbols = (0..33).map(|i| vec![200 + i]).collect();
     let bytes = raw.write();
     let file = parse(&bytes).unwrap();
-    assert_eq!(
-        file.coordinates(32),
-        [4.5 + 0.5 * 104.0, -1.0 + 0.25 * 104.0]
-    );
+    assert_eq!(file.coordinates(32), [4.5 + 0.5 * 104.0, -1.0 + 0.25 * 104.0]);
     assert_eq!(file.row_at, (0..33).collect::<Vec<_>>());
     // Two blocks of one plane of 32 bytes; no labels at all.
     assert_eq!(raw.sections()[10].2.len(), 64);

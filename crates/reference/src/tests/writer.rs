@@ -93,12 +93,7 @@ impl Raw {
         bytes.extend(anchors.to_le_bytes());
         bytes.extend((self.charts.len() as u32).to_le_bytes());
         bytes.extend((self.symbols[0].len() as u32).to_le_bytes());
-        bytes.extend([
-            u8::from(!self.factor_levels.is_empty()),
-            self.gain_nibbles,
-            0,
-            0,
-        ]);
+        bytes.extend([u8::from(!self.factor_levels.is_empty()), self.gain_nibbles, 0, 0]);
         bytes.extend(0.25_f64.to_le_bytes());
         bytes.extend(0.5_f64.to_le_bytes());
         bytes.extend(f32::NAN.to_le_bytes());
@@ -180,10 +175,7 @@ impl Raw {
                 plane(&|row| self.factor_codes[row], true);
             }
             for nibble in 0..self.gain_nibbles {
-                plane(
-                    &|row| (self.gain_codes[row] >> (4 * nibble) & 15) as u8,
-                    true,
-                );
+                plane(&|row| (self.gain_codes[row] >> (4 * nibble) & 15) as u8, true);
             }
         }
         [cell, slct, code]

@@ -1,0 +1,264 @@
+//! Laws of encode.
+
+use vlc_reference::chain;
+
+use super::{Case, normals, random, up, wide};
+use crate::{
+    CodeKind, Mat,
+    model::Code,
+    ops::{Effort, EncodeJob, Encoded, Ops},
+    train::Random,
+};
+
+/// A code with random tables, the own symbol's larger than those of lags.
+pub(super) fn random_code(random: &mut Random, kind: CodeKind, lags: usize, widths: &[u16]) -> Code {
+    let alphabet = if kind == CodeKind::Chain { 16 } else { 256 };
+    let active: usize = widths.iter().map(|&w| usize::from(w)).sum();
+    let mut tables = Vec::new();
+    for _ in 0..active {
+        for lag in 0..=lags {
+            let size = 1.0 / (1 << lag) as f32;
+            tables.extend((0..alphabet).map(|_| size * random.normal()));
+        }
+    }
+    Code::quantize(kind, lags, widths.to_vec(), &tables)
+}
+
+pub(super) fn reference_code(code: &Code) -> chain::Code {
+    chain::Code {
+        kind: if code.kind == CodeKind::Chain {
+            chain::CodeKind::Chain
+        } else {
+            chain::CodeKind::Pq8
+        },
+        lags: code.lags,
+        widths: code.widths.iter().map(|&w| usize::from(w)).collect(),
+        tables: code.tables.chunks(code.entries()).map(wide).collect(),
+    }
+}
+
+/// Rows and anchors to encode, and the anchors each row may take.
+struct Work {
+    rows: Mat,
+    anchors: Mat,
+    tries: Vec<u32>,
+    candidates: usize,
+}
+
+impl Work {
+    fn new(random: &mut Random, code: &Code, n: usize, anchors: usize, candidates: usize) -> Work {
+        let mut rows = normals(random, n, code.active());
+        rows.as_mut_slice().iter_mut().for_each(|v| *v *= 1.5);
+        let mut anchors = normals(random, anchors, code.active());
+        anchors.as_mut_slice().iter_mut().for_each(|v| *v *= 0.5);
+        let tries = (0..n * candidates)
+            .map(|_| random.below(anchors.rows()) as u32)
+            .collect();
+        Work {
+            rows,
+            anchors,
+            tries,
+            candidates,
+        }
+    }
+
+    fn run<O: Ops>(&self, ops: &O, code: &Code, effort: Effort) -> Encoded {
+        let (anchors, tries, candidates) = (self.anchors.view(), &self.tries, self.candidates);
+        let job = EncodeJob {
+            code,
+            anchors,
+            tries,
+            candidates,
+            effort,
+        };
+        let found = ops.encode(&up(ops, &self.rows), job).unwrap();
+        let n = self.rows.rows();
+        assert_eq!((found.labels.len(), found.errors.len()), (n, n));
+        assert_eq!(found.symbols.len(), n * code.symbols());
+        found
+    }
+
+    /// Every label is one of the row's tries, every symbol is in range, and the error is that of the symbols.
+    fn assert_consistent(&self, code: &Code, found: &Encoded) {
+        let reference = reference_code(code);
+        let t = code.symbols();
+        for i in 0..self.rows.rows() {
+            let tries = &self.tries[i * self.candidates..(i + 1) * self.candidates];
+            assert!(
+                tries.contains(&found.labels[i]),
+                "row {i}: anchor {} was not to be tried",
+                found.labels[i]
+            );
+            let symbols = &found.symbols[i * t..(i + 1) * t];
+            assert!(symbols.iter().all(|&s| usize::from(s) < code.alphabet()));
+            let anchor = wide(self.anchors.row(found.labels[i] as usize));
+            let target = wide(self.rows.row(i));
+            let exact = chain::error(&reference, &anchor, &target, symbols);
+            let gap = (f64::from(found.errors[i]) - exact).abs();
+            assert!(
+                gap <= 1e-5 * exact + 1e-6,
+                "row {i}: error {} instead of {exact}",
+                found.errors[i]
+            );
+        }
+    }
+
+    /// The least error of a row over all its tries and all sequences.
+    fn least(&self, reference: &chain::Code, i: usize) -> f64 {
+        let mut tries = self.tries[i * self.candidates..(i + 1) * self.candidates].to_vec();
+        tries.sort_unstable();
+        tries.dedup();
+        let target = wide(self.rows.row(i));
+        let errors = tries.iter().map(|&k| {
+            let anchor = wide(self.anchors.row(k as usize));
+            chain::encode_exhaustive(reference, &anchor, &target).1
+        });
+        errors.fold(f64::INFINITY, f64::min)
+    }
+}
+
+/// Exact where a state knows all that matters (up to one lag), nearly so with two.
+pub(super) fn chain_codes_are_nearly_optimal<O: Ops>(ops: &O) {
+    let all_widths: [&[u16]; 8] = [
+        &[1],
+        &[3, 2],
+        &[1, 1, 1],
+        &[2, 0, 3],
+        &[0, 2, 1],
+        &[1, 2, 0],
+        &[5, 1, 1],
+        &[1, 2, 1, 1],
+    ];
+    let mut seed = 600;
+    for lags in 0..=2 {
+        let (mut total, mut optimum) = (0.0, 0.0);
+        for widths in all_widths {
+            seed += 1;
+            let n = if widths.len() == 4 { 6 } else { 65 };
+            let _case = Case::new(format!("seed {seed}, lags {lags}, widths {widths:?}"));
+            let mut random = random(seed);
+            let code = random_code(&mut random, CodeKind::Chain, lags, widths);
+            let work = Work::new(&mut random, &code, n, 5, 1 + seed as usize % 2);
+            let found = work.run(ops, &code, Effort::Full);
+            work.assert_consistent(&code, &found);
+            let reference = reference_code(&code);
+            for i in 0..n {
+                let (error, least) = (f64::from(found.errors[i]), work.least(&reference, i));
+                // A symbol without directions is chosen blindly, by what it does to later ones.
+                let most = match lags {
+                    0 | 1 => 1.0 + 1e-4,
+                    _ if widths.contains(&0) => 2.0,
+                    _ => 1.35,
+                };
+                assert!(
+                    error <= most * least + 1e-5,
+                    "row {i}: error {error}, the least is {least}"
+                );
+                total += error;
+                optimum += least;
+            }
+            work.assert_consistent(&code, &work.run(ops, &code, Effort::Quick));
+        }
+        assert!(
+            total <= 1.03 * optimum,
+            "lags {lags}: {total} in all, the least is {optimum}"
+        );
+    }
+}
+
+pub(super) fn pq8_codes_are_optimal<O: Ops>(ops: &O) {
+    let all_widths: [&[u16]; 5] = [&[1], &[4], &[2, 3], &[0, 2], &[1, 0]];
+    for (s, widths) in all_widths.into_iter().enumerate() {
+        let seed = 700 + s as u64;
+        let n = if widths.len() == 1 { 65 } else { 4 };
+        let _case = Case::new(format!("seed {seed}, widths {widths:?}"));
+        let mut random = random(seed);
+        let code = random_code(&mut random, CodeKind::Pq8, 0, widths);
+        let work = Work::new(&mut random, &code, n, 3, 2);
+        let found = work.run(ops, &code, Effort::Full);
+        work.assert_consistent(&code, &found);
+        let reference = reference_code(&code);
+        for i in 0..n {
+            let (error, least) = (f64::from(found.errors[i]), work.least(&reference, i));
+            assert!(
+                error <= least * (1.0 + 1e-5) + 1e-6,
+                "row {i}: error {error}, the least is {least}"
+            );
+        }
+    }
+}
+
+/// Codes of the sizes that are used, where no exhaustive search helps; rows at the boundaries of chunks.
+pub(super) fn long_codes_report_their_error<O: Ops>(ops: &O) {
+    let mut seed = 800;
+    for (kind, lags) in [0, 1, 2, 3, 7]
+        .map(|m| (CodeKind::Chain, m))
+        .into_iter()
+        .chain([(CodeKind::Pq8, 0)])
+    {
+        for n in [1, 63, 64, 65, 257] {
+            seed += 1;
+            let _case = Case::new(format!("seed {seed}, {kind:?}, lags {lags}, n {n}"));
+            let mut random = random(seed);
+            let widths: Vec<u16> = (0..40).map(|_| random.below(7) as u16).collect();
+            let code = random_code(&mut random, kind, lags, &widths);
+            let work = Work::new(&mut random, &code, n, 17, 4);
+            let full = work.run(ops, &code, Effort::Full);
+            work.assert_consistent(&code, &full);
+            assert_eq!(work.run(ops, &code, Effort::Full), full, "a second run differs");
+            work.assert_consistent(&code, &work.run(ops, &code, Effort::Quick));
+            // Coding must help: with the best symbols the rows come closer than the best anchor alone.
+            let alone: f64 = (0..n)
+                .map(|i| {
+                    let at = work.tries[i * 4..][..4].iter();
+                    let errors = at.map(|&k| {
+                        vlc_reference::distance::squared_l2(
+                            &wide(work.rows.row(i)),
+                            &wide(work.anchors.row(k as usize)),
+                        )
+                    });
+                    errors.fold(f64::INFINITY, f64::min)
+                })
+                .sum();
+            let coded: f64 = full.errors.iter().map(|&e| f64::from(e)).sum();
+            assert!(coded < 0.8 * alone, "{coded} with codes, {alone} without");
+        }
+    }
+}
+
+/// No symbols at all, and symbols without directions.
+pub(super) fn codes_without_directions<O: Ops>(ops: &O) {
+    for (kind, lags) in [(CodeKind::Chain, 0), (CodeKind::Chain, 2), (CodeKind::Pq8, 0)] {
+        for widths in [&[][..], &[0], &[0, 0, 0]] {
+            for n in [1, 65] {
+                let _case = Case::new(format!(
+                    "seed 900, {kind:?}, lags {lags}, widths {widths:?}, n {n}"
+                ));
+                let mut random = random(900);
+                let code = random_code(&mut random, kind, lags, widths);
+                let work = Work::new(&mut random, &code, n, 4, 3);
+                let found = work.run(ops, &code, Effort::Full);
+                work.assert_consistent(&code, &found);
+                assert!(found.errors.iter().all(|&e| e == 0.0));
+                assert!(
+                    (0..n).all(|i| found.labels[i] == work.tries[3 * i]),
+                    "not the first of equal anchors"
+                );
+            }
+        }
+    }
+}
+
+/// Of anchors that give the same error the first to try is kept, also when one stands twice.
+pub(super) fn of_equal_anchors_the_first_is_kept<O: Ops>(ops: &O) {
+    let _case = Case::new("seed 950".into());
+    let mut random = random(950);
+    let code = random_code(&mut random, CodeKind::Chain, 2, &[2, 3, 1]);
+    let mut work = Work::new(&mut random, &code, 70, 6, 3);
+    let first = work.anchors.row(0).to_vec();
+    (1..6).for_each(|k| work.anchors.row_mut(k).copy_from_slice(&first));
+    let found = work.run(ops, &code, Effort::Full);
+    assert!((0..70).all(|i| found.labels[i] == work.tries[3 * i]));
+    work.tries = vec![4; 210];
+    assert_eq!(work.run(ops, &code, Effort::Full).symbols, found.symbols);
+}

@@ -1,0 +1,58 @@
+//! Laws of upload, download and project.
+
+use super::{Case, assert_near, grid, normals, random, up, wide};
+use crate::{Mat, ops::Ops};
+
+pub(super) fn rows_come_back<O: Ops>(ops: &O) {
+    let mut random = random(1);
+    for (n, d) in [(0, 3), (1, 1), (5, 0), (257, 33)] {
+        let _case = Case::new(format!("seed 1, {n} x {d}"));
+        let rows = normals(&mut random, n, d);
+        assert_eq!(ops.download(&up(ops, &rows)).unwrap(), rows);
+    }
+}
+
+pub(super) fn project_is_the_product<O: Ops>(ops: &O) {
+    for (seed, n) in [1, 255, 256, 257].into_iter().enumerate() {
+        for d in [1, 3, 16, 33, 384] {
+            for active in [0, 1, 5, 16, 33] {
+                let _case = Case::new(format!("seed {seed}, {n} x {d} to {active}"));
+                let mut random = random(seed as u64);
+                let rows = normals(&mut random, n, d);
+                let offset: Vec<f32> = (0..d).map(|_| random.normal()).collect();
+                let transform = normals(&mut random, active, d);
+                let found = ops.project(&up(ops, &rows), &offset, transform.view()).unwrap();
+                let found = ops.download(&found).unwrap();
+                assert_eq!((found.rows(), found.dim()), (n, active));
+                for i in 0..n {
+                    for j in 0..active {
+                        let terms = (0..d).map(|c| {
+                            (f64::from(rows.row(i)[c]) - f64::from(offset[c]))
+                                * f64::from(transform.row(j)[c])
+                        });
+                        let (sum, scale) = terms.fold((0.0, 0.0), |(s, a), t: f64| (s + t, a + t.abs()));
+                        assert_near(found.row(i)[j], sum, 1e-6, scale, "coordinate");
+                    }
+                }
+            }
+        }
+    }
+    // Small multiples of a power of two leave nothing to round.
+    let mut random = random(9);
+    let (rows, transform) = (grid(&mut random, 70, 12), grid(&mut random, 6, 12));
+    let found = ops
+        .project(&up(ops, &rows), &[0.25; 12], transform.view())
+        .unwrap();
+    let found: Mat = ops.download(&found).unwrap();
+    for i in 0..70 {
+        let centred: Vec<f64> = wide(rows.row(i)).iter().map(|x| x - 0.25).collect();
+        for j in 0..6 {
+            let exact = vlc_reference::distance::dot(&centred, &wide(transform.row(j)));
+            assert_eq!(
+                f64::from(found.row(i)[j]),
+                exact,
+                "seed 9, row {i}, direction {j}"
+            );
+        }
+    }
+}

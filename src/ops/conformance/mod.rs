@@ -1,0 +1,163 @@
+//! What every backend must do, as laws against the f64 reference: one list, instantiated per backend.
+//!
+//! A backend that cannot be opened is reported and passed over, unless the environment variable `VLC_REQUIRE` (names,
+//! comma separated) lists it: then its absence is a failure.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod assign;
+mod encode;
+mod linear;
+mod oracle;
+mod reduce;
+mod score;
+mod store;
+
+use std::{collections::BTreeSet, io::Write, sync::Mutex};
+
+use super::{Backend, Ops, WithOps, dispatch};
+use crate::{Error, Mat, train::Random};
+
+/// Instantiates every law for a backend.
+macro_rules! suite {
+    ($module:ident, $backend:ident) => {
+        mod $module {
+            suite!(@ $backend, linear, rows_come_back);
+            suite!(@ $backend, linear, project_is_the_product);
+            suite!(@ $backend, assign, nearest_anchors_of_real_values);
+            suite!(@ $backend, assign, ties_go_to_the_lower_anchor);
+            suite!(@ $backend, assign, close_anchors_are_measured_directly);
+            suite!(@ $backend, reduce, statistics_of_cells);
+            suite!(@ $backend, reduce, trimming_with_ties);
+            suite!(@ $backend, reduce, update_moves_anchors);
+            suite!(@ $backend, encode, chain_codes_are_nearly_optimal);
+            suite!(@ $backend, encode, pq8_codes_are_optimal);
+            suite!(@ $backend, encode, long_codes_report_their_error);
+            suite!(@ $backend, encode, codes_without_directions);
+            suite!(@ $backend, encode, of_equal_anchors_the_first_is_kept);
+            suite!(@ $backend, score, best_rows_of_chain_codes);
+            suite!(@ $backend, score, best_rows_of_pq8_codes);
+            suite!(@ $backend, score, ties_go_to_the_lower_row);
+            suite!(@ $backend, score, rows_without_codes);
+        }
+    };
+    (@ $backend:ident, $part:ident, $law:ident) => {
+        #[test]
+        fn $law() {
+            struct Job;
+            impl crate::ops::WithOps for Job {
+                type Output = ();
+                fn run<O: crate::ops::Ops>(self, ops: O) -> Result<(), crate::Error> {
+                    assert_eq!(ops.backend(), crate::Backend::$backend);
+                    crate::ops::conformance::$part::$law(&ops);
+                    Ok(())
+                }
+            }
+            crate::ops::conformance::check(crate::Backend::$backend, Job);
+        }
+    };
+}
+
+suite!(cpu, Cpu);
+suite!(wgpu, Wgpu);
+suite!(cuda, Cuda);
+
+/// Whether this backend must be there.
+fn required(backend: Backend) -> bool {
+    let listed = std::env::var("VLC_REQUIRE").unwrap_or_default();
+    backend == Backend::Cpu
+        || listed
+            .split(',')
+            .any(|name| name.trim().parse().is_ok_and(|b: Backend| b == backend))
+}
+
+/// Runs a law on a backend, or says once that the backend is not there.
+fn check(backend: Backend, law: impl WithOps<Output = ()>) {
+    static SKIPPED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    match dispatch(backend, law) {
+        Ok(()) => {}
+        Err(Error::Unavailable { reason, .. }) => {
+            assert!(
+                !required(backend),
+                "VLC_REQUIRE lists {backend}, which is unavailable: {reason}"
+            );
+            if SKIPPED.lock().unwrap().insert(backend.to_string()) {
+                // Not through eprintln, which the test harness swallows.
+                let _ = writeln!(std::io::stderr(), "skipped: conformance of {backend}: {reason}");
+            }
+        }
+        Err(e) => panic!("{backend}: {e}"),
+    }
+}
+
+#[test]
+fn every_required_backend_has_a_name() {
+    let listed = std::env::var("VLC_REQUIRE").unwrap_or_default();
+    for name in listed.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+        assert!(
+            name.parse::<Backend>().is_ok_and(|b| b != Backend::Auto),
+            "VLC_REQUIRE: {name:?} is no backend"
+        );
+    }
+}
+
+/// Says which case failed, seed and sizes, when a law panics.
+struct Case(String);
+
+impl Case {
+    fn new(what: String) -> Case {
+        Case(what)
+    }
+}
+
+impl Drop for Case {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("failed case: {}", self.0);
+        }
+    }
+}
+
+/// The numbers of a case.
+fn random(seed: u64) -> Random {
+    Random::new(seed, 0xC0F0)
+}
+
+/// A matrix of standard normals.
+fn normals(random: &mut Random, rows: usize, dim: usize) -> Mat {
+    let values = (0..rows * dim).map(|_| random.normal()).collect();
+    Mat::new(values, rows, dim).unwrap()
+}
+
+/// A matrix of multiples of 1/4 between -2 and 2: every sum of squares is exact in f32, and ties are many.
+fn grid(random: &mut Random, rows: usize, dim: usize) -> Mat {
+    let values = (0..rows * dim)
+        .map(|_| (random.below(17) as f32 - 8.0) / 4.0)
+        .collect();
+    Mat::new(values, rows, dim).unwrap()
+}
+
+/// As the reference takes matrices.
+fn wide(values: &[f32]) -> Vec<f64> {
+    values.iter().map(|&v| f64::from(v)).collect()
+}
+
+/// Equal but for `tolerance`, relative to `scale`.
+#[track_caller]
+fn assert_near(found: f32, expected: f64, tolerance: f64, scale: f64, what: &str) {
+    let gap = (f64::from(found) - expected).abs();
+    assert!(
+        gap <= tolerance * scale,
+        "{what}: {found} instead of {expected}, {gap:.3e} off"
+    );
+}
+
+/// A device copy.
+#[track_caller]
+fn up<O: Ops>(ops: &O, rows: &Mat) -> O::Rows {
+    ops.upload(rows.view()).unwrap()
+}

@@ -1,0 +1,175 @@
+//! Laws of load and score.
+
+use vlc_reference::distance::{Metric, largest};
+
+use super::{
+    Case, normals, random,
+    store::{Spec, Store},
+    wide,
+};
+use crate::{CodeKind, ops::Ops, search::Neighbors};
+
+const METRICS: [Metric; 3] = [Metric::Cosine, Metric::Dot, Metric::L2];
+
+fn gain_nibbles(metric: Metric, n: usize) -> usize {
+    match metric {
+        Metric::Cosine => 0,
+        Metric::Dot => 1 + n % 2,
+        Metric::L2 => 3,
+    }
+}
+
+/// Checks that the found rows are the best by the reference, near-ties aside.
+fn assert_best(store: &Store, queries: &[Vec<f64>], found: &Neighbors, k: usize) {
+    let n = store.file.meta.n;
+    let k = k.min(n);
+    assert_eq!((found.ids.rows(), found.ids.dim()), (queries.len(), k));
+    assert_eq!((found.scores.rows(), found.scores.dim()), (queries.len(), k));
+    for (q, query) in queries.iter().enumerate() {
+        let scores = store.scores(query);
+        let largest_size = scores.iter().fold(1.0, |m: f64, s| m.max(s.abs()));
+        let tolerance = 2e-6 * largest_size;
+        let best = largest(&scores, k);
+        let ids = found.ids.row(q);
+        for (rank, (&id, &score)) in ids.iter().zip(found.scores.row(q)).enumerate() {
+            let id = id as usize;
+            assert!(!ids[..rank].contains(&(id as u64)), "query {q}: row {id} twice");
+            let off = (f64::from(score) - scores[id]).abs();
+            assert!(
+                off <= tolerance,
+                "query {q}, rank {rank}, row {id}: {score} instead of {}",
+                scores[id]
+            );
+            let gap = (scores[id] - best[rank].1).abs();
+            assert!(
+                gap <= 2.0 * tolerance,
+                "query {q}, rank {rank}: row {id} instead of {}, {gap:.3e}",
+                best[rank].0
+            );
+            let earlier = (0..id).filter(|&lower| store.same(lower, id));
+            for lower in earlier {
+                assert!(
+                    ids[..rank].contains(&(lower as u64)),
+                    "query {q}: row {id} before its equal {lower}"
+                );
+            }
+        }
+        let ordered = found.scores.row(q).windows(2).all(|w| w[0] >= w[1]);
+        assert!(ordered, "query {q}: scores do not descend");
+    }
+}
+
+fn assert_store<O: Ops>(ops: &O, seed: u64, spec: Spec, ks: &[usize]) {
+    let _case = Case::new(format!("seed {seed}, {spec:?}"));
+    let mut random = random(seed);
+    let store = Store::new(&mut random, spec);
+    let queries: Vec<Vec<f64>> = (0..5)
+        .map(|_| wide(normals(&mut random, 1, spec.d).as_slice()))
+        .collect();
+    let tables = store.tables(&queries);
+    let codes = ops.load(store.codes()).unwrap();
+    for &k in ks {
+        let found = ops.score(&codes, &tables, k).unwrap();
+        assert_best(&store, &queries, &found, k);
+    }
+}
+
+fn assert_kind<O: Ops>(ops: &O, kind: CodeKind, first_seed: u64) {
+    let mut seed = first_seed;
+    for metric in METRICS {
+        for (n, symbols, anchors, charts) in [
+            (1, 3, 1, 1),
+            (31, 5, 3, 1),
+            (32, 4, 17, 2),
+            (33, 1, 40, 3),
+            (257, 7, 16, 2),
+            (600, 9, 1, 1),
+            (1000, 6, 256, 3),
+            (1000, 12, 300, 1),
+        ] {
+            seed += 1;
+            let lags = if kind == CodeKind::Chain {
+                seed as usize % 4
+            } else {
+                0
+            };
+            let gain_nibbles = gain_nibbles(metric, n);
+            let factor = !seed.is_multiple_of(3);
+            let spec = Spec {
+                n,
+                d: 8,
+                metric,
+                kind,
+                lags,
+                symbols,
+                anchors,
+                charts,
+                factor,
+                gain_nibbles,
+                distinct: n,
+            };
+            assert_store(ops, seed, spec, &[1, 10, n, n + 7]);
+        }
+    }
+}
+
+pub(super) fn best_rows_of_chain_codes<O: Ops>(ops: &O) {
+    assert_kind(ops, CodeKind::Chain, 1000);
+}
+
+pub(super) fn best_rows_of_pq8_codes<O: Ops>(ops: &O) {
+    assert_kind(ops, CodeKind::Pq8, 1100);
+}
+
+/// Most rows are copies of a few, in many cells: of equal rows the lower come first, whatever k cuts off.
+pub(super) fn ties_go_to_the_lower_row<O: Ops>(ops: &O) {
+    let mut seed = 1200;
+    for kind in [CodeKind::Chain, CodeKind::Pq8] {
+        for metric in METRICS {
+            for (n, distinct) in [(700, 1), (700, 3), (500, 40)] {
+                seed += 1;
+                let gain_nibbles = gain_nibbles(metric, n);
+                let spec = Spec {
+                    n,
+                    d: 5,
+                    metric,
+                    kind,
+                    lags: 0,
+                    symbols: 4,
+                    anchors: 9,
+                    charts: 2,
+                    factor: true,
+                    gain_nibbles,
+                    distinct,
+                };
+                assert_store(ops, seed, spec, &[1, 7, 64, 333, n]);
+            }
+        }
+    }
+}
+
+/// Rows that have no symbols, or nothing but their anchor.
+pub(super) fn rows_without_codes<O: Ops>(ops: &O) {
+    let mut seed = 1300;
+    for factor in [true, false] {
+        for metric in METRICS {
+            seed += 1;
+            let gain_nibbles = gain_nibbles(metric, 1);
+            let kind = CodeKind::Chain;
+            let spec = Spec {
+                n: 70,
+                d: 4,
+                metric,
+                kind,
+                lags: 2,
+                symbols: 0,
+                anchors: 5,
+                charts: 1,
+                factor,
+                gain_nibbles,
+                distinct: 70,
+            };
+            assert_store(ops, seed, spec, &[1, 10, 70]);
+        }
+    }
+}

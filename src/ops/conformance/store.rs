@@ -1,0 +1,256 @@
+//! A small random store twice: as the reference reads it and as the operations are given it.
+
+use vlc_reference::{
+    File,
+    distance::Metric,
+    model::{Chart, Meta, Side},
+};
+
+use super::{
+    encode::{random_code, reference_code},
+    normals, wide,
+};
+use crate::{
+    CodeKind,
+    format::{BlockShape, Labels, SELECT_STRIDE, place_side, place_symbols},
+    model::Code,
+    ops::CodesRef,
+    train::Random,
+};
+
+/// What a random store is to be.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Spec {
+    pub(super) n: usize,
+    pub(super) d: usize,
+    pub(super) metric: Metric,
+    pub(super) kind: CodeKind,
+    pub(super) lags: usize,
+    pub(super) symbols: usize,
+    pub(super) anchors: usize,
+    pub(super) charts: usize,
+    pub(super) factor: bool,
+    pub(super) gain_nibbles: usize,
+    /// Different rows; the others are copies of them.
+    pub(super) distinct: usize,
+}
+
+/// The store.
+pub(super) struct Store {
+    pub(super) file: File,
+    pub(super) alphabet: usize,
+    shape: BlockShape,
+    blocks: Vec<u8>,
+    packed: Vec<u8>,
+    samples: Vec<u8>,
+    cells: Vec<u64>,
+    samples_before: Vec<u64>,
+    anchor_chart: Vec<u8>,
+    factors: Vec<f32>,
+    gains: Vec<f32>,
+}
+
+/// The codes of one row: anchor, symbols, factor code, gain code.
+type RowCode = (usize, Vec<u8>, usize, usize);
+
+impl Store {
+    pub(super) fn new(random: &mut Random, spec: Spec) -> Store {
+        let Spec { n, d, kind, .. } = spec;
+        let alphabet = if kind == CodeKind::Chain { 16 } else { 256 };
+        let codes: Vec<Code> = (0..spec.charts)
+            .map(|_| {
+                let widths: Vec<u16> = (0..spec.symbols).map(|t| u16::from(t < d)).collect();
+                random_code(random, kind, spec.lags, &widths)
+            })
+            .collect();
+        let anchor_chart: Vec<u8> = (0..spec.anchors)
+            .map(|_| random.below(spec.charts) as u8)
+            .collect();
+        let charts: Vec<Chart> = codes
+            .iter()
+            .map(|code| Chart {
+                code: reference_code(code),
+                columns: (0..code.active())
+                    .map(|_| wide(normals(random, 1, d).as_slice()))
+                    .collect(),
+            })
+            .collect();
+        let anchors = anchor_chart
+            .iter()
+            .map(|&g| wide(normals(random, 1, codes[usize::from(g)].active()).as_slice()))
+            .collect();
+        let factors: Vec<f32> = if spec.factor {
+            (0..16).map(|i| 0.5 + 0.0625 * i as f32).collect()
+        } else {
+            vec![]
+        };
+
+        let pool: Vec<RowCode> = (0..spec.distinct)
+            .map(|_| {
+                let symbols = (0..spec.symbols).map(|_| random.below(alphabet) as u8).collect();
+                let gain = random.below(1 << (4 * spec.gain_nibbles));
+                (
+                    random.below(spec.anchors),
+                    symbols,
+                    if spec.factor { random.below(16) } else { 0 },
+                    gain,
+                )
+            })
+            .collect();
+        let rows: Vec<RowCode> = (0..n)
+            .map(|i| {
+                pool[if n == spec.distinct {
+                    i
+                } else {
+                    random.below(spec.distinct)
+                }]
+                .clone()
+            })
+            .collect();
+
+        let shape = BlockShape {
+            kind,
+            symbols: spec.symbols,
+            side_nibbles: usize::from(spec.factor) + spec.gain_nibbles,
+        };
+        let mut row_at: Vec<usize> = (0..n).collect();
+        row_at.sort_by_key(|&i| (rows[i].0, i));
+        let mut position_of = vec![0; n];
+        row_at
+            .iter()
+            .enumerate()
+            .for_each(|(position, &row)| position_of[row] = position);
+        let mut blocks = vec![0; shape.code_bytes(n as u64) as usize];
+        for (position, &row) in row_at.iter().enumerate() {
+            let block = &mut blocks[position / 32 * shape.bytes()..][..shape.bytes()];
+            let (_, symbols, factor, gain) = &rows[row];
+            place_symbols(shape, block, position % 32, symbols);
+            let mut side: Vec<u8> = if spec.factor { vec![*factor as u8] } else { vec![] };
+            side.extend((0..spec.gain_nibbles).map(|s| (gain >> (4 * s) & 15) as u8));
+            place_side(shape, block, position % 32, &side);
+        }
+        let labels: Vec<usize> = rows.iter().map(|r| r.0).collect();
+        let label_bits = spec.anchors.next_power_of_two().ilog2() as usize;
+        let cells: Vec<usize> = (0..=spec.anchors)
+            .map(|k| labels.iter().filter(|&&l| l < k).count())
+            .collect();
+        let (mut samples, mut samples_before) = (Vec::new(), vec![0]);
+        for k in 0..spec.anchors {
+            for position in (cells[k]..cells[k + 1]).step_by(SELECT_STRIDE) {
+                samples.extend((row_at[position] as u32).to_le_bytes());
+            }
+            samples_before.push(samples.len() as u64 / 4);
+        }
+        let of_positions =
+            |pick: fn(&RowCode) -> usize| row_at.iter().map(|&row| pick(&rows[row])).collect::<Vec<_>>();
+        let file = File {
+            meta: Meta {
+                n,
+                d,
+                metric: spec.metric,
+                kind: charts[0].code.kind,
+                lags: spec.lags,
+                label_bits,
+                anchors: spec.anchors,
+                charts: spec.charts,
+                symbols: spec.symbols,
+                factor_nibbles: usize::from(spec.factor),
+                gain_nibbles: spec.gain_nibbles,
+                energy: 0.0,
+                anchor_energy: 0.0,
+                recall: f64::NAN,
+                recall_k: 0,
+                recall_queries: 0,
+                query_source: 0,
+                seed: 0,
+                training_rows: 0,
+                alpha: 0.0,
+            },
+            center: if spec.metric == Metric::L2 {
+                wide(normals(random, 1, d).as_slice())
+            } else {
+                vec![0.0; d]
+            },
+            mean: wide(normals(random, 1, d).as_slice()),
+            charts,
+            chart_of: anchor_chart.iter().map(|&g| usize::from(g)).collect(),
+            anchors,
+            side: Side {
+                factor_levels: wide(&factors),
+                gain_range: (spec.gain_nibbles > 0).then_some((0.25, 4.0)),
+            },
+            key_values: Vec::new(),
+            symbols: row_at.iter().map(|&row| rows[row].1.clone()).collect(),
+            factor_codes: if spec.factor {
+                of_positions(|r| r.2)
+            } else {
+                vec![]
+            },
+            gain_codes: if spec.gain_nibbles > 0 {
+                of_positions(|r| r.3)
+            } else {
+                vec![]
+            },
+            labels,
+            cells: cells.clone(),
+            row_at,
+            position_of,
+        };
+        let packed = vlc_reference::packed::pack(
+            &file.labels.iter().map(|&l| l as u32).collect::<Vec<_>>(),
+            label_bits,
+        );
+        let cells = cells.iter().map(|&c| c as u64).collect();
+        let gains = gain_table(spec.gain_nibbles);
+        Store {
+            file,
+            alphabet,
+            shape,
+            blocks,
+            packed,
+            samples,
+            cells,
+            samples_before,
+            anchor_chart,
+            factors,
+            gains,
+        }
+    }
+
+    /// As [`Ops::load`](crate::ops::Ops::load) takes it.
+    pub(super) fn codes(&self) -> CodesRef<'_> {
+        CodesRef {
+            shape: self.shape,
+            blocks: &self.blocks,
+            labels: Labels {
+                n: self.file.meta.n as u64,
+                bits: self.file.meta.label_bits as u8,
+                packed: &self.packed,
+                samples: &self.samples,
+                cells: &self.cells,
+                samples_before: &self.samples_before,
+            },
+            anchor_chart: &self.anchor_chart,
+            alphabet: self.alphabet,
+            factors: &self.factors,
+            gains: &self.gains,
+            squared: self.file.meta.metric == Metric::L2,
+        }
+    }
+}
+
+/// Gains by code between 1/4 and 4, as docs/format.md has them.
+fn gain_table(nibbles: usize) -> Vec<f32> {
+    if nibbles == 0 {
+        return vec![1.0];
+    }
+    let steps = (1 << (4 * nibbles)) - 2;
+    let gain = |c: i32| {
+        if c == 0 {
+            0.0
+        } else {
+            0.25 * 16f64.powf(f64::from(c - 1) / f64::from(steps))
+        }
+    };
+    (0..=steps + 1).map(|c| gain(c) as f32).collect()
+}
