@@ -79,7 +79,7 @@ def run_faiss(key, base, queries, truth, args):
 
 def run_vlc(ratio, test, args):
     def call(*arguments):
-        done = subprocess.run([args.vlc, *map(str, arguments), "--json"], stdout=subprocess.PIPE)
+        done = subprocess.run([args.vlc, *map(str, arguments), "--json", "--quiet"], stdout=subprocess.PIPE)
         if done.returncode:
             sys.exit(f"{args.vlc} {arguments[0]} ended with {done.returncode}")
         return json.loads(done.stdout)

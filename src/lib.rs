@@ -36,3 +36,8 @@ pub use train::{AnchorSet, anneal};
 
 /// The result of a call of this library.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// The example of the README, compiled and run as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

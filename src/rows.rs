@@ -351,3 +351,55 @@ fn measure(bytes: &[u8], prepared: &Prepared<'_>, truth: &Neighbors, k: usize) -
         without_self(&truth.ids)?.view(),
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_spool_goes_through_a_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut spool = Spool::new(SPOOL_MEMORY + 1, Some(directory.path())).unwrap();
+        assert!(matches!(spool, Spool::File(_)));
+        for part in 0..1000u32 {
+            spool.write(&part.to_le_bytes()).unwrap();
+        }
+        let spooled = spool.finish().unwrap();
+        let expected: Vec<u8> = (0..1000u32).flat_map(u32::to_le_bytes).collect();
+        assert_eq!(spooled.bytes(), expected);
+        assert_eq!(
+            std::fs::read_dir(directory.path()).unwrap().count(),
+            0,
+            "the file has no name"
+        );
+    }
+
+    #[test]
+    fn records_come_back() {
+        for kind in [CodeKind::Chain, CodeKind::Pq8] {
+            let shape = BlockShape {
+                kind,
+                symbols: 5,
+                side_nibbles: 2,
+            };
+            let record = Record { shape };
+            let symbols = [1, 15, 7, 0, 9];
+            let mut bytes = Vec::new();
+            record.put(&symbols, &[3, 12], &mut bytes);
+            assert_eq!(bytes.len(), record.len());
+            let mut block = vec![0; shape.bytes()];
+            record.place(&bytes, &mut block, 21, &mut [0; 5]);
+            for (t, symbol) in symbols.iter().enumerate() {
+                assert_eq!(shape.symbol(&block, t, 21), *symbol);
+            }
+            assert_eq!([shape.side(&block, 0, 21), shape.side(&block, 1, 21)], [3, 12]);
+        }
+    }
+
+    #[test]
+    fn cells_are_in_row_order() {
+        let (cells, rows) = cell_order(&[2, 0, 2, 1, 0], 4);
+        assert_eq!(cells, [0, 2, 3, 5, 5]);
+        assert_eq!(rows, [1, 4, 3, 0, 2]);
+    }
+}

@@ -203,9 +203,9 @@ pub(crate) fn read_queries(path: &Path, dim: usize) -> Result<Mat, CliError> {
     Ok(vlc::read::read_all(&file)?)
 }
 
-/// Refuses an output before any work is done on it: no directory to put it in, one of the inputs, or (without `force`)
+/// Refuses an output before any work is done on it: no directory to put it in, one of the inputs, or (with `keep`)
 /// already there.
-pub(crate) fn check_output(path: &Path, inputs: &[&Path], force: bool) -> Result<(), CliError> {
+pub(crate) fn check_output(path: &Path, inputs: &[&Path], keep: bool) -> Result<(), CliError> {
     let parent = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -230,9 +230,9 @@ pub(crate) fn check_output(path: &Path, inputs: &[&Path], force: bool) -> Result
             path.display()
         )));
     }
-    if !force {
+    if keep {
         return Err(CliError::Usage(format!(
-            "{} exists already; name another output or add --force to replace it",
+            "{} exists already; name another output or leave --no-clobber out",
             path.display()
         )));
     }

@@ -188,14 +188,14 @@ fn usage_errors_exit_2() {
 }
 
 #[test]
-fn no_output_is_overwritten_unasked() {
+fn outputs_are_kept_on_demand_and_inputs_always() {
     let dir = store();
-    let stderr = assert_fails(&dir, "compress base.npy -o base.vlc", 2);
-    assert!(stderr.contains("--force"), "{stderr}");
-    assert_fails(&dir, "decode base.vlc -o base.npy", 2);
-    // Not even when asked, where it is an input.
-    assert_fails(&dir, "compress base.npy -o base.npy --force", 2);
-    assert_fails(&dir, "decode base.vlc -o ./base.vlc --force", 2);
+    let stderr = assert_fails(&dir, "compress base.npy -o base.vlc --no-clobber", 2);
+    assert!(stderr.contains("--no-clobber"), "{stderr}");
+    assert_fails(&dir, "decode base.vlc -o base.npy --no-clobber", 2);
+    // An input is never replaced.
+    assert_fails(&dir, "compress base.npy -o base.npy", 2);
+    assert_fails(&dir, "decode base.vlc -o ./base.vlc", 2);
     assert_fails(&dir, "query base.vlc queries.npy -o queries.npy", 2);
     #[cfg(unix)]
     assert_fails(&dir, "query base.vlc queries.npy -o /dev/null", 2);
@@ -343,7 +343,7 @@ fn compress_prints_its_plan_and_repeats_itself() {
         "the same settings gave other bytes"
     );
 
-    let output = run(&dir, &format!("{COMPRESS} -o again.vlc --force -q"));
+    let output = run(&dir, &format!("{COMPRESS} -o again.vlc -q"));
     assert_eq!(assert_code(&output, 0), "");
 }
 

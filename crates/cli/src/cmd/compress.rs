@@ -64,9 +64,9 @@ pub(crate) struct Args {
     /// Keep a note in the file; may be given again
     #[arg(long, value_name = "KEY=VALUE", value_parser = args::key_value)]
     meta: Vec<(String, String)>,
-    /// Replace an existing output
+    /// Refuse to replace an existing output (by default it is replaced once the new one is whole)
     #[arg(long)]
-    force: bool,
+    no_clobber: bool,
     /// Print the plan on stdout and stop
     #[arg(long)]
     dry_run: bool,
@@ -99,7 +99,7 @@ pub(crate) fn run(args: Args, out: &Output) -> Result<(), CliError> {
         .chain(&args.queries)
         .map(PathBuf::as_path)
         .collect();
-    check_output(&args.output, &inputs, args.force || args.dry_run)?;
+    check_output(&args.output, &inputs, args.no_clobber && !args.dry_run)?;
     let base = VectorFile::open(&args.base)?;
     let queries = args
         .queries

@@ -32,9 +32,9 @@ pub(crate) struct Args {
     /// Only these rows: from A, up to but without B [default: all]
     #[arg(long, value_name = "A..B")]
     rows: Option<RowRange>,
-    /// Replace an existing output
+    /// Refuse to replace an existing output (by default it is replaced once the new one is whole)
     #[arg(long)]
-    force: bool,
+    no_clobber: bool,
     #[command(flatten)]
     threads: Threads,
 }
@@ -51,7 +51,7 @@ pub(crate) fn run(args: Args, out: &Output) -> Result<(), CliError> {
 }
 
 fn decode(args: &Args, out: &Output) -> Result<(), CliError> {
-    check_output(&args.output, &[&args.index], args.force)?;
+    check_output(&args.output, &[&args.index], args.no_clobber)?;
     let index = vlc::Index::open(&args.index)?;
     let rows = match args.rows {
         Some(rows) => rows.within(index.len())?,
