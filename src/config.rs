@@ -67,7 +67,7 @@ impl Default for AnnealingConfig {
         AnnealingConfig {
             anchors: None,
             iterations: 25,
-            temperature: 0.3,
+            temperature: 0.1,
             cooling: 0.2,
             learning_rate: 1.0,
             trim: 0.02,

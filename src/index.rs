@@ -9,7 +9,7 @@ use crate::{
     format::{self, BLOCK, Parsed, VERSION},
     mmap::MappedFile,
     ops::product_nn,
-    read::temporary_beside,
+    read::{chunk_rows, temporary_beside},
 };
 
 /// A compressed store over bytes of any kind: a mapped file, a vector, a slice.
@@ -226,24 +226,49 @@ impl<D: AsRef<[u8]>> Index<D> {
     /// # Errors
     /// [`Error::Config`] when the range is not within the rows.
     pub fn decode(&self, rows: Range<usize>) -> Result<Mat, Error> {
+        let mut all = Vec::with_capacity(rows.len() * self.dim());
+        let count = rows.len();
+        self.decode_each(rows, |part| {
+            all.extend_from_slice(part.as_slice());
+            Ok(())
+        })?;
+        Mat::new(all, count, self.dim())
+    }
+
+    /// Decodes the rows `rows` in order, some thousands at a time, so that memory does not grow with their number.
+    /// An error of `each` ends it.
+    ///
+    /// # Errors
+    /// As [`Index::decode`], and those of `each`.
+    pub fn decode_each(
+        &self,
+        rows: Range<usize>,
+        mut each: impl FnMut(MatRef<'_>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         if rows.start > rows.end || rows.end > self.len() {
             let message = format!("rows {}..{} of an index of {}", rows.start, rows.end, self.len());
             return Err(Error::Config(message));
         }
-        let parsed = &self.parsed;
-        let labels = parsed.labels(self.bytes());
-        let positions = positions(&labels, rows.clone());
-        let decoder = Decoder::new(parsed, parsed.codes(self.bytes()));
-        let mut out = Mat::zeros(rows.len(), self.dim());
-        let dim = self.dim();
         const CHUNK: usize = 256;
-        out.as_mut_slice()
-            .par_chunks_mut(CHUNK * dim)
-            .zip(positions.par_chunks(CHUNK))
-            .for_each(|(out, positions)| {
-                decoder.decode(positions, out);
-            });
-        Ok(out)
+        let labels = self.parsed.labels(self.bytes());
+        let mut positions = Positions {
+            next: labels.cells.to_vec(),
+            labels,
+            row: 0,
+        };
+        positions.take(rows.start);
+        let decoder = Decoder::new(&self.parsed, self.parsed.codes(self.bytes()));
+        let step = chunk_rows(self.dim());
+        for first in rows.clone().step_by(step) {
+            let places = positions.take(step.min(rows.end - first));
+            let mut out = Mat::zeros(places.len(), self.dim());
+            let parts = out.as_mut_slice().par_chunks_mut(CHUNK * self.dim());
+            parts
+                .zip(places.par_chunks(CHUNK))
+                .for_each(|(out, places)| decoder.decode(places, out));
+            each(out.view())?;
+        }
+        Ok(())
     }
 }
 
@@ -254,19 +279,27 @@ fn in_memory(source: format::ParseError) -> Error {
     }
 }
 
-/// The anchor and position of each row of a range.
-fn positions(labels: &format::Labels<'_>, rows: Range<usize>) -> Vec<(usize, u64)> {
-    let mut next: Vec<u64> = labels.cells.to_vec();
-    let mut out = Vec::with_capacity(rows.len());
-    for row in 0..rows.end {
-        // A damaged label may name no cell; any row will do then, within bounds.
-        let cell = (labels.label(row as u64) as usize).min(labels.cells.len() - 2);
-        if row >= rows.start {
-            out.push((cell, next[cell].min(labels.n - 1)));
-        }
-        next[cell] += 1;
+/// The anchor and position of each row, in row order.
+struct Positions<'a> {
+    labels: format::Labels<'a>,
+    /// The position of each cell's next member.
+    next: Vec<u64>,
+    row: u64,
+}
+
+impl Positions<'_> {
+    fn take(&mut self, rows: usize) -> Vec<(usize, u64)> {
+        let (labels, next) = (&self.labels, &mut self.next);
+        let places = (self.row..self.row + rows as u64).map(|row| {
+            // A damaged label may name no cell, or one too often; any place will do then, within bounds.
+            let cell = (labels.label(row) as usize).min(labels.cells.len() - 2);
+            next[cell] += 1;
+            (cell, (next[cell] - 1).min(labels.n - 1))
+        });
+        let places = places.collect();
+        self.row += rows as u64;
+        places
     }
-    out
 }
 
 /// Decodes rows by position.

@@ -72,6 +72,8 @@ impl TopK {
     /// Offers the score at `place`; `row_of` turns a place into its row and is only asked for scores that may enter.
     #[inline]
     pub(crate) fn offer(&mut self, score: f32, place: u64, row_of: impl Fn(u64) -> u64) {
+        // Not a number only where lengths near the largest float cancel: then it is the farthest.
+        let score = if score.is_nan() { f32::NEG_INFINITY } else { score };
         if score < self.threshold || self.k == 0 {
             return;
         }
@@ -322,7 +324,16 @@ pub fn exact_neighbors(
     if k == 0 {
         return Err(Error::Config("k must be at least 1".into()));
     }
-    let center = vec![0f32; rows.dim()];
+    let mut center = vec![0f32; rows.dim()];
+    if metric == Metric::L2 {
+        // Any point will do; one amid the rows keeps the digits of their distances.
+        let mut first = Mat::zeros(rows.rows().min(4096), rows.dim());
+        rows.read(0, first.as_mut_slice())?;
+        center = crate::train::mean(first.view());
+        center
+            .iter_mut()
+            .for_each(|c| *c = if c.is_finite() { *c } else { 0.0 });
+    }
     let prepared = prepare_queries(queries, metric, &center, rows.dim(), 0)?;
     let mut exact = Exact::new(prepared.rows, k.min(rows.rows()), metric);
     crate::read::for_each_chunk(rows, |first, chunk| {

@@ -1,6 +1,6 @@
 //! Annealed, robust k-means: the loop that every backend runs.
 
-use super::{AnchorSet, linalg, rng::Random};
+use super::{AnchorSet, linalg, relocate::relocate, rng::Random};
 use crate::{
     AnnealingConfig, Error, Mat, MatRef,
     ops::{Assignments, CellStats, Ops, Step},
@@ -10,6 +10,9 @@ use crate::{
 const START_ROWS: usize = 16;
 /// Share of the iterations that have noise.
 const NOISY: f64 = 2.0 / 3.0;
+
+/// Iterations in which anchors may be relocated; there is nothing left to move after four or so.
+const RELOCATIONS: usize = 6;
 
 const PURPOSE_START: u64 = 1;
 const PURPOSE_NOISE: u64 = 2;
@@ -27,25 +30,9 @@ pub(crate) fn anneal<O: Ops>(
     let count = check(rows, config)?;
     // Distances are measured about the mean, where their expanded form loses least.
     let offset = linalg::mean(rows);
-    let mut identity = Mat::zeros(0, 0);
-    let resident = if offset.iter().any(|&m| m != 0.0) {
-        let mut moved = Mat::zeros(rows.rows(), rows.dim());
-        for i in 0..rows.rows() {
-            for ((t, x), o) in moved.row_mut(i).iter_mut().zip(rows.row(i)).zip(&offset) {
-                *t = x - o;
-            }
-        }
-        let resident = ops.upload(moved.view())?;
-        std::mem::swap(&mut identity, &mut moved);
-        resident
-    } else {
-        ops.upload(rows)?
-    };
-    let centred = if identity.rows() == 0 {
-        rows
-    } else {
-        identity.view()
-    };
+    let moved = offset.iter().any(|&m| m != 0.0).then(|| subtract(rows, &offset));
+    let centred = moved.as_ref().map_or(rows, Mat::view);
+    let resident = ops.upload(centred)?;
 
     let mut anchors = start(ops, centred, count, config.seed)?;
     let mut assigned = ops.assign(&resident, anchors.view(), 1)?;
@@ -57,6 +44,7 @@ pub(crate) fn anneal<O: Ops>(
     let mut temperature = config.temperature;
     let mut energy = assigned.energy();
     let mut best = (anchors.clone(), assigned.clone(), energy);
+    let mut relocating = true;
     for iteration in 0..config.iterations {
         let hot = iteration < noisy;
         let stats = ops.reduce(&resident, &assigned, count, if hot { config.trim } else { 0.0 })?;
@@ -67,6 +55,10 @@ pub(crate) fn anneal<O: Ops>(
         };
         ops.update(&mut anchors, &stats, step)?;
         refill(&mut anchors, &stats, centred, &assigned, config.seed, iteration);
+        // Not in the first iteration, whose cells are those of the start, nor in the last, which could not settle.
+        if relocating && (1..RELOCATIONS.min(config.iterations - 1)).contains(&iteration) {
+            relocating = relocate(ops, &resident, centred, &mut anchors, config.seed, iteration)? > 0;
+        }
         assigned = ops.assign(&resident, anchors.view(), 1)?;
         temperature *= 1.0 - config.cooling;
         let previous = std::mem::replace(&mut energy, assigned.energy());
@@ -93,6 +85,18 @@ pub(crate) fn anneal<O: Ops>(
         },
         assigned,
     ))
+}
+
+fn subtract(rows: MatRef<'_>, offset: &[f32]) -> Mat {
+    let mut out = Mat::zeros(rows.rows(), rows.dim());
+    for i in 0..rows.rows() {
+        out.row_mut(i)
+            .iter_mut()
+            .zip(rows.row(i))
+            .zip(offset)
+            .for_each(|((t, x), o)| *t = x - o);
+    }
+    out
 }
 
 fn check(rows: MatRef<'_>, config: &AnnealingConfig) -> Result<usize, Error> {
@@ -171,7 +175,7 @@ fn start<O: Ops>(ops: &O, rows: MatRef<'_>, count: usize, seed: u64) -> Result<M
     Ok(anchors)
 }
 
-/// Zero-mean noise of each cell's own standard deviation times the temperature, shrunk as the mean of its rows is.
+/// Zero-mean noise of each cell's own standard deviation times the temperature.
 fn noise(stats: &CellStats, temperature: f32, seed: u64, iteration: usize) -> Mat {
     let mut random = Random::new(seed, PURPOSE_NOISE + ((iteration as u64) << 8));
     let mut out = Mat::zeros(stats.counts.len(), stats.means.dim());

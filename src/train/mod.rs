@@ -6,6 +6,7 @@ mod calibrate;
 mod linalg;
 mod metric;
 mod quantize;
+mod relocate;
 mod rng;
 mod tables;
 mod transform;

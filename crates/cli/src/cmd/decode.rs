@@ -13,9 +13,6 @@ use crate::{
     progress::Progress,
 };
 
-/// Bytes of float32 decoded at a time.
-const CHUNK_BYTES: usize = 16 << 20;
-
 /// Turn a .vlc file back into (approximate) float32 vectors
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -61,12 +58,19 @@ fn decode(args: &Args, out: &Output) -> Result<(), CliError> {
     let progress = Progress::new(out);
     let start = Instant::now();
     let mut writer = NpyWriter::create(&args.output, rows.len(), index.dim())?;
-    let step = (CHUNK_BYTES / (4 * index.dim()).max(1)).max(1);
-    for first in rows.clone().step_by(step) {
-        interrupt::check()?;
-        progress.update("decoding", (first - rows.start) as u64, rows.len() as u64);
-        writer.write_rows(index.decode(first..rows.end.min(first + step))?.view())?;
-    }
+    let mut done = 0;
+    let mut stopped = Ok(());
+    let decoded = index.decode_each(rows.clone(), |part| {
+        stopped = interrupt::check();
+        if stopped.is_err() {
+            return Err(vlc::Error::Cancelled);
+        }
+        progress.update("decoding", done, rows.len() as u64);
+        done += part.rows() as u64;
+        writer.write_rows(part)
+    });
+    stopped?;
+    decoded?;
     writer.finish()?;
     drop(progress);
     let decoded = Decoded {

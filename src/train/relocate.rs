@@ -1,0 +1,165 @@
+//! Moves the anchors that are worth least into the cells that would gain most from a second one.
+//!
+//! k-means++ starts some anchors on outliers, where plain iterations leave them. Moving those in the first iterations ends
+//! 0.2 % below k-means that does not (0.6848 against 0.6866 on 100,000 unit rows x 384, 256 anchors, mean of three seeds);
+//! neither noise, trimming nor another start made up for it.
+
+use super::rng::Random;
+use crate::{
+    Error, Mat, MatRef,
+    ops::{Assignments, Ops},
+};
+
+/// Share of the anchors moved in one iteration at most.
+const SHARE: f64 = 0.1;
+/// Rows of a cell that its principal direction is estimated on, and steps of the power iteration.
+const CELL_ROWS: usize = 400;
+const POWER_STEPS: usize = 6;
+/// A normal cut at its mean loses 2 / pi of its variance.
+const CUT: f64 = std::f64::consts::FRAC_2_PI;
+const PURPOSE: u64 = 31;
+
+/// What splitting a cell would gain, and where its two anchors would go.
+struct Split {
+    gain: f64,
+    cell: usize,
+    step: Vec<f32>,
+}
+
+/// Moves anchors while that lowers the expected energy, and gives how many moved. O(n K d), as an assignment.
+pub(crate) fn relocate<O: Ops>(
+    ops: &O,
+    resident: &O::Rows,
+    rows: MatRef<'_>,
+    anchors: &mut Mat,
+    seed: u64,
+    iteration: usize,
+) -> Result<usize, Error> {
+    let count = anchors.rows();
+    if count < 2 {
+        return Ok(0);
+    }
+    let cells = Cells::new(rows, anchors.view(), &ops.assign(resident, anchors.view(), 2)?);
+    let limit = (SHARE * count as f64).ceil() as usize;
+    let mut random = Random::new(seed, PURPOSE + ((iteration as u64) << 8));
+    let mut splits = cells
+        .splits(rows, anchors.view(), 3 * limit, &mut random)
+        .into_iter()
+        .peekable();
+    let mut weakest: Vec<usize> = (0..count).collect();
+    weakest.sort_by(|&a, &b| cells.utility[a].total_cmp(&cells.utility[b]).then(a.cmp(&b)));
+    let mut touched = vec![false; count];
+    let mut moved = 0;
+    for k in weakest {
+        if moved == limit {
+            break;
+        }
+        while splits.next_if(|s| touched[s.cell] || s.cell == k).is_some() {}
+        if touched[k] {
+            continue;
+        }
+        // Anchors by rising worth, splits by falling gain: the first pair that does not pay ends it.
+        let Some(split) = splits.next_if(|s| s.gain > cells.utility[k]) else {
+            break;
+        };
+        (touched[k], touched[split.cell]) = (true, true);
+        for (c, step) in split.step.iter().enumerate() {
+            let middle = anchors.row(split.cell)[c];
+            anchors.row_mut(k)[c] = middle + step;
+            anchors.row_mut(split.cell)[c] = middle - step;
+        }
+        moved += 1;
+    }
+    Ok(moved)
+}
+
+/// The rows of each cell and what they say about its anchor.
+struct Cells {
+    /// What removing the anchor would cost: its rows would go to their second nearest.
+    utility: Vec<f64>,
+    energy: Vec<f64>,
+    members: Vec<Vec<u32>>,
+}
+
+impl Cells {
+    fn new(rows: MatRef<'_>, anchors: MatRef<'_>, near: &Assignments) -> Cells {
+        let count = anchors.rows();
+        let mut cells = Cells {
+            utility: vec![0.0; count],
+            energy: vec![0.0; count],
+            members: vec![Vec::new(); count],
+        };
+        for i in 0..rows.rows() {
+            let (first, second) = (near.labels[2 * i] as usize, near.labels[2 * i + 1] as usize);
+            let further: f32 = rows
+                .row(i)
+                .iter()
+                .zip(anchors.row(second))
+                .map(|(x, a)| (x - a) * (x - a))
+                .sum();
+            cells.utility[first] += f64::from(further - near.distances[i]);
+            cells.energy[first] += f64::from(near.distances[i]);
+            cells.members[first].push(i as u32);
+        }
+        cells
+    }
+
+    /// Splits of the `limit` cells of highest energy, by falling gain.
+    fn splits(&self, rows: MatRef<'_>, anchors: MatRef<'_>, limit: usize, random: &mut Random) -> Vec<Split> {
+        let mut cells: Vec<usize> = (0..self.members.len())
+            .filter(|&k| self.members[k].len() > 3)
+            .collect();
+        cells.sort_by(|&a, &b| self.energy[b].total_cmp(&self.energy[a]).then(a.cmp(&b)));
+        cells.truncate(limit);
+        let mut splits: Vec<Split> = cells
+            .into_iter()
+            .map(|cell| {
+                let members = &self.members[cell][..self.members[cell].len().min(CELL_ROWS)];
+                let (variance, direction) = principal(rows, members, anchors.row(cell), random);
+                let step = (CUT * variance).sqrt() as f32;
+                Split {
+                    gain: CUT * variance * self.members[cell].len() as f64,
+                    cell,
+                    step: direction.into_iter().map(|v| step * v).collect(),
+                }
+            })
+            .collect();
+        splits.sort_by(|a, b| b.gain.total_cmp(&a.gain).then(a.cell.cmp(&b.cell)));
+        splits
+    }
+}
+
+/// Largest variance of the members about `center` and its direction, by power iteration.
+fn principal(rows: MatRef<'_>, members: &[u32], center: &[f32], random: &mut Random) -> (f64, Vec<f32>) {
+    let length = |v: &[f32]| {
+        v.iter()
+            .map(|x| f64::from(*x) * f64::from(*x))
+            .sum::<f64>()
+            .sqrt()
+    };
+    let mut direction: Vec<f32> = (0..rows.dim()).map(|_| random.normal()).collect();
+    let mut variance = 0.0;
+    for _ in 0..POWER_STEPS {
+        let mut next = vec![0f32; rows.dim()];
+        for &m in members {
+            let row = rows.row(m as usize);
+            let along: f32 = row
+                .iter()
+                .zip(center)
+                .zip(&direction)
+                .map(|((x, c), v)| (x - c) * v)
+                .sum();
+            next.iter_mut()
+                .zip(row)
+                .zip(center)
+                .for_each(|((n, x), c)| *n += along * (x - c));
+        }
+        let (after, before) = (length(&next), length(&direction).max(f64::MIN_POSITIVE));
+        variance = after / before / members.len() as f64;
+        if after <= 0.0 {
+            return (0.0, direction);
+        }
+        direction = next.into_iter().map(|x| (f64::from(x) / after) as f32).collect();
+    }
+    (variance, direction)
+}
