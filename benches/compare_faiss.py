@@ -45,7 +45,7 @@ def recall(found, truth):
 
 def run_faiss(key, base, queries, truth, args):
     faiss.omp_set_num_threads(args.threads)
-    index = faiss.index_factory(base.shape[1], key, faiss.METRIC_INNER_PRODUCT)
+    index = faiss.index_factory(base.shape[1], key, faiss.METRIC_L2)
     start = time.perf_counter()
     index.train(base)
     train = time.perf_counter() - start

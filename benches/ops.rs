@@ -11,8 +11,8 @@ use divan::{
     counter::{BytesCount, ItemsCount},
 };
 use vlc::{
-    AnchorSet, AnnealingConfig, Assignments, Backend, Budget, CodeKind, Config, Index, Mat, Metric,
-    RowSource, VectorFile, exact_neighbors, read::read_all, recall,
+    AnchorSet, AnnealingConfig, Assignments, Backend, Budget, CodeKind, Config, Index, Mat, Metric, RowSource,
+    VectorFile, exact_neighbors, read::read_all, recall,
 };
 
 const ROWS: usize = 10_000;
@@ -30,12 +30,7 @@ fn index(code: CodeKind) -> &'static Index<Vec<u8>> {
 }
 
 fn compressed(code: CodeKind) -> Index<Vec<u8>> {
-    let config = Config {
-        budget: Budget::Ratio(0.06),
-        code,
-        metric: Metric::L2,
-        ..Config::default()
-    };
+    let config = Config { budget: Budget::Ratio(0.06), code, metric: Metric::L2, ..Config::default() };
     vlc::compress(BASE.view(), &config).expect("compression")
 }
 
@@ -63,20 +58,13 @@ fn mix(z: u64) -> u64 {
 /// Four uniforms of 16 bits have a sum that is nearly normal, of variance 1/3.
 fn normal(number: u64) -> f32 {
     let bits = mix(number);
-    let sum: f32 = (0..4)
-        .map(|i| (bits >> (16 * i) & 0xFFFF) as f32 / 65_536.0)
-        .sum();
+    let sum: f32 = (0..4).map(|i| (bits >> (16 * i) & 0xFFFF) as f32 / 65_536.0).sum();
     (sum - 2.0) * 3f32.sqrt()
 }
 
 /// One iteration without noise: the start, two assignments, a reduction, an update.
 fn anneal_once(anchors: usize) -> (AnchorSet, Assignments) {
-    let config = AnnealingConfig {
-        anchors: Some(anchors),
-        iterations: 1,
-        temperature: 0.0,
-        ..Default::default()
-    };
+    let config = AnnealingConfig { anchors: Some(anchors), iterations: 1, temperature: 0.0, ..Default::default() };
     vlc::anneal(BASE.view(), &config, Backend::Cpu).expect("anchors")
 }
 
@@ -84,19 +72,13 @@ fn main() {
     let nearest = |row: &[f32], anchors: &AnchorSet| {
         let anchors = anchors.anchors();
         let distance = |k: usize| -> f64 {
-            row.iter()
-                .zip(anchors.row(k))
-                .map(|(x, a)| f64::from(x - a) * f64::from(x - a))
-                .sum()
+            row.iter().zip(anchors.row(k)).map(|(x, a)| f64::from(x - a) * f64::from(x - a)).sum()
         };
         (0..anchors.rows()).map(distance).fold(f64::INFINITY, f64::min)
     };
     let (anchors, assigned) = anneal_once(64);
     for row in (0..ROWS).step_by(97) {
-        let (found, least) = (
-            f64::from(assigned.distances[row]),
-            nearest(BASE.row(row), &anchors),
-        );
+        let (found, least) = (f64::from(assigned.distances[row]), nearest(BASE.row(row), &anchors));
         assert!(
             (found - least).abs() <= 1e-3 * least,
             "row {row}: {found} from its anchor, {least} from the nearest"
@@ -109,15 +91,9 @@ fn main() {
         let index = index(code);
         let found = index.query_batch(QUERIES.view(), K).expect("search");
         let recall = recall(found.ids.view(), truth.ids.view());
-        println!(
-            "{code:?}: {:.1} bytes per vector, recall@{K} {recall:.3}",
-            index.info().bytes_per_vector
-        );
+        println!("{code:?}: {:.1} bytes per vector, recall@{K} {recall:.3}", index.info().bytes_per_vector);
         assert!(recall >= least, "recall {recall:.3} is below {least}");
-        let (some, all) = (
-            index.decode(100..200).expect("decoding"),
-            index.decode(0..ROWS).expect("decoding"),
-        );
+        let (some, all) = (index.decode(100..200).expect("decoding"), index.decode(0..ROWS).expect("decoding"));
         assert_eq!(
             some.as_slice(),
             all.view().slice(100..200).as_slice(),
@@ -130,9 +106,7 @@ fn main() {
 
 #[divan::bench(args = [16, 256], max_time = 4)]
 fn anneal_one_iteration(bencher: Bencher<'_, '_>, anchors: usize) {
-    bencher
-        .counter(ItemsCount::new(ROWS))
-        .bench_local(|| anneal_once(black_box(anchors)));
+    bencher.counter(ItemsCount::new(ROWS)).bench_local(|| anneal_once(black_box(anchors)));
 }
 
 #[divan::bench(args = [1, 16, 256], max_time = 3)]
@@ -147,18 +121,14 @@ fn scan_pq8(bencher: Bencher<'_, '_>, queries: usize) {
 
 fn scan(bencher: Bencher<'_, '_>, code: CodeKind, count: usize) {
     let (index, queries) = (index(code), QUERIES.view().slice(0..count));
-    bencher
-        .counter(ItemsCount::new(count))
-        .bench_local(|| index.query_batch(black_box(queries), K).expect("search"));
+    bencher.counter(ItemsCount::new(count)).bench_local(|| index.query_batch(black_box(queries), K).expect("search"));
 }
 
 #[divan::bench(args = [1, 1_000], max_time = 2)]
 fn decode(bencher: Bencher<'_, '_>, rows: usize) {
     // Near the end, where finding the rows costs most.
     let range = ROWS - rows..ROWS;
-    bencher
-        .counter(ItemsCount::new(rows))
-        .bench_local(|| CHAIN.decode(black_box(range.clone())).expect("decoding"));
+    bencher.counter(ItemsCount::new(rows)).bench_local(|| CHAIN.decode(black_box(range.clone())).expect("decoding"));
 }
 
 #[divan::bench(max_time = 2)]
@@ -169,9 +139,7 @@ fn parse(bencher: Bencher<'_, '_>) {
 
 #[divan::bench(max_time = 2)]
 fn verify(bencher: Bencher<'_, '_>) {
-    bencher
-        .counter(BytesCount::new(CHAIN.bytes().len()))
-        .bench_local(|| CHAIN.verify().expect("a sound file"));
+    bencher.counter(BytesCount::new(CHAIN.bytes().len())).bench_local(|| CHAIN.verify().expect("a sound file"));
 }
 
 #[divan::bench(max_time = 2)]
@@ -184,12 +152,7 @@ fn exact_search(bencher: Bencher<'_, '_>) {
 
 #[divan::bench(max_time = 2)]
 fn read_int8(bencher: Bencher<'_, '_>) {
-    let path = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/examples/data/docs-minilm-384-5k/base.i8.npy"
-    );
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/data/docs-minilm-384-5k/base.i8.npy");
     let file = VectorFile::open(path).expect("the vectors of the repository");
-    bencher
-        .counter(ItemsCount::new(file.rows()))
-        .bench_local(|| read_all(&file).expect("rows"));
+    bencher.counter(ItemsCount::new(file.rows())).bench_local(|| read_all(&file).expect("rows"));
 }

@@ -8,9 +8,7 @@ use std::sync::LazyLock;
 
 use divan::{Bencher, black_box, counter::ItemsCount};
 use tempfile::TempDir;
-use vlc::{
-    Budget, Config, Index, Mat, Metric, Neighbors, VectorFile, exact_neighbors, read::read_all, recall,
-};
+use vlc::{Budget, Config, Index, Mat, Metric, Neighbors, VectorFile, exact_neighbors, read::read_all, recall};
 
 const K: usize = 10;
 /// Shares of float32, and the recall@10 below which a speed would not be worth having.
@@ -29,13 +27,7 @@ static BENCH: LazyLock<Bench> = LazyLock::new(|| {
     let queries = read("queries.i8.npy");
     let truth = exact_neighbors(&base.view(), queries.view(), K, Metric::Cosine).expect("exact search");
     let dir = tempfile::tempdir().expect("a temporary directory");
-    Bench {
-        base,
-        queries,
-        sample: read("queries-train.i8.npy"),
-        truth,
-        dir,
-    }
+    Bench { base, queries, sample: read("queries-train.i8.npy"), truth, dir }
 });
 
 /// The index of the larger ratio, which all but compression is timed on.
@@ -48,11 +40,7 @@ fn read(name: &str) -> Mat {
 }
 
 fn compressed(ratio: f64) -> Index<Vec<u8>> {
-    let config = Config {
-        budget: Budget::Ratio(ratio),
-        queries: Some(BENCH.sample.view()),
-        ..Config::default()
-    };
+    let config = Config { budget: Budget::Ratio(ratio), queries: Some(BENCH.sample.view()), ..Config::default() };
     vlc::compress(BENCH.base.view(), &config).expect("compression")
 }
 
@@ -69,11 +57,7 @@ fn main() {
         let recall = recall(found.ids.view(), BENCH.truth.ids.view());
         let info = index.info();
         println!("ratio {:.4} (asked {ratio}): recall@{K} {recall:.3}", info.ratio);
-        assert!(
-            info.ratio <= ratio,
-            "the file has {:.4} of float32, {ratio} was asked for",
-            info.ratio
-        );
+        assert!(info.ratio <= ratio, "the file has {:.4} of float32, {ratio} was asked for", info.ratio);
         assert!(recall >= least, "recall {recall:.3} is below {least}");
         index.verify().expect("a sound file");
     }
@@ -101,16 +85,13 @@ fn main() {
 
 fn mean_cosine(a: &Mat, b: &Mat) -> f64 {
     let dot = |x: &[f32], y: &[f32]| x.iter().zip(y).map(|(x, y)| f64::from(x * y)).sum::<f64>();
-    let cosine =
-        |i: usize| dot(a.row(i), b.row(i)) / (dot(a.row(i), a.row(i)) * dot(b.row(i), b.row(i))).sqrt();
+    let cosine = |i: usize| dot(a.row(i), b.row(i)) / (dot(a.row(i), a.row(i)) * dot(b.row(i), b.row(i))).sqrt();
     (0..a.rows()).map(cosine).sum::<f64>() / a.rows() as f64
 }
 
 #[divan::bench(args = [RATIOS[1].0], sample_count = 1, sample_size = 1)]
 fn compress(bencher: Bencher<'_, '_>, ratio: f64) {
-    bencher
-        .counter(ItemsCount::new(BENCH.base.rows()))
-        .bench_local(|| compressed(ratio));
+    bencher.counter(ItemsCount::new(BENCH.base.rows())).bench_local(|| compressed(ratio));
 }
 
 #[divan::bench(max_time = 2)]
@@ -138,9 +119,7 @@ fn query_batch(bencher: Bencher<'_, '_>) {
 
 #[divan::bench(max_time = 3)]
 fn decode_all(bencher: Bencher<'_, '_>) {
-    bencher
-        .counter(ItemsCount::new(INDEX.len()))
-        .bench_local(|| INDEX.decode(0..INDEX.len()).expect("decoding"));
+    bencher.counter(ItemsCount::new(INDEX.len())).bench_local(|| INDEX.decode(0..INDEX.len()).expect("decoding"));
 }
 
 #[divan::bench(name = "exact_neighbors", max_time = 3)]

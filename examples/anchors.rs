@@ -18,14 +18,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut args = std::env::args().skip(1);
     let path = args.next().ok_or(USAGE)?;
     let mut output = None;
-    let mut config = AnnealingConfig {
-        anchors: Some(256),
-        ..Default::default()
-    };
+    let mut config = AnnealingConfig { anchors: Some(256), ..Default::default() };
     while let Some(name) = args.next() {
-        let value = args
-            .next()
-            .ok_or_else(|| format!("{name} needs a value\n{USAGE}"))?;
+        let value = args.next().ok_or_else(|| format!("{name} needs a value\n{USAGE}"))?;
         match name.as_str() {
             "--anchors" => config.anchors = Some(parse(&name, &value)?),
             "--iterations" => config.iterations = parse(&name, &value)?,
@@ -61,7 +56,5 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn parse<T: FromStr>(name: &str, value: &str) -> Result<T, String> {
-    value
-        .parse()
-        .map_err(|_| format!("{name} {value}: not a number of the right kind\n{USAGE}"))
+    value.parse().map_err(|_| format!("{name} {value}: not a number of the right kind\n{USAGE}"))
 }

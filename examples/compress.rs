@@ -27,18 +27,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let index = vlc::compress(passages.view(), &config)?;
     let info = index.info();
-    println!(
-        "{} x {} in {} bytes, {:.2} % of float32",
-        info.n,
-        info.dim,
-        info.file_bytes,
-        100.0 * info.ratio
-    );
+    println!("{} x {} in {} bytes, {:.2} % of float32", info.n, info.dim, info.file_bytes, 100.0 * info.ratio);
     if let Some(held_out) = info.recall {
-        println!(
-            "recall@{} on {} held-out queries: {:.3}",
-            held_out.k, held_out.queries, held_out.recall
-        );
+        println!("recall@{} on {} held-out queries: {:.3}", held_out.k, held_out.queries, held_out.recall);
     }
 
     // One file, complete or absent.

@@ -21,17 +21,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     if !args.is_empty() {
         return Err("usage: query_mmap [INDEX.vlc QUERIES [ROW]]".into());
     }
-    let dir = Path::new(concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/examples/data/docs-minilm-384-5k"
-    ));
+    let dir = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/data/docs-minilm-384-5k"));
     let scratch = tempfile::tempdir()?;
     let index = scratch.path().join("base.vlc");
     // Rows are streamed from the mapped input; the output appears under its name when it is complete.
-    let config = Config {
-        budget: Budget::Ratio(0.0833),
-        ..Config::default()
-    };
+    let config = Config { budget: Budget::Ratio(0.0833), ..Config::default() };
     vlc::compress_to(&VectorFile::open(dir.join("base.i8.npy"))?, &index, &config)?;
     ask(&index, &dir.join("queries.i8.npy"), 0)
 }
@@ -40,21 +34,12 @@ fn ask(path: &Path, queries: &Path, row: usize) -> Result<(), Box<dyn Error>> {
     // Opening reads the model, not the rows: it takes the same time for a thousand rows and a hundred million.
     let start = Instant::now();
     let index = Index::open(path)?;
-    println!(
-        "opened {} rows x {} in {:.1} ms",
-        index.len(),
-        index.dim(),
-        milliseconds(start)
-    );
+    println!("opened {} rows x {} in {:.1} ms", index.len(), index.dim(), milliseconds(start));
 
     // Optional: what opening did not look at is read once and compared with its checksums.
     let start = Instant::now();
     index.verify()?;
-    println!(
-        "verified {} bytes in {:.1} ms",
-        index.bytes().len(),
-        milliseconds(start)
-    );
+    println!("verified {} bytes in {:.1} ms", index.bytes().len(), milliseconds(start));
 
     let queries = VectorFile::open(queries)?;
     let mut query = vec![0.0; queries.dim()];

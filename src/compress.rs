@@ -62,12 +62,7 @@ pub struct Report {
 /// rows or queries that cannot be used (naming row and column), [`Error::Unavailable`] and [`Error::Device`] as the
 /// backend has it, [`Error::Cancelled`] when the callback asked for it.
 pub fn compress(rows: MatRef<'_>, config: &Config<'_>) -> Result<Index<Vec<u8>>, Error> {
-    let job = Job {
-        rows: &rows,
-        config,
-        target: Cursor::new(Vec::new()),
-        spool_dir: None,
-    };
+    let job = Job { rows: &rows, config, target: Cursor::new(Vec::new()), spool_dir: None };
     let (target, _) = with_threads(config, || dispatch(config.backend, job))?;
     Index::from_bytes(target.into_inner())
 }
@@ -77,19 +72,10 @@ pub fn compress(rows: MatRef<'_>, config: &Config<'_>) -> Result<Index<Vec<u8>>,
 ///
 /// # Errors
 /// As [`compress`], and [`Error::Io`] when the file cannot be written.
-pub fn compress_to(
-    rows: &dyn RowSource,
-    path: impl AsRef<Path>,
-    config: &Config<'_>,
-) -> Result<Report, Error> {
+pub fn compress_to(rows: &dyn RowSource, path: impl AsRef<Path>, config: &Config<'_>) -> Result<Report, Error> {
     let path = path.as_ref();
     let target = FileTarget(temporary_beside(path)?);
-    let job = Job {
-        rows,
-        config,
-        target,
-        spool_dir: path.parent(),
-    };
+    let job = Job { rows, config, target, spool_dir: path.parent() };
     let done = with_threads(config, || dispatch(config.backend, job));
     let (target, report) = done.map_err(|e| match e {
         // The temporary file's name would tell the caller nothing.
@@ -106,11 +92,7 @@ pub(crate) fn persist(file: NamedTempFile, path: &Path) -> Result<(), Error> {
     file.as_file().sync_all().map_err(io)?;
     file.persist(path).map_err(|e| io(e.error))?;
     if let Some(directory) = path.parent() {
-        let directory = if directory.as_os_str().is_empty() {
-            Path::new(".")
-        } else {
-            directory
-        };
+        let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
         // Not every system lets a directory be opened; the rename itself has been done by now.
         if let Ok(opened) = std::fs::File::open(directory) {
             let _ = opened.sync_all();
@@ -129,8 +111,7 @@ pub(crate) fn with_threads<R: Send>(
         Some(0) => Err(Error::Config("threads must be at least 1".into())),
         Some(threads) => {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-            let pool =
-                pool.map_err(|e| Error::Config(format!("{threads} threads could not be started: {e}")))?;
+            let pool = pool.map_err(|e| Error::Config(format!("{threads} threads could not be started: {e}")))?;
             pool.install(job)
         }
     }
@@ -154,11 +135,7 @@ impl<T: Target> WithOps for Job<'_, T> {
             _ => Ok(()),
         };
         let report = |stage, done: usize, total: usize| {
-            tell(&Event::Progress {
-                stage,
-                done: done as u64,
-                total: total as u64,
-            })
+            tell(&Event::Progress { stage, done: done as u64, total: total as u64 })
         };
         let prepared = prepare(self.rows, config, &report)?;
         let plan = plan_on(&ops, &prepared, config, &report)?;
@@ -184,15 +161,10 @@ impl<T: Target> WithOps for Job<'_, T> {
         let train_seconds = start.elapsed().as_secs_f64() - plan_seconds;
 
         let encoded = encode_all(&ops, &prepared, &trained, config, self.spool_dir, &report)?;
-        let (target, meta, file_bytes) =
-            write_file(self.target, &prepared, &trained, encoded, config, &report)?;
+        let (target, meta, file_bytes) = write_file(self.target, &prepared, &trained, encoded, config, &report)?;
         let seconds = start.elapsed().as_secs_f64();
         let bytes_per_vector = file_bytes as f64 / meta.n as f64;
-        let source = if meta.query_source == 1 {
-            QuerySource::Sample
-        } else {
-            QuerySource::Rows
-        };
+        let source = if meta.query_source == 1 { QuerySource::Sample } else { QuerySource::Rows };
         let report = Report {
             n: meta.n,
             dim: meta.dim,

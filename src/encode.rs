@@ -30,13 +30,8 @@ impl Encoder {
     pub(crate) fn new(model: &Model, space: Mat, forward: Vec<Mat>) -> Encoder {
         let k = model.anchors();
         let coordinates: Vec<Mat> = forward.iter().map(|f| Mat::zeros(k, f.rows())).collect();
-        let mut encoder = Encoder {
-            mean: model.mean.clone(),
-            anchors: Mat::zeros(k, space.rows()),
-            space,
-            forward,
-            coordinates,
-        };
+        let mut encoder =
+            Encoder { mean: model.mean.clone(), anchors: Mat::zeros(k, space.rows()), space, forward, coordinates };
         let rows = model.anchor_coordinates();
         let decoders: Vec<Mat> = model.charts.iter().map(|c| c.decoder.to_mat()).collect();
         for (k, row) in rows.iter().enumerate() {
@@ -84,15 +79,12 @@ impl RowCodes {
                 let chart = usize::from(model.anchor_chart[k]);
                 let mut at = model.mean.clone();
                 for (j, &y) in encoder.coordinates[chart].row(k).iter().enumerate() {
-                    at.iter_mut()
-                        .zip(decoders[chart].row(j))
-                        .for_each(|(a, b)| *a += y * b);
+                    at.iter_mut().zip(decoders[chart].row(j)).for_each(|(a, b)| *a += y * b);
                 }
                 at
             })
             .collect();
-        let squared =
-            |a: &[f32], b: &[f32]| -> f64 { a.iter().zip(b).map(|(x, y)| f64::from(x - y).powi(2)).sum() };
+        let squared = |a: &[f32], b: &[f32]| -> f64 { a.iter().zip(b).map(|(x, y)| f64::from(x - y).powi(2)).sum() };
         let (mut full, mut coarse) = (0.0, 0.0);
         for i in 0..unit.rows() {
             full += squared(unit.row(i), self.decoded.row(i));
@@ -134,12 +126,7 @@ pub(crate) fn encode_rows<O: Ops>(
         square.sqrt() as f32
     });
     let norms = norms.collect();
-    Ok(RowCodes {
-        labels: found.labels,
-        symbols: found.symbols,
-        decoded,
-        norms,
-    })
+    Ok(RowCodes { labels: found.labels, symbols: found.symbols, decoded, norms })
 }
 
 /// Encodes the rows of each chart with its code; of a row's tries only those in the chart of its nearest anchor count.
@@ -153,11 +140,7 @@ fn encode_by_chart<O: Ops>(
 ) -> Result<Encoded, Error> {
     let symbols = model.symbols();
     let n = unit.rows();
-    let mut all = Encoded {
-        labels: vec![0; n],
-        symbols: vec![0; n * symbols],
-        errors: vec![0.0; n],
-    };
+    let mut all = Encoded { labels: vec![0; n], symbols: vec![0; n * symbols], errors: vec![0.0; n] };
     for (g, chart) in model.charts.iter().enumerate() {
         let in_chart = |anchor: u32| usize::from(model.anchor_chart[anchor as usize]) == g;
         let rows: Vec<usize> = (0..n).filter(|&i| in_chart(tries[i * candidates])).collect();
@@ -171,11 +154,7 @@ fn encode_by_chart<O: Ops>(
             let own = &tries[i * candidates..(i + 1) * candidates];
             part_tries.extend(own.iter().map(|&a| if in_chart(a) { a } else { own[0] }));
         }
-        let y = ops.project(
-            &ops.upload(part.view())?,
-            &encoder.mean,
-            encoder.forward[g].view(),
-        )?;
+        let y = ops.project(&ops.upload(part.view())?, &encoder.mean, encoder.forward[g].view())?;
         let job = EncodeJob {
             code: &chart.code,
             anchors: encoder.coordinates[g].view(),
@@ -200,34 +179,28 @@ fn decode(encoder: &Encoder, model: &Model, found: &Encoded, dim: usize) -> Mat 
     let symbols = model.symbols();
     let decoders: Vec<Mat> = model.charts.iter().map(|c| c.decoder.to_mat()).collect();
     let mut out = Mat::zeros(found.labels.len(), dim);
-    out.as_mut_slice()
-        .par_chunks_mut(CHUNK * dim)
-        .enumerate()
-        .for_each(|(chunk, out)| {
-            let first = chunk * CHUNK;
-            let rows = first..first + out.len() / dim;
-            for (g, chart) in model.charts.iter().enumerate() {
-                let of_chart = |i: &usize| usize::from(model.anchor_chart[found.labels[*i] as usize]) == g;
-                let members: Vec<usize> = rows.clone().filter(of_chart).collect();
-                let mut y = Mat::zeros(members.len(), chart.active());
-                for (r, &i) in members.iter().enumerate() {
-                    y.row_mut(r)
-                        .copy_from_slice(encoder.coordinates[g].row(found.labels[i] as usize));
-                    chart
-                        .code
-                        .add_codeword(&found.symbols[i * symbols..(i + 1) * symbols], y.row_mut(r));
-                }
-                let mut decoded = Mat::zeros(members.len(), dim);
-                if chart.active() > 0 {
-                    product_nn(decoded.as_mut_slice(), y.view(), decoders[g].view());
-                }
-                for (r, &i) in members.iter().enumerate() {
-                    let at = (i - first) * dim;
-                    for ((o, x), m) in out[at..at + dim].iter_mut().zip(decoded.row(r)).zip(&model.mean) {
-                        *o = x + m;
-                    }
+    out.as_mut_slice().par_chunks_mut(CHUNK * dim).enumerate().for_each(|(chunk, out)| {
+        let first = chunk * CHUNK;
+        let rows = first..first + out.len() / dim;
+        for (g, chart) in model.charts.iter().enumerate() {
+            let of_chart = |i: &usize| usize::from(model.anchor_chart[found.labels[*i] as usize]) == g;
+            let members: Vec<usize> = rows.clone().filter(of_chart).collect();
+            let mut y = Mat::zeros(members.len(), chart.active());
+            for (r, &i) in members.iter().enumerate() {
+                y.row_mut(r).copy_from_slice(encoder.coordinates[g].row(found.labels[i] as usize));
+                chart.code.add_codeword(&found.symbols[i * symbols..(i + 1) * symbols], y.row_mut(r));
+            }
+            let mut decoded = Mat::zeros(members.len(), dim);
+            if chart.active() > 0 {
+                product_nn(decoded.as_mut_slice(), y.view(), decoders[g].view());
+            }
+            for (r, &i) in members.iter().enumerate() {
+                let at = (i - first) * dim;
+                for ((o, x), m) in out[at..at + dim].iter_mut().zip(decoded.row(r)).zip(&model.mean) {
+                    *o = x + m;
                 }
             }
-        });
+        }
+    });
     out
 }

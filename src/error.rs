@@ -69,10 +69,7 @@ pub enum Error {
 impl Error {
     /// Wraps an I/O error with the path it happened on.
     pub(crate) fn io(path: &Path, source: std::io::Error) -> Self {
-        Error::Io {
-            path: path.to_owned(),
-            source,
-        }
+        Error::Io { path: path.to_owned(), source }
     }
 }
 
@@ -93,12 +90,7 @@ pub struct InputError {
 impl InputError {
     /// An error about the input as a whole.
     pub fn new(file: Option<&Path>, message: impl Into<String>) -> Self {
-        InputError {
-            file: file.map(Path::to_owned),
-            row: None,
-            column: None,
-            message: message.into(),
-        }
+        InputError { file: file.map(Path::to_owned), row: None, column: None, message: message.into() }
     }
 
     /// The same error, at a row.

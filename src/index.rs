@@ -100,10 +100,7 @@ impl Index<MappedFile> {
         let path = path.as_ref();
         let bytes = MappedFile::open(path)?;
         let parsed = format::parse(bytes.as_ref());
-        let parsed = parsed.map_err(|source| Error::Format {
-            path: path.to_owned(),
-            source,
-        })?;
+        let parsed = parsed.map_err(|source| Error::Format { path: path.to_owned(), source })?;
         Ok(Index { bytes, parsed })
     }
 }
@@ -179,14 +176,12 @@ impl<D: AsRef<[u8]>> Index<D> {
             ratio: bytes_per_vector / (4.0 * f64::from(meta.dim)),
             energy: meta.energy,
             anchor_energy: meta.anchor_energy,
-            recall: source
-                .filter(|_| !meta.recall.is_nan())
-                .map(|source| HeldOutRecall {
-                    recall: meta.recall,
-                    k: meta.recall_k,
-                    queries: meta.recall_queries,
-                    source,
-                }),
+            recall: source.filter(|_| !meta.recall.is_nan()).map(|source| HeldOutRecall {
+                recall: meta.recall,
+                k: meta.recall_k,
+                queries: meta.recall_queries,
+                source,
+            }),
             seed: meta.seed,
             training_rows: meta.training_rows,
             sections: self.parsed.entries.iter().map(|e| (e.name(), e.len)).collect(),
@@ -251,11 +246,7 @@ impl<D: AsRef<[u8]>> Index<D> {
         }
         const CHUNK: usize = 256;
         let labels = self.parsed.labels(self.bytes());
-        let mut positions = Positions {
-            next: labels.cells.to_vec(),
-            labels,
-            row: 0,
-        };
+        let mut positions = Positions { next: labels.cells.to_vec(), labels, row: 0 };
         positions.take(rows.start);
         let decoder = Decoder::new(&self.parsed, self.parsed.codes(self.bytes()));
         let step = chunk_rows(self.dim());
@@ -263,9 +254,7 @@ impl<D: AsRef<[u8]>> Index<D> {
             let places = positions.take(step.min(rows.end - first));
             let mut out = Mat::zeros(places.len(), self.dim());
             let parts = out.as_mut_slice().par_chunks_mut(CHUNK * self.dim());
-            parts
-                .zip(places.par_chunks(CHUNK))
-                .for_each(|(out, places)| decoder.decode(places, out));
+            parts.zip(places.par_chunks(CHUNK)).for_each(|(out, places)| decoder.decode(places, out));
             each(out.view())?;
         }
         Ok(())
@@ -273,10 +262,7 @@ impl<D: AsRef<[u8]>> Index<D> {
 }
 
 fn in_memory(source: format::ParseError) -> Error {
-    Error::Format {
-        path: "index".into(),
-        source,
-    }
+    Error::Format { path: "index".into(), source }
 }
 
 /// The anchor and position of each row, in row order.
@@ -314,12 +300,7 @@ pub(crate) struct Decoder<'a> {
 impl<'a> Decoder<'a> {
     pub(crate) fn new(parsed: &'a Parsed, codes: &'a [u8]) -> Self {
         let directions = parsed.model.charts.iter().map(|c| c.decoder.to_mat()).collect();
-        Decoder {
-            parsed,
-            codes,
-            directions,
-            anchors: parsed.model.anchor_coordinates(),
-        }
+        Decoder { parsed, codes, directions, anchors: parsed.model.anchor_coordinates() }
     }
 
     /// Decodes rows given by anchor and position into `out`, d values each.
@@ -327,10 +308,7 @@ impl<'a> Decoder<'a> {
         let (model, shape) = (&self.parsed.model, self.parsed.block);
         let mut symbols = vec![0u8; shape.symbols];
         for (&(anchor, position), out) in rows.iter().zip(out.chunks_exact_mut(model.dim)) {
-            let (b, i) = (
-                (position / BLOCK as u64) as usize,
-                (position % BLOCK as u64) as usize,
-            );
+            let (b, i) = ((position / BLOCK as u64) as usize, (position % BLOCK as u64) as usize);
             let block = &self.codes[b * shape.bytes()..(b + 1) * shape.bytes()];
             for (t, symbol) in symbols.iter_mut().enumerate() {
                 *symbol = shape.symbol(block, t, i);
@@ -367,14 +345,10 @@ pub fn write_index<D: AsRef<[u8]>>(index: &Index<D>, path: impl AsRef<Path>) -> 
 
 /// Refuses metadata that the file keeps for itself.
 pub(crate) fn check_metadata(config: &Config<'_>) -> Result<(), Error> {
-    match config
-        .metadata
-        .keys()
-        .find(|key| key.starts_with("vlc.") || key.is_empty())
-    {
-        Some(key) => Err(Error::Config(format!(
-            "the metadata key {key:?} is not allowed: it is empty or starts with vlc."
-        ))),
+    match config.metadata.keys().find(|key| key.starts_with("vlc.") || key.is_empty()) {
+        Some(key) => {
+            Err(Error::Config(format!("the metadata key {key:?} is not allowed: it is empty or starts with vlc.")))
+        }
         None => Ok(()),
     }
 }

@@ -22,9 +22,7 @@ fn check_shape(len: usize, rows: usize, dim: usize) -> Result<(), Error> {
     if rows.checked_mul(dim) == Some(len) {
         return Ok(());
     }
-    Err(Error::Config(format!(
-        "a matrix of {rows} x {dim} needs {rows} * {dim} values, but {len} were given"
-    )))
+    Err(Error::Config(format!("a matrix of {rows} x {dim} needs {rows} * {dim} values, but {len} were given")))
 }
 
 impl<'a, T> MatRef<'a, T> {
@@ -82,11 +80,7 @@ impl<T: Clone + Default> Mat<T> {
     /// A matrix of default values (zeros for numbers).
     #[must_use]
     pub fn zeros(rows: usize, dim: usize) -> Self {
-        Mat {
-            data: vec![T::default(); rows * dim],
-            rows,
-            dim,
-        }
+        Mat { data: vec![T::default(); rows * dim], rows, dim }
     }
 }
 
@@ -103,11 +97,7 @@ impl<T> Mat<T> {
     /// A borrowed view.
     #[must_use]
     pub fn view(&self) -> MatRef<'_, T> {
-        MatRef {
-            data: &self.data,
-            rows: self.rows,
-            dim: self.dim,
-        }
+        MatRef { data: &self.data, rows: self.rows, dim: self.dim }
     }
 
     /// Number of rows.

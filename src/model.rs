@@ -111,14 +111,7 @@ impl Code {
 
     /// Rounds `tables` (f32) to what is stored: 8 bits and a scale per direction.
     pub(crate) fn quantize(kind: CodeKind, lags: usize, widths: Vec<u16>, tables: &[f32]) -> Code {
-        let mut code = Code {
-            kind,
-            lags,
-            widths,
-            scale: Vec::new(),
-            table_codes: Vec::new(),
-            tables: Vec::new(),
-        };
+        let mut code = Code { kind, lags, widths, scale: Vec::new(), table_codes: Vec::new(), tables: Vec::new() };
         for direction in tables.chunks_exact(code.entries()) {
             let largest = direction.iter().fold(0f32, |m, v| m.max(v.abs()));
             let scale = if largest > 0.0 { largest / 127.0 } else { 1.0 };
@@ -227,9 +220,7 @@ impl Side {
 
     /// All gains by code.
     pub(crate) fn gain_table(&self) -> Vec<f32> {
-        (0..16u32.pow(self.gain_nibbles.into()))
-            .map(|c| self.gain(c as u16))
-            .collect()
+        (0..16u32.pow(self.gain_nibbles.into())).map(|c| self.gain(c as u16)).collect()
     }
 }
 

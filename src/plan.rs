@@ -5,7 +5,7 @@ use crate::{
     format::{BlockShape, SECTIONS, file_len, label_bits, metadata_bytes, samples_len},
     ops::{Ops, WithOps, dispatch, product_nt},
     prepare::{Prepared, prepare},
-    train::{self, MetricRoot, Random, Shape, allocate, symbol_bits},
+    train::{self, MetricRoot, Random, Shape, Spectrum, allocate, symbol_bits},
 };
 
 /// What a file will be.
@@ -77,10 +77,7 @@ impl Sizes {
             Budget::BytesPerVector(bytes) => bytes,
         };
         if !(per_row.is_finite() && per_row > 0.0) {
-            return Err(Error::Config(format!(
-                "the budget {:?} is not above 0",
-                config.budget
-            )));
+            return Err(Error::Config(format!("the budget {:?} is not above 0", config.budget)));
         }
         Ok(Sizes {
             n: n as u64,
@@ -99,11 +96,7 @@ impl Sizes {
     /// Bytes of the file at most.
     fn file_bytes(&self, model_bytes: f64, charts: &[usize], symbols: usize, config: &Config<'_>) -> u64 {
         let anchors: usize = charts.iter().sum();
-        let block = BlockShape {
-            kind: config.code,
-            symbols,
-            side_nibbles: 1 + usize::from(self.gain_nibbles),
-        };
+        let block = BlockShape { kind: config.code, symbols, side_nibbles: 1 + usize::from(self.gain_nibbles) };
         let means = if config.metric == Metric::L2 { 2 } else { 1 };
         let heads = charts.len() * (8 + 2 * symbols) + anchors + 4 * (2 * charts.len() + 1);
         let labels = (self.n * u64::from(label_bits(anchors))).div_ceil(8);
@@ -134,7 +127,7 @@ pub(crate) struct Fit {
     pub(crate) distortion: f64,
 }
 
-/// Most symbols per row such that the file fits the budget, for charts given by shape, variances and spreads.
+/// Most symbols per row such that the file fits the budget, for charts given by shape and the variances of residual and anchors.
 ///
 /// # Errors
 /// [`Error::Budget`] when not even one symbol fits.
@@ -148,28 +141,18 @@ pub(crate) fn fit_symbols(
         let bits = (symbols * symbol_bits(config.code)) as f64;
         let rows: f64 = charts.iter().map(|(shape, ..)| shape.rows).sum();
         let (mut model_bytes, mut distortion, mut useful) = (0.0, 0.0, 0);
-        for (shape, variances, spreads) in charts {
-            let found = allocate(variances, spreads, bits, shape);
+        for (shape, variances, anchors) in charts {
+            let found = allocate(variances, anchors, bits, shape);
             model_bytes += found.model_bytes;
             distortion += found.distortion * shape.rows / rows;
             let active = found.rates.iter().filter(|r| **r > 0.0).count();
             useful = useful.max(active * (sizes.lags + 1));
         }
         let file_bytes = sizes.file_bytes(model_bytes, &anchors, symbols, config);
-        (
-            Fit {
-                symbols,
-                file_bytes,
-                model_bytes,
-                distortion,
-            },
-            useful,
-        )
+        (Fit { symbols, file_bytes, model_bytes, distortion }, useful)
     };
     let fits = |symbols: usize| at(symbols).0.file_bytes as f64 <= sizes.budget;
-    let varied = charts
-        .iter()
-        .any(|(_, variances, _)| variances.iter().any(|&v| v > 0.0));
+    let varied = charts.iter().any(|(_, variances, anchors)| variances.iter().chain(*anchors).any(|&v| v > 0.0));
     let least = usize::from(varied);
     if !fits(least) {
         return Err(too_small(sizes, at(least).0.file_bytes));
@@ -210,7 +193,10 @@ fn too_small(sizes: &Sizes, bytes: u64) -> Error {
 const PILOT_LEAST: usize = 12_288;
 const PILOT_MOST: usize = 49_152;
 /// Pilot rows per anchor below which a number of anchors is not considered.
-const PILOT_PER_ANCHOR: usize = 8;
+const PILOT_PER_ANCHOR: usize = 12;
+/// Rows of the store per anchor below which a number of anchors is not considered: more still lower the distortion a little,
+/// but recall no longer shows it and training takes its time.
+const ROWS_PER_ANCHOR: u64 = 240;
 const PILOT_ITERATIONS: usize = 4;
 const PURPOSE_PILOT: u64 = 11;
 
@@ -228,27 +214,23 @@ pub(crate) fn plan_on<O: Ops>(
     let mut picked = random.sample(sample.rows(), wanted);
     random.shuffle(&mut picked);
     let mut pilot = Mat::zeros(picked.len(), sample.dim());
-    picked
-        .iter()
-        .enumerate()
-        .for_each(|(r, &i)| pilot.row_mut(r).copy_from_slice(sample.row(i)));
-    let metric = MetricRoot::new(prepared.training_queries(), sample)?;
+    picked.iter().enumerate().for_each(|(r, &i)| pilot.row_mut(r).copy_from_slice(sample.row(i)));
+    let root = train::to_f32(&MetricRoot::new(prepared.training_queries(), sample)?.root);
+    let zero = vec![0.0; sample.dim()];
+    let weighted = ops.download(&ops.project(&ops.upload(pilot.view())?, &zero, root.view())?)?;
 
     let given = config.annealing.anchors;
     if let Some(k) = given
         && (k == 0 || k > sample.rows().min(65_536))
     {
         let most = sample.rows().min(65_536);
-        return Err(Error::Config(format!(
-            "{k} anchors for {} rows: 1 to {most} are allowed",
-            sizes.n
-        )));
+        return Err(Error::Config(format!("{k} anchors for {} rows: 1 to {most} are allowed", sizes.n)));
     }
     let ladder: Vec<usize> = match given {
         Some(k) => vec![k],
         None => (0..8)
             .map(|e| 4usize.pow(e))
-            .filter(|k| *k == 1 || k * PILOT_PER_ANCHOR <= pilot.rows())
+            .filter(|&k| k == 1 || (k * PILOT_PER_ANCHOR <= pilot.rows() && k as u64 * ROWS_PER_ANCHOR <= sizes.n))
             .collect(),
     };
     let charts = config.charts.unwrap_or(1);
@@ -256,24 +238,15 @@ pub(crate) fn plan_on<O: Ops>(
         return Err(Error::Config(format!("{charts} charts: 1 to 256 are allowed")));
     }
     let mut best: Option<(usize, Fit)> = None;
-    let (mut refused, mut worse) = (None, 0);
+    let mut refused = None;
     for (step, &anchors) in ladder.iter().enumerate() {
         report(Stage::Plan, step, ladder.len())?;
-        let (variances, spreads) = pilot_spectrum(ops, pilot.view(), &metric, anchors, config.seed)?;
-        let shape = Shape {
-            rows: sizes.n as f64,
-            dim: sizes.dim,
-            anchors,
-            kind: config.code,
-            lags: sizes.lags,
-        };
-        match fit_symbols(sizes, &[(shape, &variances, &spreads)], config) {
-            Ok(fit) if best.is_none_or(|(_, b)| fit.distortion < b.distortion) => {
-                (best, worse) = (Some((anchors, fit)), 0)
-            }
-            // A few anchors may be worse than one and many better still, so one step down does not end it.
-            Ok(_) if worse == 0 => worse += 1,
-            Ok(_) => break,
+        let spectrum =
+            pilot_spectrum(ops, pilot.view(), weighted.view(), &root, anchors, sample.rows(), config.seed)?;
+        let shape = Shape { rows: sizes.n as f64, dim: sizes.dim, anchors, kind: config.code, lags: sizes.lags };
+        match fit_symbols(sizes, &[(shape, &spectrum.variances, &spectrum.anchors)], config) {
+            Ok(fit) if best.is_none_or(|(_, b)| fit.distortion < b.distortion) => best = Some((anchors, fit)),
+            Ok(_) => {}
             Err(e) => {
                 refused.get_or_insert(e);
                 break;
@@ -304,26 +277,20 @@ pub(crate) fn plan_on<O: Ops>(
     })
 }
 
-/// Variances along the principal directions of the weighted residuals of held-out pilot rows, and the anchors' spreads.
+/// The spectrum of the weighted residuals of held-out pilot rows. `weighted` are the same rows in the metric.
 fn pilot_spectrum<O: Ops>(
     ops: &O,
     pilot: MatRef<'_>,
-    metric: &MetricRoot,
+    weighted: MatRef<'_>,
+    root: &Mat,
     anchors: usize,
+    training_rows: usize,
     seed: u64,
-) -> Result<(Vec<f64>, Vec<f64>), Error> {
-    let d = pilot.dim();
+) -> Result<Spectrum, Error> {
     // A third of the rows is held out, where there are enough to go round.
-    let trained = if pilot.rows() >= 3 * anchors.max(d / 4) {
-        pilot.rows() - pilot.rows() / 3
-    } else {
-        pilot.rows()
-    };
-    let held = if trained < pilot.rows() {
-        pilot.slice(trained..pilot.rows())
-    } else {
-        pilot
-    };
+    let third = pilot.rows() / 3;
+    let trained = if third >= anchors.max(pilot.dim() / 4) { pilot.rows() - third } else { pilot.rows() };
+    let held = if trained < pilot.rows() { trained..pilot.rows() } else { 0..pilot.rows() };
     let settings = AnnealingConfig {
         anchors: Some(anchors),
         iterations: PILOT_ITERATIONS,
@@ -332,49 +299,16 @@ fn pilot_spectrum<O: Ops>(
         ..AnnealingConfig::default()
     };
     let (found, _) = train::anneal_on(ops, pilot.slice(0..trained), &settings, |_| Ok(()))?;
-    let assigned = ops.assign(&ops.upload(held)?, found.anchors(), 1)?;
-    let mut residual = Mat::zeros(held.rows(), d);
-    let mut at_rows = Mat::zeros(held.rows(), d);
-    for (i, label) in assigned.nearest().enumerate() {
-        let anchor = found.anchors().row(label as usize);
-        residual
-            .row_mut(i)
-            .iter_mut()
-            .zip(held.row(i))
-            .zip(anchor)
-            .for_each(|((r, x), a)| *r = x - a);
-        at_rows.row_mut(i).copy_from_slice(anchor);
-    }
-    let weigh = |rows: &Mat| {
-        let mut out = Mat::zeros(rows.rows(), d);
-        product_nt(
-            out.as_mut_slice(),
-            rows.view(),
-            train::to_f32(&metric.root).view(),
-            1.0,
-        );
-        out
-    };
-    let (mut variances, vectors) = train::eigen(&train::second_moment(weigh(&residual).view()), d)?;
-    let noise = 1e-9 * variances[0].max(0.0);
-    variances
-        .iter_mut()
-        .for_each(|v| *v = if *v > noise { *v } else { 0.0 });
-    let center = train::mean(at_rows.view());
-    at_rows
-        .as_mut_slice()
-        .chunks_exact_mut(d)
-        .for_each(|row| row.iter_mut().zip(&center).for_each(|(a, c)| *a -= c));
-    let moment = train::second_moment(weigh(&at_rows).view());
-    let spreads = (0..d).map(|j| {
-        let v = vectors.row(j);
-        let square: f64 = (0..d)
-            .map(|p| v[p] * v.iter().zip(&moment[p * d..]).map(|(a, m)| a * m).sum::<f64>())
-            .sum();
-        square.max(0.0) / variances[j].max(f64::MIN_POSITIVE)
-    });
-    let spreads = spreads.collect();
-    Ok((variances, spreads))
+    let assigned = ops.assign(&ops.upload(pilot.slice(held.clone()))?, found.anchors(), 1)?;
+    let mut cells = Mat::zeros(anchors, root.rows());
+    product_nt(cells.as_mut_slice(), found.anchors(), root.view(), 1.0);
+    let labels: Vec<u32> = assigned.nearest().collect();
+    let mut spectrum = Spectrum::new(weighted.slice(held), &labels, cells.view())?;
+    // A mean of few rows is off by its share of their variance; training will take it over more.
+    let share = |rows: usize| 1.0 + anchors as f64 / rows.max(1) as f64;
+    let correction = share(training_rows) / share(trained);
+    spectrum.variances.iter_mut().for_each(|v| *v *= correction);
+    Ok(spectrum)
 }
 
 /// The squared error of the scores that decide, those near the top, in units of the mean over all rows and queries.
@@ -385,12 +319,7 @@ const NEAR_ERROR: f64 = 1.6;
 ///
 /// Near the top the score of rank r is close to a - b ln r, whatever n is, so recall depends on the error in units of b
 /// alone. b is read off the pilot for each query; the rest is a small simulation with a fixed seed.
-fn expected_recall(
-    prepared: &Prepared<'_>,
-    pilot: MatRef<'_>,
-    distortion: f64,
-    config: &Config<'_>,
-) -> Option<f64> {
+fn expected_recall(prepared: &Prepared<'_>, pilot: MatRef<'_>, distortion: f64, config: &Config<'_>) -> Option<f64> {
     const RANKS: usize = 400;
     const QUERIES: usize = 64;
     const DRAWS: usize = 6;
@@ -411,12 +340,7 @@ fn expected_recall(
         let fall = f64::from(products[near] - products[far]) / ((far + 1) as f64 / (near + 1) as f64).ln();
         for _ in 0..DRAWS {
             let mut noisy: Vec<(f64, usize)> = (0..RANKS)
-                .map(|r| {
-                    (
-                        -fall * (r as f64 + 0.5).ln() + deviation * f64::from(random.normal()),
-                        r,
-                    )
-                })
+                .map(|r| (-fall * (r as f64 + 0.5).ln() + deviation * f64::from(random.normal()), r))
                 .collect();
             noisy.sort_by(|a, b| b.0.total_cmp(&a.0));
             total += noisy[..10].iter().filter(|(_, r)| *r < 10).count() as f64 / 10.0;

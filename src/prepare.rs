@@ -59,8 +59,7 @@ pub(crate) fn prepare<'a>(
     check_metadata(config)?;
     let (n, dim) = (rows.rows(), rows.dim());
     if n == 0 || dim == 0 || dim > 65_536 {
-        let message =
-            format!("{n} rows of {dim} dimensions: at least one row of 1 to 65536 dimensions is needed");
+        let message = format!("{n} rows of {dim} dimensions: at least one row of 1 to 65536 dimensions is needed");
         return Err(InputError::new(rows.path(), message).into());
     }
     let sizes = Sizes::new(n, dim, config)?;
@@ -77,35 +76,20 @@ pub(crate) fn prepare<'a>(
         }
         _ => vec![0.0; dim],
     };
-    let gains = to_unit(&mut unit, config.metric, &center, |i, fault| {
-        fault.at(rows.path(), sample[i])
-    })?;
-    let gain_range = if sizes.gain_nibbles > 0 {
-        gain_range(rows, config.metric, &center)?
-    } else {
-        (1.0, 1.0)
-    };
+    let gains = to_unit(&mut unit, config.metric, &center, |i, fault| fault.at(rows.path(), sample[i]))?;
+    let gain_range = if sizes.gain_nibbles > 0 { gain_range(rows, config.metric, &center)? } else { (1.0, 1.0) };
     report(Stage::Sample, sample.len(), sample.len())?;
 
     let (mut queries, mut held, mut held_rows) = (None, Mat::zeros(0, dim), None);
     if let Some(given) = config.queries {
         if given.dim() != dim {
-            let message = format!(
-                "the sample queries have {} dimensions, the rows have {dim}",
-                given.dim()
-            );
+            let message = format!("the sample queries have {} dimensions, the rows have {dim}", given.dim());
             return Err(InputError::new(None, message).into());
         }
         let mut all = Mat::new(given.as_slice().to_vec(), given.rows(), dim)?;
-        let lengths = to_unit(&mut all, config.metric, &center, |i, fault| {
-            match fault.at(None, i) {
-                Error::Input(e) => InputError {
-                    message: format!("in the sample queries: {}", e.message),
-                    ..e
-                }
-                .into(),
-                other => other,
-            }
+        let lengths = to_unit(&mut all, config.metric, &center, |i, fault| match fault.at(None, i) {
+            Error::Input(e) => InputError { message: format!("in the sample queries: {}", e.message), ..e }.into(),
+            other => other,
         })?;
         let every = HELD_OUT.max(given.rows().div_ceil(HELD_MOST));
         let (kept, out): (Vec<usize>, Vec<usize>) = (0..all.rows()).partition(|i| i % every != every - 1);
@@ -116,25 +100,12 @@ pub(crate) fn prepare<'a>(
         held = with_lengths(unit.view(), &picked, &gains, config.metric);
         held_rows = Some(picked.iter().map(|&i| sample[i]).collect());
     }
-    Ok(Prepared {
-        rows,
-        sizes,
-        center,
-        gain_range,
-        unit,
-        gains,
-        queries,
-        held,
-        held_rows,
-    })
+    Ok(Prepared { rows, sizes, center, gain_range, unit, gains, queries, held, held_rows })
 }
 
 fn copy_rows(rows: MatRef<'_>, picked: &[usize]) -> Mat {
     let mut out = Mat::zeros(picked.len(), rows.dim());
-    picked
-        .iter()
-        .enumerate()
-        .for_each(|(r, &i)| out.row_mut(r).copy_from_slice(rows.row(i)));
+    picked.iter().enumerate().for_each(|(r, &i)| out.row_mut(r).copy_from_slice(rows.row(i)));
     out
 }
 
@@ -155,9 +126,7 @@ fn read_sample(rows: &dyn RowSource, sample: &[usize]) -> Result<Mat, Error> {
     let mut out = Mat::zeros(sample.len(), dim);
     let mut at = 0;
     while at < sample.len() {
-        let run = (at..sample.len())
-            .take_while(|&i| sample[i] - sample[at] == i - at)
-            .count();
+        let run = (at..sample.len()).take_while(|&i| sample[i] - sample[at] == i - at).count();
         rows.read(sample[at], &mut out.as_mut_slice()[at * dim..(at + run) * dim])?;
         at += run;
     }
@@ -172,10 +141,7 @@ fn check_finite(rows: &dyn RowSource, sample: &[usize], values: &Mat) -> Result<
             let zeros = vec![0.0; values.dim()];
             match unit_row(values.row(i), Metric::Dot, &zeros, &mut unit) {
                 Err(fault) => Err(fault.at(rows.path(), sample[i])),
-                Ok(_) => Err(InputError::new(rows.path(), "not finite")
-                    .at_row(sample[i])
-                    .at_column(column)
-                    .into()),
+                Ok(_) => Err(InputError::new(rows.path(), "not finite").at_row(sample[i]).at_column(column).into()),
             }
         }
         None => Ok(()),
@@ -198,11 +164,7 @@ pub(crate) fn to_unit(
             unit_row(&given, metric, center, row)
         })
         .collect();
-    gains
-        .into_iter()
-        .enumerate()
-        .map(|(i, gain)| gain.map_err(|fault| at(i, fault)))
-        .collect()
+    gains.into_iter().enumerate().map(|(i, gain)| gain.map_err(|fault| at(i, fault))).collect()
 }
 
 /// Smallest and largest length above 0 of all rows.
@@ -210,9 +172,7 @@ fn gain_range(rows: &dyn RowSource, metric: Metric, center: &[f32]) -> Result<(f
     let (mut lo, mut hi) = (f32::INFINITY, 0f32);
     for_each_chunk(rows, |first, chunk| {
         let mut unit = Mat::new(chunk.as_slice().to_vec(), chunk.rows(), chunk.dim())?;
-        for gain in to_unit(&mut unit, metric, center, |i, fault| {
-            fault.at(rows.path(), first + i)
-        })? {
+        for gain in to_unit(&mut unit, metric, center, |i, fault| fault.at(rows.path(), first + i))? {
             if gain > 0.0 {
                 (lo, hi) = (lo.min(gain), hi.max(gain));
             }

@@ -134,11 +134,7 @@ impl Record {
 
     fn put(self, symbols: &[u8], side: &[u8], out: &mut Vec<u8>) {
         match self.shape.kind {
-            CodeKind::Chain => out.extend(
-                symbols
-                    .chunks(2)
-                    .map(|p| p[0] | p.get(1).map_or(0, |high| high << 4)),
-            ),
+            CodeKind::Chain => out.extend(symbols.chunks(2).map(|p| p[0] | p.get(1).map_or(0, |high| high << 4))),
             CodeKind::Pq8 => out.extend_from_slice(symbols),
         }
         out.extend_from_slice(side);
@@ -174,13 +170,7 @@ pub(crate) fn encode_all<O: Ops>(
 ) -> Result<EncodedRows, Error> {
     let (rows, model) = (prepared.rows, &trained.model);
     let (n, dim, symbols) = (rows.rows(), rows.dim(), model.symbols());
-    let record = Record {
-        shape: BlockShape {
-            kind: model.kind(),
-            symbols,
-            side_nibbles: model.side.nibbles(),
-        },
-    };
+    let record = Record { shape: BlockShape { kind: model.kind(), symbols, side_nibbles: model.side.nibbles() } };
     let spool_error = |e| Error::io(spool_dir.unwrap_or(Path::new("temporary file")), e);
     let mut spool = Spool::new(n as u64 * record.len() as u64, spool_dir).map_err(spool_error)?;
     let mut labels = Vec::with_capacity(n);
@@ -196,17 +186,12 @@ pub(crate) fn encode_all<O: Ops>(
             buffer = Mat::zeros(count, dim);
         }
         rows.read(start, buffer.as_mut_slice())?;
-        let gains = to_unit(&mut buffer, config.metric, &prepared.center, |i, fault| {
-            fault.at(rows.path(), start + i)
-        })?;
+        let gains =
+            to_unit(&mut buffer, config.metric, &prepared.center, |i, fault| fault.at(rows.path(), start + i))?;
         // The gain of cosine is not kept and plays no part in scores.
         let ones = vec![1.0; if model.side.gain_nibbles == 0 { count } else { 0 }];
         if let Some(exact) = &mut exact {
-            exact.offer(
-                start as u64,
-                buffer.view(),
-                if ones.is_empty() { &gains } else { &ones },
-            );
+            exact.offer(start as u64, buffer.view(), if ones.is_empty() { &gains } else { &ones });
         }
         let codes = encode_rows(ops, &trained.encoder, model, buffer.view())?;
         records.clear();
@@ -217,21 +202,13 @@ pub(crate) fn encode_all<O: Ops>(
             }
             let gain = model.side.gain_code(gains[i]);
             side.extend((0..model.side.gain_nibbles).map(|s| (gain >> (4 * s) & 15) as u8));
-            record.put(
-                &codes.symbols[i * symbols..(i + 1) * symbols],
-                &side,
-                &mut records,
-            );
+            record.put(&codes.symbols[i * symbols..(i + 1) * symbols], &side, &mut records);
         }
         spool.write(&records).map_err(spool_error)?;
         labels.extend_from_slice(&codes.labels);
     }
     report(Stage::Encode, n, n)?;
-    Ok(EncodedRows {
-        labels,
-        spool: spool.finish().map_err(spool_error)?,
-        truth: exact.map(Exact::finish),
-    })
+    Ok(EncodedRows { labels, spool: spool.finish().map_err(spool_error)?, truth: exact.map(Exact::finish) })
 }
 
 /// Writes the file, measures recall on it, and completes its facts.
@@ -271,32 +248,24 @@ pub(crate) fn write_file<T: Target>(
     let record = Record { shape: shape.block };
     let io = |e| Error::io(Path::new("output"), e);
     let mut writer = Writer::new(target, SECTIONS).map_err(io)?;
-    writer
-        .write_head(&shape, &cells, &encoded.labels, &rows)
-        .map_err(io)?;
+    writer.write_head(&shape, &cells, &encoded.labels, &rows).map_err(io)?;
     let (bytes, spool) = (shape.block.bytes(), encoded.spool.bytes());
     for (part, rows_of_part) in rows.chunks(BLOCKS * BLOCK).enumerate() {
         report(Stage::Write, part * BLOCKS * BLOCK, rows.len())?;
         let mut blocks = vec![0u8; rows_of_part.len().div_ceil(BLOCK) * bytes];
-        blocks
-            .par_chunks_mut(bytes.max(1))
-            .zip(rows_of_part.par_chunks(BLOCK))
-            .for_each(|(block, members)| {
-                let mut symbols = vec![0; shape.block.symbols];
-                for (i, &row) in members.iter().enumerate() {
-                    let at = row as usize * record.len();
-                    record.place(&spool[at..at + record.len()], block, i, &mut symbols);
-                }
-            });
+        blocks.par_chunks_mut(bytes.max(1)).zip(rows_of_part.par_chunks(BLOCK)).for_each(|(block, members)| {
+            let mut symbols = vec![0; shape.block.symbols];
+            for (i, &row) in members.iter().enumerate() {
+                let at = row as usize * record.len();
+                record.place(&spool[at..at + record.len()], block, i, &mut symbols);
+            }
+        });
         writer.write(&blocks).map_err(io)?;
     }
     let mut written = writer.finish().map_err(io)?;
     if let Some(truth) = &encoded.truth {
         let k = TARGET_K.min(meta.n as usize);
-        let measured = written
-            .sink
-            .read_back(|bytes| measure(bytes, prepared, truth, k))
-            .map_err(io)??;
+        let measured = written.sink.read_back(|bytes| measure(bytes, prepared, truth, k)).map_err(io)??;
         meta.recall = measured as f32;
         meta.recall_k = k as u32;
         meta.recall_queries = prepared.held.rows() as u32;
@@ -335,21 +304,11 @@ fn measure(bytes: &[u8], prepared: &Prepared<'_>, truth: &Neighbors, k: usize) -
         let mut out = Vec::with_capacity(found.rows() * width);
         for q in 0..found.rows() {
             let itself = own.map(|rows| rows[q] as u64);
-            out.extend(
-                found
-                    .row(q)
-                    .iter()
-                    .copied()
-                    .filter(|id| Some(*id) != itself)
-                    .take(width),
-            );
+            out.extend(found.row(q).iter().copied().filter(|id| Some(*id) != itself).take(width));
         }
         Mat::new(out, found.rows(), width)
     };
-    Ok(recall(
-        without_self(&found.ids)?.view(),
-        without_self(&truth.ids)?.view(),
-    ))
+    Ok(recall(without_self(&found.ids)?.view(), without_self(&truth.ids)?.view()))
 }
 
 #[cfg(test)]
@@ -367,21 +326,13 @@ mod tests {
         let spooled = spool.finish().unwrap();
         let expected: Vec<u8> = (0..1000u32).flat_map(u32::to_le_bytes).collect();
         assert_eq!(spooled.bytes(), expected);
-        assert_eq!(
-            std::fs::read_dir(directory.path()).unwrap().count(),
-            0,
-            "the file has no name"
-        );
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "the file has no name");
     }
 
     #[test]
     fn records_come_back() {
         for kind in [CodeKind::Chain, CodeKind::Pq8] {
-            let shape = BlockShape {
-                kind,
-                symbols: 5,
-                side_nibbles: 2,
-            };
+            let shape = BlockShape { kind, symbols: 5, side_nibbles: 2 };
             let record = Record { shape };
             let symbols = [1, 15, 7, 0, 9];
             let mut bytes = Vec::new();

@@ -62,11 +62,7 @@ pub(crate) struct TopK {
 
 impl TopK {
     pub(crate) fn new(k: usize) -> Self {
-        TopK {
-            k,
-            heap: BinaryHeap::with_capacity(k.min(1 << 16) + 1),
-            threshold: f32::NEG_INFINITY,
-        }
+        TopK { k, heap: BinaryHeap::with_capacity(k.min(1 << 16) + 1), threshold: f32::NEG_INFINITY }
     }
 
     /// Offers the score at `place`; `row_of` turns a place into its row and is only asked for scores that may enter.
@@ -78,10 +74,7 @@ impl TopK {
             return;
         }
         // Adding zero makes -0 equal +0 in the total order, as they are in value.
-        let entering = Candidate {
-            score: score + 0.0,
-            row: row_of(place),
-        };
+        let entering = Candidate { score: score + 0.0, row: row_of(place) };
         if self.heap.len() < self.k {
             self.heap.push(entering);
         } else if let Some(mut worst) = self.heap.peek_mut()
@@ -96,11 +89,7 @@ impl TopK {
 
     /// Scores and rows, best first.
     pub(crate) fn into_sorted(self) -> Vec<(f32, u64)> {
-        self.heap
-            .into_sorted_vec()
-            .into_iter()
-            .map(|c| (c.score, c.row))
-            .collect()
+        self.heap.into_sorted_vec().into_iter().map(|c| (c.score, c.row)).collect()
     }
 }
 
@@ -147,11 +136,7 @@ impl<'a> WithOps for Open<'a> {
             squared: parsed.model.metric == Metric::L2,
         })?;
         let backend = ops.backend();
-        Ok(Searcher {
-            model: &parsed.model,
-            backend,
-            loaded: Box::new(Loaded { ops, codes }),
-        })
+        Ok(Searcher { model: &parsed.model, backend, loaded: Box::new(Loaded { ops, codes }) })
     }
 }
 
@@ -161,13 +146,7 @@ impl<'a> Searcher<'a> {
     /// # Errors
     /// [`Error::Unavailable`] when the backend is not there, [`Error::Device`] when it fails.
     pub fn open<D: AsRef<[u8]>>(index: &'a Index<D>, backend: Backend) -> Result<Searcher<'a>, Error> {
-        ops::dispatch(
-            backend,
-            Open {
-                parsed: index.parsed(),
-                bytes: index.bytes(),
-            },
-        )
+        ops::dispatch(backend, Open { parsed: index.parsed(), bytes: index.bytes() })
     }
 
     /// The backend that answers.
@@ -191,25 +170,18 @@ impl<'a> Searcher<'a> {
         // Tables take kilobytes per query, so a large batch goes in parts.
         for start in (0..queries.rows()).step_by(QUERIES) {
             let part = queries.slice(start..(start + QUERIES).min(queries.rows()));
-            let prepared =
-                prepare_queries(part, self.model.metric, &self.model.center, self.model.dim, start)?;
+            let prepared = prepare_queries(part, self.model.metric, &self.model.center, self.model.dim, start)?;
             let mut found = self.loaded.score(&tables(self.model, prepared.rows.view()), k)?;
             width = found.ids.dim();
-            for (row, &constant) in found
-                .scores
-                .as_mut_slice()
-                .chunks_exact_mut(width.max(1))
-                .zip(&prepared.constants)
+            for (row, &constant) in
+                found.scores.as_mut_slice().chunks_exact_mut(width.max(1)).zip(&prepared.constants)
             {
                 row.iter_mut().for_each(|score| *score -= constant);
             }
             ids.extend(found.ids.into_vec());
             scores.extend(found.scores.into_vec());
         }
-        Ok(Neighbors {
-            ids: Mat::new(ids, queries.rows(), width)?,
-            scores: Mat::new(scores, queries.rows(), width)?,
-        })
+        Ok(Neighbors { ids: Mat::new(ids, queries.rows(), width)?, scores: Mat::new(scores, queries.rows(), width)? })
     }
 }
 
@@ -237,10 +209,7 @@ fn prepare_queries(
     first: usize,
 ) -> Result<PreparedQueries, Error> {
     if queries.dim() != dim {
-        let message = format!(
-            "the queries have {} dimensions, the index has {dim}",
-            queries.dim()
-        );
+        let message = format!("the queries have {} dimensions, the index has {dim}", queries.dim());
         return Err(InputError::new(None, message).into());
     }
     let mut rows = Mat::zeros(queries.rows(), dim);
@@ -274,11 +243,7 @@ fn tables(model: &Model, queries: MatRef<'_>) -> ScoreTables {
         let mut at_anchors = Mat::zeros(count, anchors.rows());
         product_nt(at_anchors.as_mut_slice(), rotated.view(), anchors.view(), 1.0);
         for q in 0..count {
-            fill_tables(
-                &chart.code,
-                rotated.row(q),
-                &mut tables.row_mut(q)[g * per_chart..(g + 1) * per_chart],
-            );
+            fill_tables(&chart.code, rotated.row(q), &mut tables.row_mut(q)[g * per_chart..(g + 1) * per_chart]);
             let base = bases.row_mut(q);
             for (k, _) in places.iter().enumerate().filter(|(_, place)| place.0 == g) {
                 base[k] = at_anchors.row(q)[places[k].1];
@@ -330,9 +295,7 @@ pub fn exact_neighbors(
         let mut first = Mat::zeros(rows.rows().min(4096), rows.dim());
         rows.read(0, first.as_mut_slice())?;
         center = crate::train::mean(first.view());
-        center
-            .iter_mut()
-            .for_each(|c| *c = if c.is_finite() { *c } else { 0.0 });
+        center.iter_mut().for_each(|c| *c = if c.is_finite() { *c } else { 0.0 });
     }
     let prepared = prepare_queries(queries, metric, &center, rows.dim(), 0)?;
     let mut exact = Exact::new(prepared.rows, k.min(rows.rows()), metric);
@@ -349,12 +312,7 @@ pub fn exact_neighbors(
     })?;
     let mut found = exact.finish();
     let width = found.scores.dim().max(1);
-    for (row, constant) in found
-        .scores
-        .as_mut_slice()
-        .chunks_exact_mut(width)
-        .zip(prepared.constants)
-    {
+    for (row, constant) in found.scores.as_mut_slice().chunks_exact_mut(width).zip(prepared.constants) {
         row.iter_mut().for_each(|score| *score -= constant);
     }
     Ok(found)
@@ -372,43 +330,29 @@ impl Exact {
     /// `queries` as the codec sees them (normalised for cosine, centred for l2).
     pub(crate) fn new(queries: Mat, k: usize, metric: Metric) -> Self {
         let tops = (0..queries.rows()).map(|_| TopK::new(k)).collect();
-        Exact {
-            queries,
-            tops,
-            metric,
-            k,
-        }
+        Exact { queries, tops, metric, k }
     }
 
     /// Offers unit rows with their gains, numbered from `first`.
     pub(crate) fn offer(&mut self, first: u64, unit: MatRef<'_>, gains: &[f32]) {
         const QUERY_CHUNK: usize = 32;
         let (queries, metric) = (self.queries.view(), self.metric);
-        self.tops
-            .par_chunks_mut(QUERY_CHUNK)
-            .enumerate()
-            .for_each(|(c, tops)| {
-                let queries = queries.slice(c * QUERY_CHUNK..c * QUERY_CHUNK + tops.len());
-                let mut products = vec![0f32; tops.len() * unit.rows()];
-                product_nt(&mut products, queries, unit, 1.0);
-                for (top, products) in tops.iter_mut().zip(products.chunks_exact(unit.rows().max(1))) {
-                    for (i, (&p, &gain)) in products.iter().zip(gains).enumerate() {
-                        let score = if metric == Metric::L2 {
-                            2.0 * gain * p - gain * gain
-                        } else {
-                            gain * p
-                        };
-                        top.offer(score, first + i as u64, |row| row);
-                    }
+        self.tops.par_chunks_mut(QUERY_CHUNK).enumerate().for_each(|(c, tops)| {
+            let queries = queries.slice(c * QUERY_CHUNK..c * QUERY_CHUNK + tops.len());
+            let mut products = vec![0f32; tops.len() * unit.rows()];
+            product_nt(&mut products, queries, unit, 1.0);
+            for (top, products) in tops.iter_mut().zip(products.chunks_exact(unit.rows().max(1))) {
+                for (i, (&p, &gain)) in products.iter().zip(gains).enumerate() {
+                    let score = if metric == Metric::L2 { 2.0 * gain * p - gain * gain } else { gain * p };
+                    top.offer(score, first + i as u64, |row| row);
                 }
-            });
+            }
+        });
     }
 
     pub(crate) fn finish(self) -> Neighbors {
-        let mut found = Neighbors {
-            ids: Mat::zeros(self.tops.len(), self.k),
-            scores: Mat::zeros(self.tops.len(), self.k),
-        };
+        let mut found =
+            Neighbors { ids: Mat::zeros(self.tops.len(), self.k), scores: Mat::zeros(self.tops.len(), self.k) };
         for (q, top) in self.tops.into_iter().enumerate() {
             for (i, (score, row)) in top.into_sorted().into_iter().enumerate() {
                 found.ids.row_mut(q)[i] = row;

@@ -79,10 +79,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Vec<SectionEntry>, ParseError> {
         return Err(ParseError::Magic);
     }
     if bytes.len() < HEADER_LEN {
-        return Err(ParseError::Length {
-            expected: HEADER_LEN as u64,
-            found,
-        });
+        return Err(ParseError::Length { expected: HEADER_LEN as u64, found });
     }
     let version = u32_at(bytes, 8);
     let intact = u64_at(bytes, HEADER_LEN - 8) == xxh3_64(&bytes[..HEADER_LEN - 8]);
@@ -91,70 +88,43 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Vec<SectionEntry>, ParseError> {
         return Err(ParseError::Version { found: version });
     }
     if !intact {
-        return Err(ParseError::Checksum {
-            part: "the header".into(),
-        });
+        return Err(ParseError::Checksum { part: "the header".into() });
     }
     if version == 0 {
         return Err(ParseError::invalid("header", "version 0 does not exist"));
     }
     let sections = u32_at(bytes, 12);
     if sections == 0 || sections > MAX_SECTIONS {
-        return Err(ParseError::invalid(
-            "header",
-            format!("{sections} sections; 1 to {MAX_SECTIONS} are allowed"),
-        ));
+        return Err(ParseError::invalid("header", format!("{sections} sections; 1 to {MAX_SECTIONS} are allowed")));
     }
     let expected = u64_at(bytes, 16);
     let start = sections_start(sections as usize);
     if expected != found || found < start {
-        return Err(ParseError::Length {
-            expected: expected.max(start),
-            found,
-        });
+        return Err(ParseError::Length { expected: expected.max(start), found });
     }
     if bytes[32..HEADER_LEN - 8].iter().any(|&b| b != 0) {
         return Err(ParseError::invalid("header", "reserved bytes are not zero"));
     }
     let table = &bytes[HEADER_LEN..HEADER_LEN + sections as usize * ENTRY_LEN];
     if xxh3_64(table) != u64_at(bytes, 24) {
-        return Err(ParseError::Checksum {
-            part: "the section table".into(),
-        });
+        return Err(ParseError::Checksum { part: "the section table".into() });
     }
     let mut entries: Vec<SectionEntry> = Vec::with_capacity(sections as usize);
     let mut end = start;
     for e in table.chunks_exact(ENTRY_LEN) {
         let mut kind = [0; 4];
         kind.copy_from_slice(&e[..4]);
-        let entry = SectionEntry {
-            kind,
-            flags: u32_at(e, 4),
-            offset: u64_at(e, 8),
-            len: u64_at(e, 16),
-            hash: u64_at(e, 24),
-        };
+        let entry =
+            SectionEntry { kind, flags: u32_at(e, 4), offset: u64_at(e, 8), len: u64_at(e, 16), hash: u64_at(e, 24) };
         if entries.iter().any(|other| other.kind == kind) {
-            return Err(ParseError::invalid(
-                "section table",
-                format!("section {} stands twice", entry.name()),
-            ));
+            return Err(ParseError::invalid("section table", format!("section {} stands twice", entry.name())));
         }
         if entry.flags & !FLAG_MUST_KNOW != 0 {
-            return Err(ParseError::invalid(
-                "section table",
-                format!("section {} has unknown flags", entry.name()),
-            ));
+            return Err(ParseError::invalid("section table", format!("section {} has unknown flags", entry.name())));
         }
-        let fits = entry
-            .offset
-            .checked_add(entry.len)
-            .is_some_and(|end| end <= found);
+        let fits = entry.offset.checked_add(entry.len).is_some_and(|end| end <= found);
         if !fits || entry.offset != end.next_multiple_of(ALIGN) {
-            return Err(ParseError::invalid(
-                "section table",
-                format!("section {} is out of place", entry.name()),
-            ));
+            return Err(ParseError::invalid("section table", format!("section {} is out of place", entry.name())));
         }
         end = entry.offset + entry.len;
         entries.push(entry);

@@ -119,12 +119,7 @@ impl Meta {
         within("anchors", meta.anchors.into(), 1, 65_536)?;
         within("charts", meta.charts.into(), 1, 256)?;
         within("symbols", meta.symbols.into(), 0, 65_536)?;
-        within(
-            "lags",
-            meta.lags.into(),
-            0,
-            if meta.kind == CodeKind::Chain { 7 } else { 0 },
-        )?;
+        within("lags", meta.lags.into(), 0, if meta.kind == CodeKind::Chain { 7 } else { 0 })?;
         within("factor nibbles", meta.factor_nibbles.into(), 0, 1)?;
         within("gain nibbles", meta.gain_nibbles.into(), 0, 3)?;
         within("query source", meta.query_source.into(), 0, 2)?;

@@ -31,9 +31,7 @@ pub enum ParseError {
         found: u32,
     },
     /// The file ends before it should, or goes on after it.
-    #[error(
-        "the file should have {expected} bytes and has {found}: truncated or damaged; restore it from a copy"
-    )]
+    #[error("the file should have {expected} bytes and has {found}: truncated or damaged; restore it from a copy")]
     Length {
         /// Bytes the header, or the least file, calls for.
         expected: u64,
@@ -64,9 +62,6 @@ pub enum ParseError {
 
 impl ParseError {
     fn invalid(part: &'static str, message: impl Into<String>) -> Self {
-        ParseError::Invalid {
-            part,
-            message: message.into(),
-        }
+        ParseError::Invalid { part, message: message.into() }
     }
 }

@@ -22,11 +22,7 @@ fn align4(out: &mut Vec<u8>) {
 
 fn put_columns(q: &Quantized, out: &mut Vec<u8>) {
     for (j, &bits) in q.bits.iter().enumerate() {
-        pack(
-            q.codes[j * q.len..(j + 1) * q.len].iter().map(|&c| u32::from(c)),
-            bits,
-            out,
-        );
+        pack(q.codes[j * q.len..(j + 1) * q.len].iter().map(|&c| u32::from(c)), bits, out);
     }
 }
 
@@ -140,11 +136,7 @@ impl<'a> Reader<'a> {
     }
 
     fn end(&self) -> Result<(), ParseError> {
-        if self.at == self.bytes.len() {
-            Ok(())
-        } else {
-            Err(self.bad("goes on after its contents"))
-        }
+        if self.at == self.bytes.len() { Ok(()) } else { Err(self.bad("goes on after its contents")) }
     }
 }
 
@@ -155,11 +147,7 @@ fn parse_chart(r: &mut Reader<'_>, meta: &Meta) -> Result<Chart, ParseError> {
     if active > dim {
         return Err(r.bad(format!("{active} directions of {dim} dimensions")));
     }
-    let widths: Vec<u16> = r
-        .take(2 * symbols)?
-        .chunks_exact(2)
-        .map(|w| u16::from_le_bytes([w[0], w[1]]))
-        .collect();
+    let widths: Vec<u16> = r.take(2 * symbols)?.chunks_exact(2).map(|w| u16::from_le_bytes([w[0], w[1]])).collect();
     if widths.iter().map(|&w| usize::from(w)).sum::<usize>() != active {
         return Err(r.bad("the widths do not add up to the number of directions"));
     }
@@ -169,18 +157,8 @@ fn parse_chart(r: &mut Reader<'_>, meta: &Meta) -> Result<Chart, ParseError> {
         return Err(r.bad("column bits out of range"));
     }
     let codes = r.columns(&bits, dim)?;
-    let offset = scale
-        .iter()
-        .zip(&bits)
-        .map(|(&s, &b)| symmetric_offset(s, b))
-        .collect();
-    let decoder = Quantized {
-        len: dim,
-        bits,
-        scale,
-        offset,
-        codes,
-    };
+    let offset = scale.iter().zip(&bits).map(|(&s, &b)| symmetric_offset(s, b)).collect();
+    let decoder = Quantized { len: dim, bits, scale, offset, codes };
     let mut code = Code {
         kind: meta.kind,
         lags: meta.lags.into(),
@@ -191,18 +169,13 @@ fn parse_chart(r: &mut Reader<'_>, meta: &Meta) -> Result<Chart, ParseError> {
     };
     code.table_codes = bytemuck::cast_slice(r.take(active * code.entries())?).to_vec();
     for (direction, &scale) in code.table_codes.chunks_exact(code.entries()).zip(&code.scale) {
-        code.tables
-            .extend(direction.iter().map(|&q| scale * f32::from(q)));
+        code.tables.extend(direction.iter().map(|&q| scale * f32::from(q)));
     }
     r.align4(start)?;
     if r.at - start != len {
         return Err(r.bad("a chart's length does not fit its contents"));
     }
-    Ok(Chart {
-        decoder,
-        code,
-        anchors: Quantized::default(),
-    })
+    Ok(Chart { decoder, code, anchors: Quantized::default() })
 }
 
 fn parse_side(bytes: &[u8], meta: &Meta) -> Result<Side, ParseError> {
@@ -217,11 +190,7 @@ fn parse_side(bytes: &[u8], meta: &Meta) -> Result<Side, ParseError> {
         }
     }
     r.end()?;
-    Ok(Side {
-        factors,
-        gain_nibbles: meta.gain_nibbles,
-        gain_range,
-    })
+    Ok(Side { factors, gain_nibbles: meta.gain_nibbles, gain_range })
 }
 
 /// Reads the model from its four sections.
@@ -234,11 +203,7 @@ pub(crate) fn parse(
 ) -> Result<Model, ParseError> {
     let (dim, count) = (meta.dim as usize, meta.anchors as usize);
     let mut r = Reader::new("MEAN", mean);
-    let center = if meta.metric == Metric::L2 {
-        r.f32s(dim)?
-    } else {
-        vec![0.0; dim]
-    };
+    let center = if meta.metric == Metric::L2 { r.f32s(dim)? } else { vec![0.0; dim] };
     let mean = r.f32s(dim)?;
     r.end()?;
 
@@ -271,23 +236,9 @@ pub(crate) fn parse(
         }
         let codes = r.columns(&bits, len)?;
         r.align4(start)?;
-        chart.anchors = Quantized {
-            len,
-            bits,
-            scale,
-            offset,
-            codes,
-        };
+        chart.anchors = Quantized { len, bits, scale, offset, codes };
     }
     r.end()?;
     let side = parse_side(side, meta)?;
-    Ok(Model {
-        metric: meta.metric,
-        dim,
-        center,
-        mean,
-        charts: list,
-        anchor_chart,
-        side,
-    })
+    Ok(Model { metric: meta.metric, dim, center, mean, charts: list, anchor_chart, side })
 }

@@ -14,9 +14,7 @@ use super::{
 use crate::model::Model;
 
 /// Sections that are checked when a file is opened.
-const OPEN: [[u8; 4]; 7] = [
-    *b"META", *b"MEAN", *b"CHRT", *b"ANCH", *b"SIDE", *b"CELL", *b"KEYV",
-];
+const OPEN: [[u8; 4]; 7] = [*b"META", *b"MEAN", *b"CHRT", *b"ANCH", *b"SIDE", *b"CELL", *b"KEYV"];
 /// Kinds this build knows.
 const KNOWN: [[u8; 4]; 3] = [*b"LABL", *b"SLCT", *b"CODE"];
 /// Bytes the sections checked at open may have together.
@@ -61,11 +59,7 @@ impl Parsed {
 /// Reads header, table and model. The cost depends on the size of the model, not on n.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Parsed, ParseError> {
     let entries = header::parse(bytes)?;
-    let model_bytes: u64 = entries
-        .iter()
-        .filter(|e| OPEN.contains(&e.kind))
-        .map(|e| e.len)
-        .sum();
+    let model_bytes: u64 = entries.iter().filter(|e| OPEN.contains(&e.kind)).map(|e| e.len).sum();
     if model_bytes > MAX_MODEL {
         return Err(ParseError::invalid(
             "section table",
@@ -78,9 +72,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Parsed, ParseError> {
             return Err(ParseError::Unknown(e.name()));
         }
         if open && xxh3_64(&bytes[e.range()]) != e.hash {
-            return Err(ParseError::Checksum {
-                part: format!("section {}", e.name()),
-            });
+            return Err(ParseError::Checksum { part: format!("section {}", e.name()) });
         }
     }
     let find = |kind: &'static str| {
@@ -89,34 +81,21 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Parsed, ParseError> {
     };
     let section = |kind: &'static str| find(kind).map(|range| &bytes[range]);
     let meta = Meta::parse(section("META")?)?;
-    let model = model::parse(
-        &meta,
-        section("MEAN")?,
-        section("CHRT")?,
-        section("ANCH")?,
-        section("SIDE")?,
-    )?;
+    let model = model::parse(&meta, section("MEAN")?, section("CHRT")?, section("ANCH")?, section("SIDE")?)?;
     let metadata = match section("KEYV") {
         Ok(keyv) => parse_metadata(keyv)?,
         Err(_) => BTreeMap::new(),
     };
     let cells = parse_cells(section("CELL")?, &meta)?;
     let samples_before = samples_before(&cells);
-    let block = BlockShape {
-        kind: meta.kind,
-        symbols: meta.symbols as usize,
-        side_nibbles: model.side.nibbles(),
-    };
+    let block = BlockShape { kind: meta.kind, symbols: meta.symbols as usize, side_nibbles: model.side.nibbles() };
 
     let rows = |kind: &'static str, expected: u64| {
         let range = find(kind)?;
         if range.len() as u64 == expected {
             return Ok(range);
         }
-        Err(ParseError::invalid(
-            kind,
-            format!("{} bytes instead of {expected}", range.len()),
-        ))
+        Err(ParseError::invalid(kind, format!("{} bytes instead of {expected}", range.len())))
     };
     let n = meta.n;
     let labels = rows("LABL", packed_len(n as usize, meta.label_bits) as u64)?;
@@ -124,19 +103,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Parsed, ParseError> {
     let samples = rows("SLCT", samples)?;
     let codes = rows("CODE", block.code_bytes(n))?;
     let gains = model.side.gain_table();
-    Ok(Parsed {
-        entries,
-        meta,
-        model,
-        metadata,
-        cells,
-        samples_before,
-        block,
-        gains,
-        labels,
-        samples,
-        codes,
-    })
+    Ok(Parsed { entries, meta, model, metadata, cells, samples_before, block, gains, labels, samples, codes })
 }
 
 fn parse_cells(b: &[u8], meta: &Meta) -> Result<Vec<u64>, ParseError> {
@@ -164,11 +131,7 @@ fn parse_metadata(b: &[u8]) -> Result<BTreeMap<String, String>, ParseError> {
         if rest.len() < key_len || rest.len() - key_len < value_len {
             return Err(bad("ends before its contents do"));
         }
-        let text = |b: &[u8]| {
-            std::str::from_utf8(b)
-                .map(str::to_owned)
-                .map_err(|_| bad("is not UTF-8"))
-        };
+        let text = |b: &[u8]| std::str::from_utf8(b).map(str::to_owned).map_err(|_| bad("is not UTF-8"));
         let key = text(&rest[..key_len])?;
         if pairs.last_key_value().is_some_and(|(last, _)| *last >= key) {
             return Err(bad("its keys do not ascend"));
@@ -176,11 +139,7 @@ fn parse_metadata(b: &[u8]) -> Result<BTreeMap<String, String>, ParseError> {
         pairs.insert(key, text(&rest[key_len..key_len + value_len])?);
         rest = &rest[key_len + value_len..];
     }
-    if rest.is_empty() {
-        Ok(pairs)
-    } else {
-        Err(bad("goes on after its contents"))
-    }
+    if rest.is_empty() { Ok(pairs) } else { Err(bad("goes on after its contents")) }
 }
 
 /// Checks every byte: all hashes, all padding, and that labels, cells and samples agree. O(file).
@@ -193,19 +152,11 @@ pub(crate) fn verify(parsed: &Parsed, bytes: &[u8]) -> Result<(), ParseError> {
         padding.push(end..e.range().start);
         end = e.range().end;
         if xxh3_64(&bytes[e.range()]) != e.hash {
-            return Err(ParseError::Checksum {
-                part: format!("section {}", e.name()),
-            });
+            return Err(ParseError::Checksum { part: format!("section {}", e.name()) });
         }
     }
-    if padding
-        .into_iter()
-        .any(|range| bytes[range].iter().any(|&b| b != 0))
-    {
-        return Err(ParseError::invalid(
-            "padding",
-            "bytes between sections are not zero",
-        ));
+    if padding.into_iter().any(|range| bytes[range].iter().any(|&b| b != 0)) {
+        return Err(ParseError::invalid("padding", "bytes between sections are not zero"));
     }
     let labels = parsed.labels(bytes);
     if !spare_bits_are_zero(labels.packed, labels.bits, labels.n as usize) {
@@ -230,10 +181,7 @@ fn verify_fill(parsed: &Parsed, bytes: &[u8]) -> Result<(), ParseError> {
     if (used..BLOCK).all(is_zero) {
         return Ok(());
     }
-    Err(ParseError::invalid(
-        "CODE",
-        "the places behind the last row are not zero",
-    ))
+    Err(ParseError::invalid("CODE", "the places behind the last row are not zero"))
 }
 
 fn verify_labels(labels: &Labels<'_>) -> Result<(), ParseError> {
@@ -242,10 +190,7 @@ fn verify_labels(labels: &Labels<'_>) -> Result<(), ParseError> {
     for row in 0..labels.n {
         let label = labels.label(row) as usize;
         let Some(member) = members.get_mut(label) else {
-            return Err(ParseError::invalid(
-                "LABL",
-                format!("row {row} has anchor {label}, which does not exist"),
-            ));
+            return Err(ParseError::invalid("LABL", format!("row {row} has anchor {label}, which does not exist")));
         };
         if *member % super::SELECT_STRIDE as u64 == 0 {
             let sample = (labels.samples_before[label] + *member / super::SELECT_STRIDE as u64) as usize;
@@ -255,10 +200,7 @@ fn verify_labels(labels: &Labels<'_>) -> Result<(), ParseError> {
                 None => u64::MAX,
             };
             if stored != row {
-                return Err(ParseError::invalid(
-                    "SLCT",
-                    format!("sample {sample} does not lead to row {row}"),
-                ));
+                return Err(ParseError::invalid("SLCT", format!("sample {sample} does not lead to row {row}")));
             }
         }
         *member += 1;
@@ -267,8 +209,5 @@ fn verify_labels(labels: &Labels<'_>) -> Result<(), ParseError> {
     if members.iter().copied().eq(expected) {
         return Ok(());
     }
-    Err(ParseError::invalid(
-        "CELL",
-        "the cells do not have as many rows as there are labels",
-    ))
+    Err(ParseError::invalid("CELL", "the cells do not have as many rows as there are labels"))
 }

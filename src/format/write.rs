@@ -37,11 +37,7 @@ pub(crate) fn metadata_bytes(pairs: &BTreeMap<String, String>) -> Vec<u8> {
 
 /// Bytes of a file with sections of these lengths.
 pub(crate) fn file_len(lengths: &[u64]) -> u64 {
-    lengths
-        .iter()
-        .fold(header::sections_start(lengths.len()), |end, len| {
-            end.next_multiple_of(ALIGN) + len
-        })
+    lengths.iter().fold(header::sections_start(lengths.len()), |end, len| end.next_multiple_of(ALIGN) + len)
 }
 
 /// Bytes of the section `SLCT` at most.
@@ -54,11 +50,8 @@ pub(crate) const SECTIONS: usize = 10;
 
 impl FileShape {
     pub(crate) fn new(meta: &Meta, model: &Model, metadata: &BTreeMap<String, String>) -> FileShape {
-        let block = BlockShape {
-            kind: meta.kind,
-            symbols: meta.symbols as usize,
-            side_nibbles: model.side.nibbles(),
-        };
+        let block =
+            BlockShape { kind: meta.kind, symbols: meta.symbols as usize, side_nibbles: model.side.nibbles() };
         let head = vec![
             (*b"META", meta.to_bytes()),
             (*b"MEAN", model::mean_bytes(model)),
@@ -67,12 +60,7 @@ impl FileShape {
             (*b"SIDE", model::side_bytes(&model.side)),
             (*b"KEYV", metadata_bytes(metadata)),
         ];
-        FileShape {
-            n: meta.n,
-            label_bits: meta.label_bits,
-            block,
-            head,
-        }
+        FileShape { n: meta.n, label_bits: meta.label_bits, block, head }
     }
 }
 
@@ -90,13 +78,7 @@ impl<W: Write + Seek> Writer<W> {
     pub(crate) fn new(mut sink: W, sections: usize) -> io::Result<Self> {
         let at = header::sections_start(sections);
         sink.write_all(&vec![0; at as usize])?;
-        Ok(Writer {
-            sink,
-            at,
-            open: None,
-            entries: Vec::new(),
-            sections,
-        })
+        Ok(Writer { sink, at, open: None, entries: Vec::new(), sections })
     }
 
     pub(crate) fn begin(&mut self, kind: [u8; 4]) -> io::Result<()> {
@@ -104,16 +86,7 @@ impl<W: Write + Seek> Writer<W> {
         let offset = self.at.next_multiple_of(ALIGN);
         self.sink.write_all(&vec![0; (offset - self.at) as usize])?;
         self.at = offset;
-        self.open = Some((
-            SectionEntry {
-                kind,
-                flags: 0,
-                offset,
-                len: 0,
-                hash: 0,
-            },
-            Xxh3::new(),
-        ));
+        self.open = Some((SectionEntry { kind, flags: 0, offset, len: 0, hash: 0 }, Xxh3::new()));
         Ok(())
     }
 
@@ -147,9 +120,7 @@ impl<W: Write + Seek> Writer<W> {
             self.write(bytes)?;
         }
         self.begin(*b"CELL")?;
-        self.write(bytemuck::cast_slice(
-            &cells.iter().map(|c| c.to_le()).collect::<Vec<_>>(),
-        ))?;
+        self.write(bytemuck::cast_slice(&cells.iter().map(|c| c.to_le()).collect::<Vec<_>>()))?;
         self.begin(*b"SLCT")?;
         for cell in cells.windows(2) {
             for position in (cell[0]..cell[1]).step_by(SELECT_STRIDE) {
@@ -174,11 +145,7 @@ impl<W: Write + Seek> Writer<W> {
     pub(crate) fn finish(mut self) -> io::Result<Written<W>> {
         self.close();
         debug_assert_eq!(self.entries.len(), self.sections);
-        let mut written = Written {
-            sink: self.sink,
-            entries: self.entries,
-            len: self.at,
-        };
+        let mut written = Written { sink: self.sink, entries: self.entries, len: self.at };
         written.write_header()?;
         Ok(written)
     }

@@ -7,10 +7,7 @@ use crate::{Error, Mat, MatRef, search::Neighbors};
 pub(super) enum Absent {}
 
 pub(super) fn open(backend: Backend, reason: &str) -> Result<Absent, Error> {
-    Err(Error::Unavailable {
-        backend,
-        reason: reason.into(),
-    })
+    Err(Error::Unavailable { backend, reason: reason.into() })
 }
 
 impl Ops for Absent {

@@ -181,8 +181,7 @@ pub(crate) trait Ops: 'static {
 
     /// The `candidates` (at least 1, at most the number of anchors) nearest anchors of every row in squared L2.
     /// Ties go to the lower number. O(n K d), the n x K distances are never kept.
-    fn assign(&self, rows: &Self::Rows, anchors: MatRef<'_>, candidates: usize)
-    -> Result<Assignments, Error>;
+    fn assign(&self, rows: &Self::Rows, anchors: MatRef<'_>, candidates: usize) -> Result<Assignments, Error>;
 
     /// Per cell: count, mean of the rows left after dropping the `floor(trim * count)` farthest (of equally far ones
     /// the higher row first), variance of all. Accumulates in f64 in row order, so the result is deterministic.
@@ -221,20 +220,10 @@ pub(crate) trait WithOps {
 /// Why a GPU backend cannot be opened.
 fn why_absent(backend: Backend) -> &'static str {
     let (compiled, remedy) = match backend {
-        Backend::Wgpu => (
-            cfg!(feature = "gpu-wgpu"),
-            "not compiled in; build with the cargo feature gpu-wgpu",
-        ),
-        _ => (
-            cfg!(feature = "gpu-cuda"),
-            "not compiled in; build with the cargo feature gpu-cuda",
-        ),
+        Backend::Wgpu => (cfg!(feature = "gpu-wgpu"), "not compiled in; build with the cargo feature gpu-wgpu"),
+        _ => (cfg!(feature = "gpu-cuda"), "not compiled in; build with the cargo feature gpu-cuda"),
     };
-    if compiled {
-        "this release has no kernels for it yet; use the cpu"
-    } else {
-        remedy
-    }
+    if compiled { "this release has no kernels for it yet; use the cpu" } else { remedy }
 }
 
 fn open_absent(backend: Backend) -> Result<absent::Absent, Error> {
@@ -287,12 +276,7 @@ pub fn devices() -> Vec<DeviceInfo> {
     }];
     for backend in [Backend::Wgpu, Backend::Cuda] {
         if let Err(Error::Unavailable { reason, .. }) = open_absent(backend) {
-            list.push(DeviceInfo {
-                backend,
-                name: backend.to_string(),
-                available: false,
-                detail: reason,
-            });
+            list.push(DeviceInfo { backend, name: backend.to_string(), available: false, detail: reason });
         }
     }
     list

@@ -65,10 +65,7 @@ fn convert_each<const N: usize>(bytes: &[u8], out: &mut [f32], to_f32: impl Fn([
 /// In blocks, because the processor's own conversion is looked up once per call.
 fn convert_f16(bytes: &[u8], out: &mut [f32]) {
     let mut block = [f16::ZERO; 256];
-    for (out, values) in out
-        .chunks_mut(block.len())
-        .zip(bytes.as_chunks().0.chunks(block.len()))
-    {
+    for (out, values) in out.chunks_mut(block.len()).zip(bytes.as_chunks().0.chunks(block.len())) {
         for (half, &value) in block.iter_mut().zip(values) {
             *half = f16::from_le_bytes(value);
         }

@@ -28,34 +28,20 @@ pub(super) struct Layout {
 
 impl Layout {
     /// Rows without gaps, which fill the `found` bytes from `start` on.
-    pub(super) fn of_whole(
-        dtype: DType,
-        shape: [u64; 2],
-        start: usize,
-        found: usize,
-    ) -> Result<Self, InputError> {
+    pub(super) fn of_whole(dtype: DType, shape: [u64; 2], start: usize, found: usize) -> Result<Self, InputError> {
         let [rows, dim] = shape;
         let message = if rows == 0 {
             format!("no rows: the shape is {rows} x {dim}; give a file with at least one vector")
         } else if dim == 0 {
             format!("no columns: the shape is {rows} x {dim}; give vectors with at least one value")
         } else {
-            let expected = rows
-                .checked_mul(dim)
-                .and_then(|values| values.checked_mul(dtype.size() as u64));
+            let expected = rows.checked_mul(dim).and_then(|values| values.checked_mul(dtype.size() as u64));
             let of_shape = format!("for {rows} x {dim} {dtype}");
             match expected {
                 Some(expected) if expected == found as u64 => {
                     // Both are factors of `found`, so they fit.
                     let (rows, dim) = (rows as usize, dim as usize);
-                    return Ok(Layout {
-                        dtype,
-                        rows,
-                        dim,
-                        start,
-                        lead: 0,
-                        stride: dim * dtype.size(),
-                    });
+                    return Ok(Layout { dtype, rows, dim, start, lead: 0, stride: dim * dtype.size() });
                 }
                 Some(expected) if expected < found as u64 => format!(
                     "trailing bytes: expected {expected} bytes {of_shape} after the header, \
@@ -103,10 +89,7 @@ impl VectorFile {
         }
         let input = |message| InputError::new(Some(path), message);
         if !metadata.is_file() {
-            return Err(input(
-                "not a regular file, so it cannot be mapped; write the vectors to a file first",
-            )
-            .into());
+            return Err(input("not a regular file, so it cannot be mapped; write the vectors to a file first").into());
         }
         let format = FileFormat::of(path)?;
         if metadata.len() == 0 {
@@ -128,12 +111,7 @@ impl VectorFile {
             }
             error
         })?;
-        Ok(VectorFile {
-            path: path.to_owned(),
-            bytes,
-            format,
-            layout,
-        })
+        Ok(VectorFile { path: path.to_owned(), bytes, format, layout })
     }
 
     /// The format, as the extension has it.
@@ -164,24 +142,13 @@ impl RowSource for VectorFile {
 
     fn read(&self, start: usize, out: &mut [f32]) -> Result<(), Error> {
         let count = rows_asked(self, start, out.len())?;
-        let Layout {
-            dtype,
-            dim,
-            start: first,
-            lead,
-            stride,
-            ..
-        } = self.layout;
+        let Layout { dtype, dim, start: first, lead, stride, .. } = self.layout;
         let bytes = &self.bytes[first + start * stride..first + (start + count) * stride];
         if lead == 0 {
             convert(dtype, bytes, out);
             return Ok(());
         }
-        for (i, (record, out)) in bytes
-            .chunks_exact(stride)
-            .zip(out.chunks_exact_mut(dim))
-            .enumerate()
-        {
+        for (i, (record, out)) in bytes.chunks_exact(stride).zip(out.chunks_exact_mut(dim)).enumerate() {
             vecs::check_width(&self.layout, &self.bytes, start + i).map_err(|mut error| {
                 error.file = Some(self.path.clone());
                 error

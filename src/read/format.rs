@@ -48,21 +48,17 @@ impl FileFormat {
     /// The format that the extension of `path` names.
     pub(super) fn of(path: &Path) -> Result<Self, InputError> {
         let extension = path.extension().unwrap_or_default();
-        FileFormat::ALL
-            .into_iter()
-            .find(|format| extension.eq_ignore_ascii_case(format.extension()))
-            .ok_or_else(|| {
+        FileFormat::ALL.into_iter().find(|format| extension.eq_ignore_ascii_case(format.extension())).ok_or_else(
+            || {
                 let known = FileFormat::ALL.map(|format| format!(".{format}")).join(", ");
                 let what = if extension.is_empty() {
                     "the file name has no extension".to_owned()
                 } else {
                     format!("the extension .{} is not known", extension.display())
                 };
-                InputError::new(
-                    Some(path),
-                    format!("{what}; give a file in one of the formats {known}"),
-                )
-            })
+                InputError::new(Some(path), format!("{what}; give a file in one of the formats {known}"))
+            },
+        )
     }
 }
 
@@ -80,27 +76,15 @@ pub(super) fn looks_like(bytes: &[u8], format: FileFormat) -> Option<&'static st
         _ if start.starts_with(b"\x93NUMPY") => {
             (format != FileFormat::Npy).then_some("a .npy file: rename it to .npy")
         }
-        [0x89, b'H', b'D', b'F', ..] => {
-            Some("an HDF5 file: read it with h5py and save the array with np.save")
-        }
-        [b'P', b'K', 3, 4, ..] => {
-            Some("a zip archive (.npz or PyTorch): load it and save the array with np.save")
-        }
+        [0x89, b'H', b'D', b'F', ..] => Some("an HDF5 file: read it with h5py and save the array with np.save"),
+        [b'P', b'K', 3, 4, ..] => Some("a zip archive (.npz or PyTorch): load it and save the array with np.save"),
         [0x1f, 0x8b, 8, ..] => Some("a gzip file: decompress it first"),
         [0x28, 0xb5, 0x2f, 0xfd, ..] => Some("a zstd file: decompress it first"),
-        [b'P', b'A', b'R', b'1', ..] => {
-            Some("a Parquet file: read it with pandas and save the array with np.save")
-        }
+        [b'P', b'A', b'R', b'1', ..] => Some("a Parquet file: read it with pandas and save the array with np.save"),
         // The third byte tells it from an .fvecs file of 1,152 columns.
-        [0x80, 2..=5, third, ..] if *third != 0 => {
-            Some("a Python pickle: load it and save the array with np.save")
-        }
+        [0x80, 2..=5, third, ..] if *third != 0 => Some("a Python pickle: load it and save the array with np.save"),
         _ if start.starts_with(b"version https://git-lfs") => Some("a Git LFS pointer: run git lfs pull"),
-        _ if start.len() > 8
-            && start
-                .iter()
-                .all(|byte| byte.is_ascii_graphic() || byte.is_ascii_whitespace()) =>
-        {
+        _ if start.len() > 8 && start.iter().all(|byte| byte.is_ascii_graphic() || byte.is_ascii_whitespace()) => {
             Some("a text file: read it with np.loadtxt and save the array with np.save")
         }
         _ => None,

@@ -69,15 +69,12 @@ impl RowSource for MatRef<'_, f32> {
 pub fn read_all(source: &dyn RowSource) -> Result<Mat, Error> {
     let (rows, dim) = (source.rows(), source.dim());
     let mut data = Vec::new();
-    let len = rows
-        .checked_mul(dim)
-        .filter(|&len| data.try_reserve_exact(len).is_ok())
-        .ok_or_else(|| {
-            InputError::new(
-                source.path(),
-                format!("{rows} x {dim} float32 do not fit into memory; give a file with fewer rows"),
-            )
-        })?;
+    let len = rows.checked_mul(dim).filter(|&len| data.try_reserve_exact(len).is_ok()).ok_or_else(|| {
+        InputError::new(
+            source.path(),
+            format!("{rows} x {dim} float32 do not fit into memory; give a file with fewer rows"),
+        )
+    })?;
     data.resize(len, 0.0);
     source.read(0, &mut data)?;
     Mat::new(data, rows, dim)

@@ -11,11 +11,8 @@ const SUPPORTED: &str = "float16, float32, float64, int8 and uint8 are supported
 /// Where the values of a whole `.npy` file are.
 pub(super) fn layout(bytes: &[u8]) -> Result<Layout, InputError> {
     let (header, data) = split_header(bytes)?;
-    let header = parse_header(header).map_err(|what| {
-        error(format!(
-            "the .npy header is malformed ({what}); write the file again with np.save"
-        ))
-    })?;
+    let header = parse_header(header)
+        .map_err(|what| error(format!("the .npy header is malformed ({what}); write the file again with np.save")))?;
     let dtype = dtype(&header.descr)?;
     if header.axes != 2 {
         let remedy = match header.axes {
@@ -28,9 +25,7 @@ pub(super) fn layout(bytes: &[u8]) -> Result<Layout, InputError> {
         )));
     }
     if header.fortran_order {
-        return Err(error(
-            "the array is in Fortran order (column-major); save np.ascontiguousarray(a)",
-        ));
+        return Err(error("the array is in Fortran order (column-major); save np.ascontiguousarray(a)"));
     }
     Layout::of_whole(dtype, header.shape, bytes.len() - data.len(), data.len())
 }
@@ -42,21 +37,13 @@ fn error(message: impl Into<String>) -> InputError {
 /// The text of the header and what follows it.
 fn split_header(bytes: &[u8]) -> Result<(&[u8], &[u8]), InputError> {
     if !bytes.starts_with(&MAGIC[..MAGIC.len().min(bytes.len())]) {
-        return Err(error(
-            "not a .npy file: it does not begin with \\x93NUMPY; write it with np.save",
-        ));
+        return Err(error("not a .npy file: it does not begin with \\x93NUMPY; write it with np.save"));
     }
     let truncated = || error("truncated within the .npy header; copy or write the file again");
-    let (version, rest) = bytes[MAGIC.len().min(bytes.len())..]
-        .split_first_chunk()
-        .ok_or_else(truncated)?;
+    let (version, rest) = bytes[MAGIC.len().min(bytes.len())..].split_first_chunk().ok_or_else(truncated)?;
     let (len, rest) = match version {
-        [1, 0] => rest
-            .split_first_chunk()
-            .map(|(&len, rest)| (u32::from(u16::from_le_bytes(len)), rest)),
-        [2 | 3, 0] => rest
-            .split_first_chunk()
-            .map(|(&len, rest)| (u32::from_le_bytes(len), rest)),
+        [1, 0] => rest.split_first_chunk().map(|(&len, rest)| (u32::from(u16::from_le_bytes(len)), rest)),
+        [2 | 3, 0] => rest.split_first_chunk().map(|(&len, rest)| (u32::from_le_bytes(len), rest)),
         [major, minor] => {
             return Err(error(format!(
                 "version {major}.{minor} of .npy is not known, only 1.0, 2.0 and 3.0; \
@@ -116,12 +103,7 @@ fn parse_header(text: &[u8]) -> Result<Header<'_>, &'static str> {
         match key {
             // The rest of such a header is of no use.
             b"descr" if cursor.take(b'[') => {
-                return Ok(Header {
-                    descr: Descr::Structured,
-                    fortran_order: false,
-                    axes: 0,
-                    shape: [0; 2],
-                });
+                return Ok(Header { descr: Descr::Structured, fortran_order: false, axes: 0, shape: [0; 2] });
             }
             b"descr" => descr = Some(Descr::Plain(cursor.string()?)),
             b"fortran_order" => fortran_order = Some(cursor.boolean()?),
@@ -160,9 +142,7 @@ impl<'a> Cursor<'a> {
 
     /// Splits off the bytes before the first one that `ends`.
     fn until(&mut self, ends: impl Fn(&u8) -> bool) -> &'a [u8] {
-        let (taken, rest) = self
-            .0
-            .split_at(self.0.iter().position(ends).unwrap_or(self.0.len()));
+        let (taken, rest) = self.0.split_at(self.0.iter().position(ends).unwrap_or(self.0.len()));
         self.0 = rest;
         taken
     }
@@ -193,9 +173,7 @@ impl<'a> Cursor<'a> {
         self.expect(b'(', "shape is no tuple")?;
         while !self.take(b')') {
             let digits = self.until(|byte| !byte.is_ascii_digit());
-            let value = std::str::from_utf8(digits)
-                .ok()
-                .and_then(|digits| digits.parse().ok());
+            let value = std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok());
             let value = value.ok_or("shape has an entry that is no size")?;
             if let Some(slot) = first.get_mut(len) {
                 *slot = value;

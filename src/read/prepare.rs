@@ -20,8 +20,7 @@ impl RowFault {
     pub(crate) fn at(self, file: Option<&Path>, row: usize) -> Error {
         let error = match self {
             RowFault::NotFinite { column, value } => {
-                let message =
-                    format!("the value is {value}; every value must be finite: drop or mend the row");
+                let message = format!("the value is {value}; every value must be finite: drop or mend the row");
                 InputError::new(file, message).at_row(row).at_column(column)
             }
             RowFault::Zero => {
@@ -36,12 +35,7 @@ impl RowFault {
 /// Writes `(row - center) / |row - center|` to `unit` and gives the length; a row of length 0 becomes zeros.
 ///
 /// Lengths are taken in f64, so rows of values up to the largest f32 are fine.
-pub(crate) fn unit_row(
-    row: &[f32],
-    metric: Metric,
-    center: &[f32],
-    unit: &mut [f32],
-) -> Result<f32, RowFault> {
+pub(crate) fn unit_row(row: &[f32], metric: Metric, center: &[f32], unit: &mut [f32]) -> Result<f32, RowFault> {
     let mut sum = 0f64;
     for (x, c) in row.iter().zip(center) {
         let v = f64::from(*x) - f64::from(*c);
@@ -50,10 +44,7 @@ pub(crate) fn unit_row(
     if !sum.is_finite() {
         let found = row.iter().position(|v| !v.is_finite());
         if let Some(column) = found {
-            return Err(RowFault::NotFinite {
-                column,
-                value: row[column],
-            });
+            return Err(RowFault::NotFinite { column, value: row[column] });
         }
     }
     if sum == 0.0 {

@@ -128,10 +128,7 @@ fn header_variants_are_read() {
         "{'descr': '<f4', 'fortran_order': False, 'shape': (2L, 1L), }       \n",
         " { \"descr\" : \"<f4\" ,\n \"shape\" : ( 2 , 1 , ) , 'fortran_order' :  False } ",
     ] {
-        assert_eq!(
-            read("a.npy", &npy_of(1, dict, &data)).unwrap(),
-            (DType::F32, 2, 1, vec![1.0, 2.0])
-        );
+        assert_eq!(read("a.npy", &npy_of(1, dict, &data)).unwrap(), (DType::F32, 2, 1, vec![1.0, 2.0]));
     }
 }
 
@@ -146,11 +143,7 @@ fn vecs_and_bins_are_read() {
     for (name, bytes, expected) in [
         ("a.fvecs", &fvecs[..], (DType::F32, 2, 3, rows.to_vec())),
         ("a.bvecs", &bvecs, (DType::U8, 2, 2, unsigned.clone())),
-        (
-            "a.FBIN",
-            &bin(2, 3, &floats(&rows)),
-            (DType::F32, 2, 3, rows.to_vec()),
-        ),
+        ("a.FBIN", &bin(2, 3, &floats(&rows)), (DType::F32, 2, 3, rows.to_vec())),
         ("a.u8bin", &bin(2, 2, &raw), (DType::U8, 2, 2, unsigned)),
         ("a.i8bin", &bin(2, 2, &raw), (DType::I8, 2, 2, signed)),
     ] {
@@ -177,10 +170,7 @@ fn ranges_are_read_and_checked() {
         }
     }
     empty.read(0, &mut []).unwrap();
-    assert!(matches!(
-        RowSource::read(&empty, 0, &mut [0.0]),
-        Err(Error::Config(_))
-    ));
+    assert!(matches!(RowSource::read(&empty, 0, &mut [0.0]), Err(Error::Config(_))));
 }
 
 #[test]
@@ -189,22 +179,14 @@ fn missing_files_and_directories_are_io_errors() {
     let missing = directory.path().join("a.npy");
     for path in [missing.as_path(), directory.path()] {
         let error = VectorFile::open(path).unwrap_err();
-        assert!(
-            matches!(error, Error::Io { .. }) && error.to_string().contains(path.to_str().unwrap()),
-            "{error}"
-        );
+        assert!(matches!(error, Error::Io { .. }) && error.to_string().contains(path.to_str().unwrap()), "{error}");
     }
     let view = MatRef::new(&[1.0_f32], 1, 1).unwrap();
     for path in [directory.path(), &missing.join("a.npy"), Path::new("/dev/null")] {
         assert!(matches!(write_npy_f32(path, view), Err(Error::Io { .. })));
     }
     #[cfg(unix)]
-    assert!(
-        VectorFile::open("/dev/null")
-            .unwrap_err()
-            .to_string()
-            .contains("write the vectors to a file first")
-    );
+    assert!(VectorFile::open("/dev/null").unwrap_err().to_string().contains("write the vectors to a file first"));
 }
 
 #[test]
@@ -213,9 +195,9 @@ fn ids_are_written_as_numpy_would() {
     write_npy_i64(&path, MatRef::new(&[5, 1 << 40], 1, 2).unwrap()).unwrap();
     let bytes = fs::read(&path).unwrap();
     let (header, data) = bytes.split_at(128);
-    assert!(header.starts_with(
-        b"\x93NUMPY\x01\x00\x76\x00{'descr': '<i8', 'fortran_order': False, 'shape': (1, 2), }"
-    ));
+    assert!(
+        header.starts_with(b"\x93NUMPY\x01\x00\x76\x00{'descr': '<i8', 'fortran_order': False, 'shape': (1, 2), }")
+    );
     assert!(header.ends_with(b" \n"));
     assert_eq!(data, le(&[5_u64, 1 << 40], |id| id.to_le_bytes()));
     let error = write_npy_i64(&path, MatRef::new(&[u64::MAX], 1, 1).unwrap()).unwrap_err();

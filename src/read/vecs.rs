@@ -13,21 +13,15 @@ const WIDTH_BYTES: usize = 4;
 /// [`check_width`] sees each as it is read, so that opening a file does not read it.
 pub(super) fn layout_of_vecs(dtype: DType, bytes: &[u8]) -> Result<Layout, InputError> {
     let Some(width) = width_at(bytes, 0) else {
-        return Err(error(
-            "truncated within the width of the first row; copy or write the file again",
-        ));
+        return Err(error("truncated within the width of the first row; copy or write the file again"));
     };
-    let dim = usize::try_from(width)
-        .map_err(|_| error(format!("the first row's width is {width}: {WRONG_FORMAT}")))?;
+    let dim =
+        usize::try_from(width).map_err(|_| error(format!("the first row's width is {width}: {WRONG_FORMAT}")))?;
     if dim == 0 {
-        return Err(error(
-            "no columns: the first row's width is 0; write rows with at least one value",
-        ));
+        return Err(error("no columns: the first row's width is 0; write rows with at least one value"));
     }
     // Below 2^34, which is above the address space of a 32-bit machine.
-    let stride = dim
-        .checked_mul(dtype.size())
-        .and_then(|len| len.checked_add(WIDTH_BYTES));
+    let stride = dim.checked_mul(dtype.size()).and_then(|len| len.checked_add(WIDTH_BYTES));
     let stride = stride.filter(|&stride| stride <= bytes.len()).ok_or_else(|| {
         error(format!(
             "truncated: the first row of {dim} {dtype} does not fit into the file's {} bytes; \
@@ -36,14 +30,7 @@ pub(super) fn layout_of_vecs(dtype: DType, bytes: &[u8]) -> Result<Layout, Input
         ))
     })?;
     let rows = bytes.len() / stride;
-    let layout = Layout {
-        dtype,
-        rows,
-        dim,
-        start: 0,
-        lead: WIDTH_BYTES,
-        stride,
-    };
+    let layout = Layout { dtype, rows, dim, start: 0, lead: WIDTH_BYTES, stride };
     let spare = bytes.len() % stride;
     if spare == 0 {
         return Ok(layout);
@@ -71,17 +58,12 @@ fn error(message: impl Into<String>) -> InputError {
 }
 
 fn width_at(bytes: &[u8], at: usize) -> Option<i32> {
-    bytes
-        .get(at..)?
-        .first_chunk()
-        .map(|&width| i32::from_le_bytes(width))
+    bytes.get(at..)?.first_chunk().map(|&width| i32::from_le_bytes(width))
 }
 
 fn width_error(row: usize, dim: usize, width: i32) -> InputError {
-    error(format!(
-        "the row's width is {width}, but that of row 0 is {dim}; write all rows with one width"
-    ))
-    .at_row(row)
+    error(format!("the row's width is {width}, but that of row 0 is {dim}; write all rows with one width"))
+        .at_row(row)
 }
 
 /// Checks the width before a row, of layouts that have one.
@@ -95,9 +77,8 @@ pub(super) fn check_width(layout: &Layout, bytes: &[u8], row: usize) -> Result<(
 /// Where the values of a whole `.fbin`, `.u8bin` or `.i8bin` file are.
 pub(super) fn layout_of_bin(dtype: DType, bytes: &[u8]) -> Result<Layout, InputError> {
     let header = bytes.split_first_chunk::<8>();
-    let (&[a, b, c, d, e, f, g, h], data) = header.ok_or_else(|| {
-        error("truncated within the header (rows and width, 4 bytes each); copy or write it again")
-    })?;
+    let (&[a, b, c, d, e, f, g, h], data) = header
+        .ok_or_else(|| error("truncated within the header (rows and width, 4 bytes each); copy or write it again"))?;
     let shape = [u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h])];
     Layout::of_whole(dtype, shape.map(u64::from), 8, data.len())
 }

@@ -45,17 +45,9 @@ impl NpyWriter {
     /// # Errors
     /// [`Error::Config`] when rows are missing, [`Error::Io`] when writing or renaming fails.
     pub fn finish(self) -> Result<(), Error> {
-        let NpyWriter {
-            file,
-            path,
-            rows,
-            written,
-            ..
-        } = self;
+        let NpyWriter { file, path, rows, written, .. } = self;
         if written != rows {
-            return Err(Error::Config(format!(
-                "{rows} rows were announced, but {written} written"
-            )));
+            return Err(Error::Config(format!("{rows} rows were announced, but {written} written")));
         }
         let io = |error| Error::io(&path, error);
         let file = file.into_inner().map_err(|error| io(error.into_error()))?;
@@ -66,15 +58,8 @@ impl NpyWriter {
 
     fn start(path: &Path, descr: &str, rows: usize, dim: usize) -> Result<Self, Error> {
         let mut file = BufWriter::with_capacity(1 << 18, temporary_beside(path)?);
-        file.write_all(&header(descr, rows, dim))
-            .map_err(|error| Error::io(path, error))?;
-        Ok(NpyWriter {
-            file,
-            path: path.to_owned(),
-            rows,
-            dim,
-            written: 0,
-        })
+        file.write_all(&header(descr, rows, dim)).map_err(|error| Error::io(path, error))?;
+        Ok(NpyWriter { file, path: path.to_owned(), rows, dim, written: 0 })
     }
 
     fn write_values<T: Copy, const N: usize>(
@@ -92,9 +77,7 @@ impl NpyWriter {
             )));
         }
         for &value in rows.as_slice() {
-            self.file
-                .write_all(&to_bytes(value)?)
-                .map_err(|error| Error::io(&self.path, error))?;
+            self.file.write_all(&to_bytes(value)?).map_err(|error| Error::io(&self.path, error))?;
         }
         self.written += rows.rows();
         Ok(())
@@ -137,25 +120,15 @@ pub(crate) fn temporary_beside(path: &Path) -> Result<NamedTempFile, Error> {
             return Err(io(io::ErrorKind::IsADirectory.into()));
         }
         if !metadata.is_file() {
-            return Err(io(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "not a regular file; name a file to write",
-            )));
+            return Err(io(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file; name a file to write")));
         }
     }
-    let directory = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut builder = tempfile::Builder::new();
     // Like any new file: what the user's umask leaves. Temporary files are readable by their owner only.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    builder
-        .prefix(".vlc-")
-        .suffix(".tmp")
-        .tempfile_in(directory)
-        .map_err(io)
+    builder.prefix(".vlc-").suffix(".tmp").tempfile_in(directory).map_err(io)
 }
 
 /// A version 1 header, padded so that the values begin at a multiple of 64 bytes.

@@ -34,69 +34,101 @@ pub(crate) struct Shape {
 }
 
 impl Shape {
-    /// Bits of a column of the decoder for a direction of `rate` bits: the step at which a further bit would lower the
-    /// distortion by less than the same bytes spent on symbols.
-    pub(crate) fn column_bits(&self, rate: f64) -> u8 {
-        (rate + 0.5 * (STEP_COST * self.rows / self.dim as f64).log2())
-            .round()
-            .clamp(2.0, 12.0) as u8
+    /// Bits of a column of the decoder for a direction of this `power` (mean square of what it carries, in units of the
+    /// water level): the step at which a further bit would lower the distortion by less than the same bytes spent on
+    /// symbols.
+    pub(crate) fn column_bits(&self, power: f64) -> u8 {
+        half_log2(power * STEP_COST * self.rows / self.dim as f64).round().clamp(2.0, 12.0) as u8
     }
 
-    /// Bits of an anchor's coordinate, whose variance over anchors is `spread` times that of the residual.
+    /// Bits of an anchor's coordinate along a direction where anchors have `spread` times the variance of the residual,
+    /// or of the water level where that is higher.
     pub(crate) fn anchor_bits(&self, spread: f64) -> u8 {
         let rows_per_anchor = self.rows / self.anchors.max(1) as f64;
-        (0.5 * (STEP_COST * rows_per_anchor * spread.max(1e-9)).log2())
-            .round()
-            .clamp(1.0, 12.0) as u8
+        half_log2(spread * STEP_COST * rows_per_anchor).round().clamp(1.0, 12.0) as u8
     }
 
     /// Bytes of the model that a direction takes.
-    pub(crate) fn direction_bytes(&self, rate: f64, spread: f64) -> f64 {
+    fn direction_bytes(&self, direction: &Direction) -> f64 {
         let tables = match self.kind {
             CodeKind::Chain => 16 * (self.lags + 1),
             CodeKind::Pq8 => 256,
         };
-        let column = (self.dim * usize::from(self.column_bits(rate))).div_ceil(8);
-        let anchors = (self.anchors * usize::from(self.anchor_bits(spread))).div_ceil(8);
+        let column = (self.dim * usize::from(self.column_bits(direction.power()))).div_ceil(8);
+        let anchors = (self.anchors * usize::from(self.anchor_bits(direction.spread()))).div_ceil(8);
         // Two scales and an offset of 4 bytes, a scale of the tables, two bit counts.
         (column + anchors + tables + 18) as f64
     }
 }
 
-/// A uniform quantizer of b bits over a normal variable of variance 1 has an error of about STEP_COST 4^-b.
-const STEP_COST: f64 = 3.0;
+fn half_log2(x: f64) -> f64 {
+    0.5 * x.max(1e-12).log2()
+}
+
+/// Error of a quantizer of b bits over a normal variable of variance 1, in units of 4^-b, as far as it is not taken back: the
+/// encoder works against the rounded model. From 1 to 3 recall is flat.
+const STEP_COST: f64 = 1.5;
+
+/// A direction in units of the water level.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Direction {
+    /// Variance of the residual.
+    residual: f64,
+    /// Variance of the anchors.
+    anchors: f64,
+}
+
+impl Direction {
+    pub(crate) fn new(residual: f64, anchors: f64, level: f64) -> Direction {
+        Direction { residual: residual / level, anchors: anchors / level }
+    }
+
+    /// Mean square of what the direction carries.
+    pub(crate) fn power(&self) -> f64 {
+        self.residual + self.anchors
+    }
+
+    /// See [`Shape::anchor_bits`].
+    pub(crate) fn spread(&self) -> f64 {
+        self.anchors / self.residual.max(1.0)
+    }
+
+    fn rate(&self) -> f64 {
+        half_log2(self.residual).max(0.0)
+    }
+
+    /// Whether keeping it lowers the distortion by more than its bits, model included, would save elsewhere. A direction
+    /// that is dropped loses its part of the anchors too.
+    fn pays(&self, shape: &Shape) -> bool {
+        let gain = self.power() - self.residual.min(1.0);
+        let bits = self.rate() + 8.0 * shape.direction_bytes(self) / shape.rows;
+        gain > 2.0 * std::f64::consts::LN_2 * bits
+    }
+}
 
 /// Rates of the directions of one chart.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Allocation {
-    /// Rate in bits of each direction, 0 when it is dropped.
+    /// Rate in bits of each direction; 0 when it is dropped, [`BARE`] when only its anchors are kept.
     pub(crate) rates: Vec<f64>,
+    /// The water level.
+    pub(crate) level: f64,
     /// Expected weighted distortion, dropped directions included.
     pub(crate) distortion: f64,
     /// Bytes of the model that the directions kept take.
     pub(crate) model_bytes: f64,
 }
 
-/// Water-filling of `bits` bits over directions of the given variances (and spreads of the anchors along them).
-pub(crate) fn allocate(variances: &[f64], spreads: &[f64], bits: f64, shape: &Shape) -> Allocation {
+/// Rate of a direction that is kept for its anchors alone: some symbol has it, and no bits to spare for it.
+const BARE: f64 = 1e-6;
+
+/// Water-filling of `bits` bits over directions given by the variances of the residual and of the anchors along them.
+pub(crate) fn allocate(variances: &[f64], anchors: &[f64], bits: f64, shape: &Shape) -> Allocation {
     let largest = variances.iter().copied().fold(0.0, f64::max);
-    let keeps = |variance: f64, spread: f64, theta: f64| -> bool {
-        // A direction pays when its distortion falls by more than its bits, model included, would save elsewhere.
-        if variance <= theta {
-            return false;
-        }
-        let x = variance / theta;
-        let bits_per_row = 8.0 * shape.direction_bytes(0.5 * x.log2(), spread) / shape.rows;
-        x - 1.0 - x.ln() > 2.0 * std::f64::consts::LN_2 * bits_per_row
-    };
-    let total = |theta: f64| -> f64 {
-        let kept = variances
-            .iter()
-            .zip(spreads)
-            .filter(|&(&v, &s)| keeps(v, s, theta));
-        kept.map(|(v, _)| 0.5 * (v / theta).log2()).sum()
-    };
-    let mut rates = vec![0.0; variances.len()];
+    let directions = |level: f64| variances.iter().zip(anchors).map(move |(&v, &a)| Direction::new(v, a, level));
+    let total = |level: f64| -> f64 { directions(level).filter(|d| d.pays(shape)).map(|d| d.rate()).sum() };
+    // Where the anchors say all there is, any level far below them will do.
+    let mut level = if largest > 0.0 { largest } else { 1e-6 * anchors.iter().copied().fold(0.0, f64::max) };
     if largest > 0.0 && bits > 0.0 {
         let (mut lo, mut hi) = ((largest * 1e-30).ln(), largest.ln());
         for _ in 0..100 {
@@ -107,28 +139,19 @@ pub(crate) fn allocate(variances: &[f64], spreads: &[f64], bits: f64, shape: &Sh
                 hi = middle;
             }
         }
-        let theta = hi.exp();
-        for ((rate, &v), &s) in rates.iter_mut().zip(variances).zip(spreads) {
-            if keeps(v, s, theta) {
-                *rate = 0.5 * (v / theta).log2();
-            }
-        }
+        level = hi.exp();
     }
-    let distortion = variances.iter().zip(&rates).map(|(&v, &r)| {
-        if r > 0.0 {
-            (LOSS * v * 0.25f64.powf(r)).min(v)
+    let mut found = Allocation { rates: vec![0.0; variances.len()], level, distortion: 0.0, model_bytes: 0.0 };
+    for (rate, direction) in found.rates.iter_mut().zip(directions(level.max(f64::MIN_POSITIVE))) {
+        if level > 0.0 && bits > 0.0 && direction.pays(shape) {
+            *rate = direction.rate().max(BARE);
+            found.model_bytes += shape.direction_bytes(&direction);
+            found.distortion += level * (LOSS * direction.residual.min(1.0)).min(direction.residual);
         } else {
-            v
+            found.distortion += level * direction.power();
         }
-    });
-    let distortion = distortion.sum();
-    let kept = rates.iter().zip(spreads).filter(|(r, _)| **r > 0.0);
-    let model_bytes = kept.map(|(&r, &s)| shape.direction_bytes(r, s)).sum();
-    Allocation {
-        rates,
-        distortion,
-        model_bytes,
     }
+    found
 }
 
 /// Packs the directions of positive rate into `symbols` subspaces of about equal rate and puts those in random order.
@@ -170,10 +193,7 @@ pub(crate) fn pack(
         }
     }
     random.shuffle(&mut packed);
-    packed
-        .into_iter()
-        .flat_map(|(extra, group)| std::iter::repeat_n(Vec::new(), extra).chain([group]))
-        .collect()
+    packed.into_iter().flat_map(|(extra, group)| std::iter::repeat_n(Vec::new(), extra).chain([group])).collect()
 }
 
 #[cfg(test)]
@@ -181,19 +201,13 @@ mod tests {
     use super::*;
 
     fn shape(n: f64, kind: CodeKind) -> Shape {
-        Shape {
-            rows: n,
-            dim: 64,
-            anchors: 16,
-            kind,
-            lags: 2,
-        }
+        Shape { rows: n, dim: 64, anchors: 16, kind, lags: 2 }
     }
 
     #[test]
     fn without_a_price_this_is_plain_water_filling() {
         let variances: Vec<f64> = (1..=40).map(|i| 1.0 / f64::from(i)).collect();
-        let found = allocate(&variances, &[0.5; 40], 60.0, &shape(1e12, CodeKind::Chain));
+        let found = allocate(&variances, &[0.0; 40], 60.0, &shape(1e12, CodeKind::Chain));
         assert!((found.rates.iter().sum::<f64>() - 60.0).abs() < 1e-6);
         let theta = vlc_reference::waterfill::level(&variances, 60.0);
         let expected = vlc_reference::waterfill::rates(&variances, theta);
@@ -206,7 +220,7 @@ mod tests {
     fn a_small_store_keeps_fewer_directions() {
         let variances: Vec<f64> = (1..=64).map(|i| 1.0 / f64::from(i)).collect();
         let kept = |n: f64| {
-            allocate(&variances, &[0.5; 64], 60.0, &shape(n, CodeKind::Chain))
+            allocate(&variances, &[0.01; 64], 60.0, &shape(n, CodeKind::Chain))
                 .rates
                 .iter()
                 .filter(|r| **r > 0.0)

@@ -36,11 +36,7 @@ pub(crate) fn anneal<O: Ops>(
 
     let mut anchors = start(ops, centred, count, config.seed)?;
     let mut assigned = ops.assign(&resident, anchors.view(), 1)?;
-    let noisy = if config.temperature > 0.0 {
-        (config.iterations as f64 * NOISY) as usize
-    } else {
-        0
-    };
+    let noisy = if config.temperature > 0.0 { (config.iterations as f64 * NOISY) as usize } else { 0 };
     let mut temperature = config.temperature;
     let mut energy = assigned.energy();
     let mut best = (anchors.clone(), assigned.clone(), energy);
@@ -49,10 +45,7 @@ pub(crate) fn anneal<O: Ops>(
         let hot = iteration < noisy;
         let stats = ops.reduce(&resident, &assigned, count, if hot { config.trim } else { 0.0 })?;
         let noise = hot.then(|| noise(&stats, temperature, config.seed, iteration));
-        let step = Step {
-            learning_rate: config.learning_rate,
-            noise: noise.as_ref().map(Mat::view),
-        };
+        let step = Step { learning_rate: config.learning_rate, noise: noise.as_ref().map(Mat::view) };
         ops.update(&mut anchors, &stats, step)?;
         refill(&mut anchors, &stats, centred, &assigned, config.seed, iteration);
         // Not in the first iteration, whose cells are those of the start, nor in the last, which could not settle.
@@ -72,29 +65,15 @@ pub(crate) fn anneal<O: Ops>(
     }
     let (mut anchors, assigned, _) = best;
     for k in 0..count {
-        anchors
-            .row_mut(k)
-            .iter_mut()
-            .zip(&offset)
-            .for_each(|(a, o)| *a += o);
+        anchors.row_mut(k).iter_mut().zip(&offset).for_each(|(a, o)| *a += o);
     }
-    Ok((
-        AnchorSet {
-            anchors,
-            energy: assigned.energy(),
-        },
-        assigned,
-    ))
+    Ok((AnchorSet { anchors, energy: assigned.energy() }, assigned))
 }
 
 fn subtract(rows: MatRef<'_>, offset: &[f32]) -> Mat {
     let mut out = Mat::zeros(rows.rows(), rows.dim());
     for i in 0..rows.rows() {
-        out.row_mut(i)
-            .iter_mut()
-            .zip(rows.row(i))
-            .zip(offset)
-            .for_each(|((t, x), o)| *t = x - o);
+        out.row_mut(i).iter_mut().zip(rows.row(i)).zip(offset).for_each(|((t, x), o)| *t = x - o);
     }
     out
 }
@@ -113,17 +92,9 @@ fn check(rows: MatRef<'_>, config: &AnnealingConfig) -> Result<usize, Error> {
         return bad("annealing needs at least one iteration".into());
     }
     let ranges = [
-        (
-            "temperature",
-            config.temperature,
-            config.temperature >= 0.0 && config.temperature.is_finite(),
-        ),
+        ("temperature", config.temperature, config.temperature >= 0.0 && config.temperature.is_finite()),
         ("cooling", config.cooling, (0.0..=1.0).contains(&config.cooling)),
-        (
-            "learning_rate",
-            config.learning_rate,
-            config.learning_rate > 0.0 && config.learning_rate <= 1.0,
-        ),
+        ("learning_rate", config.learning_rate, config.learning_rate > 0.0 && config.learning_rate <= 1.0),
         ("trim", config.trim, (0.0..=0.5).contains(&config.trim)),
         ("tolerance", config.tolerance, config.tolerance >= 0.0),
     ];
@@ -181,9 +152,7 @@ fn noise(stats: &CellStats, temperature: f32, seed: u64, iteration: usize) -> Ma
     let mut out = Mat::zeros(stats.counts.len(), stats.means.dim());
     for (k, &variance) in stats.variances.iter().enumerate() {
         let deviation = temperature * variance.sqrt();
-        out.row_mut(k)
-            .iter_mut()
-            .for_each(|v| *v = deviation * random.normal());
+        out.row_mut(k).iter_mut().for_each(|v| *v = deviation * random.normal());
     }
     out
 }
@@ -197,9 +166,7 @@ fn refill(
     seed: u64,
     iteration: usize,
 ) {
-    let empty: Vec<usize> = (0..stats.counts.len())
-        .filter(|&k| stats.counts[k] == 0)
-        .collect();
+    let empty: Vec<usize> = (0..stats.counts.len()).filter(|&k| stats.counts[k] == 0).collect();
     if empty.is_empty() {
         return;
     }

@@ -41,13 +41,7 @@ pub(crate) fn gather(rows: MatRef<'_>, gains: &[f32], picked: &[usize]) -> (Mat,
 }
 
 /// The neighbours by true scores of `queries` among `unit` rows; `skip` leaves row q out of query q's.
-pub(crate) fn truth_scores(
-    queries: &Mat,
-    unit: MatRef<'_>,
-    gains: &[f32],
-    metric: Metric,
-    skip: bool,
-) -> Neighbors {
+pub(crate) fn truth_scores(queries: &Mat, unit: MatRef<'_>, gains: &[f32], metric: Metric, skip: bool) -> Neighbors {
     let k = (TARGET_K + usize::from(skip)).min(unit.rows());
     let mut exact = Exact::new(queries.clone(), k, metric);
     exact.offer(0, unit, gains);
@@ -70,9 +64,7 @@ pub(crate) fn choose_alpha(
     }
     let mut chosen = Mat::zeros(count, unit.dim());
     for q in 0..count {
-        chosen
-            .row_mut(q)
-            .copy_from_slice(source.row(q * source.rows() / count));
+        chosen.row_mut(q).copy_from_slice(source.row(q * source.rows() / count));
     }
     let truth = truth_scores(&chosen, unit, gains, model.metric, false);
     let norms = encoded.norms();
@@ -87,11 +79,7 @@ pub(crate) fn choose_alpha(
                 let mut top = TopK::new(truth.ids.dim());
                 for (i, &p) in products.row(q).iter().enumerate() {
                     let s = gains[i] * factors[i] * p;
-                    let score = if model.metric == Metric::L2 {
-                        2.0 * s - gains[i] * gains[i]
-                    } else {
-                        s
-                    };
+                    let score = if model.metric == Metric::L2 { 2.0 * s - gains[i] * gains[i] } else { s };
                     top.offer(score, i as u64, |row| row);
                 }
                 ids.extend(top.into_sorted().into_iter().map(|(_, row)| row));

@@ -1,7 +1,7 @@
 //! What an error costs. An error e of a row changes its score for a query q by <q, e>, whose mean square over queries
 //! is e^T M e with M the second moment of the queries. Square roots of M turn that into a plain squared length.
 
-use super::linalg::{eigen, second_moment};
+use super::linalg::{principal, product_tn};
 use crate::{Error, Mat, MatRef};
 
 /// Weight of the queries' second moment against the identity; from 0.3 to 0.5 recall is flat.
@@ -24,53 +24,30 @@ impl MetricRoot {
     /// From unit queries, or from unit rows in their place. O(n d^2 + d^3).
     pub(crate) fn new(queries: Option<MatRef<'_>>, rows: MatRef<'_>) -> Result<MetricRoot, Error> {
         let (from, weight) = match queries {
-            Some(q) if q.rows() > 0 => (
-                q,
-                BLEND_QUERIES * q.rows() as f64 / (q.rows() as f64 + HALF_WEIGHT),
-            ),
+            Some(q) if q.rows() > 0 => (q, BLEND_QUERIES * q.rows() as f64 / (q.rows() as f64 + HALF_WEIGHT)),
             _ => (rows, BLEND_ROWS),
         };
         let d = from.dim();
-        let mut m = second_moment(from);
-        let trace: f64 = (0..d).map(|i| m[i * d + i]).sum();
+        let (values, vectors) = principal(from)?;
+        let trace: f64 = values.iter().sum();
         let weight = if trace > 0.0 { weight } else { 0.0 };
-        m.iter_mut()
-            .for_each(|v| *v *= weight / trace.max(f64::MIN_POSITIVE));
-        for i in 0..d {
-            m[i * d + i] += (1.0 - weight) / d as f64;
-        }
-        let (values, vectors) = eigen(&m, d)?;
-        let least = FLOOR * values[0];
+        // Eigenvalues of M: the identity's share everywhere, more along the directions of the queries.
+        let plain = (1.0 - weight) / d as f64;
+        let along: Vec<f64> = values.iter().map(|v| plain + weight * v / trace.max(f64::MIN_POSITIVE)).collect();
+        let least = FLOOR * along.iter().copied().fold(plain, f64::max);
         let power = |exponent: f64| -> Mat<f64> {
-            let mut out = Mat::zeros(d, d);
-            let weights: Vec<f64> = values.iter().map(|v| v.max(least).powf(exponent)).collect();
-            for (e, weight) in weights.iter().enumerate() {
-                let v = vectors.row(e);
-                for i in 0..d {
-                    let scaled = weight * v[i];
-                    out.row_mut(i)
-                        .iter_mut()
-                        .zip(v)
-                        .for_each(|(o, x)| *o += scaled * x);
-                }
+            let of = |value: f64| value.max(least).powf(exponent);
+            let mut scaled = vectors.clone();
+            for (e, value) in along.iter().enumerate() {
+                let weight = of(*value) - of(plain);
+                scaled.row_mut(e).iter_mut().for_each(|v| *v *= weight);
             }
+            let mut out = product_tn(&scaled, &vectors);
+            (0..d).for_each(|i| out.row_mut(i)[i] += of(plain));
             out
         };
-        Ok(MetricRoot {
-            root: power(0.5),
-            inverse: power(-0.5),
-        })
+        Ok(MetricRoot { root: power(0.5), inverse: power(-0.5) })
     }
-}
-
-/// An f64 matrix rounded to f32.
-pub(crate) fn to_f32(m: &Mat<f64>) -> Mat {
-    let mut out = Mat::zeros(m.rows(), m.dim());
-    out.as_mut_slice()
-        .iter_mut()
-        .zip(m.as_slice())
-        .for_each(|(o, v)| *o = *v as f32);
-    out
 }
 
 #[cfg(test)]
@@ -88,9 +65,6 @@ mod tests {
                 assert!((product - f64::from(u8::from(i == j))).abs() < 1e-9);
             }
         }
-        assert!(
-            m.root.row(0)[0] > 1.4 * m.root.row(1)[1],
-            "an error along the queries costs more"
-        );
+        assert!(m.root.row(0)[0] > 1.4 * m.root.row(1)[1], "an error along the queries costs more");
     }
 }

@@ -3,19 +3,22 @@
 mod allocate;
 mod anneal;
 mod calibrate;
+mod chart;
 mod linalg;
 mod metric;
 mod quantize;
 mod relocate;
 mod rng;
+mod space;
 mod tables;
 mod transform;
 
 pub(crate) use allocate::{Shape, allocate, symbol_bits};
 pub(crate) use anneal::anneal as anneal_on;
 pub(crate) use calibrate::{TARGET_K, factor};
-pub(crate) use linalg::{eigen, mean, second_moment};
-pub(crate) use metric::{MetricRoot, to_f32};
+pub(crate) use chart::Spectrum;
+pub(crate) use linalg::{mean, to_f32};
+pub(crate) use metric::MetricRoot;
 pub(crate) use rng::Random;
 pub(crate) use transform::{Trained, Training, train};
 

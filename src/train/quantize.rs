@@ -19,42 +19,24 @@ pub(crate) fn symmetric(columns: MatRef<'_>, bits: Vec<u8>) -> Quantized {
 /// Quantizes each row of `columns` with its number of bits, on steps over the range of its values.
 pub(crate) fn ranged(columns: MatRef<'_>, bits: Vec<u8>) -> Quantized {
     quantize(columns, bits, |values| {
-        values
-            .iter()
-            .fold((f32::INFINITY, f32::NEG_INFINITY), |(lo, hi), &v| {
-                (lo.min(v), hi.max(v))
-            })
+        values.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(lo, hi), &v| (lo.min(v), hi.max(v)))
     })
 }
 
 fn quantize(columns: MatRef<'_>, bits: Vec<u8>, range: impl Fn(&[f32]) -> (f32, f32)) -> Quantized {
-    let mut out = Quantized {
-        len: columns.dim(),
-        bits,
-        ..Quantized::default()
-    };
+    let mut out = Quantized { len: columns.dim(), bits, ..Quantized::default() };
     for j in 0..columns.rows() {
         let values = columns.row(j);
-        let (lo, hi) = if values.is_empty() {
-            (0.0, 0.0)
-        } else {
-            range(values)
-        };
+        let (lo, hi) = if values.is_empty() { (0.0, 0.0) } else { range(values) };
         let top = ((1u32 << out.bits[j]) - 1) as f32;
         let (middle, half) = (0.5 * (lo + hi), 0.5 * (hi - lo));
         let mut best = (f64::INFINITY, 0.0, 0.0);
         for share in RANGES {
             let scale = 2.0 * half * share / top;
             // The exact expression a reader uses, so that both see the same values.
-            let offset = if lo == -hi {
-                symmetric_offset(scale, out.bits[j])
-            } else {
-                middle - half * share
-            };
-            let error: f64 = values
-                .iter()
-                .map(|&v| f64::from(v - (offset + scale * code(v, offset, scale, top))).powi(2))
-                .sum();
+            let offset = if lo == -hi { symmetric_offset(scale, out.bits[j]) } else { middle - half * share };
+            let error: f64 =
+                values.iter().map(|&v| f64::from(v - (offset + scale * code(v, offset, scale, top))).powi(2)).sum();
             if error < best.0 {
                 best = (error, scale, offset);
             }
@@ -62,18 +44,13 @@ fn quantize(columns: MatRef<'_>, bits: Vec<u8>, range: impl Fn(&[f32]) -> (f32, 
         let (_, scale, offset) = best;
         out.scale.push(scale);
         out.offset.push(offset);
-        out.codes
-            .extend(values.iter().map(|&v| code(v, offset, scale, top) as u16));
+        out.codes.extend(values.iter().map(|&v| code(v, offset, scale, top) as u16));
     }
     out
 }
 
 fn code(value: f32, offset: f32, scale: f32, top: f32) -> f32 {
-    if scale == 0.0 {
-        0.0
-    } else {
-        ((value - offset) / scale).round().clamp(0.0, top)
-    }
+    if scale == 0.0 { 0.0 } else { ((value - offset) / scale).round().clamp(0.0, top) }
 }
 
 /// Up to 16 levels of least squared error for `values` (Lloyd's method from quantiles), ascending.
@@ -89,11 +66,7 @@ pub(crate) fn levels(values: &[f32]) -> Vec<f32> {
     for _ in 0..30 {
         let mut start = 0;
         for l in 0..LEVELS {
-            let bound = if l + 1 < LEVELS {
-                0.5 * (levels[l] + levels[l + 1])
-            } else {
-                f32::INFINITY
-            };
+            let bound = if l + 1 < LEVELS { 0.5 * (levels[l] + levels[l + 1]) } else { f32::INFINITY };
             let end = start + sorted[start..].partition_point(|&v| v <= bound);
             if end > start {
                 let sum: f64 = sorted[start..end].iter().map(|&v| f64::from(v)).sum();
@@ -113,9 +86,7 @@ pub(crate) fn group_means(rows: MatRef<'_>, labels: impl Iterator<Item = u32>, g
     for (i, label) in labels.enumerate() {
         counts[label as usize] += 1;
         let sum = &mut sums[label as usize * dim..(label as usize + 1) * dim];
-        sum.iter_mut()
-            .zip(rows.row(i))
-            .for_each(|(s, &x)| *s += f64::from(x));
+        sum.iter_mut().zip(rows.row(i)).for_each(|(s, &x)| *s += f64::from(x));
     }
     let mut out = Mat::zeros(groups, dim);
     for (o, (i, s)) in out.as_mut_slice().iter_mut().zip(sums.iter().enumerate()) {

@@ -42,10 +42,7 @@ pub(crate) fn relocate<O: Ops>(
     let cells = Cells::new(rows, anchors.view(), &ops.assign(resident, anchors.view(), 2)?);
     let limit = (SHARE * count as f64).ceil() as usize;
     let mut random = Random::new(seed, PURPOSE + ((iteration as u64) << 8));
-    let mut splits = cells
-        .splits(rows, anchors.view(), 3 * limit, &mut random)
-        .into_iter()
-        .peekable();
+    let mut splits = cells.splits(rows, anchors.view(), 3 * limit, &mut random).into_iter().peekable();
     let mut weakest: Vec<usize> = (0..count).collect();
     weakest.sort_by(|&a, &b| cells.utility[a].total_cmp(&cells.utility[b]).then(a.cmp(&b)));
     let mut touched = vec![false; count];
@@ -84,19 +81,11 @@ struct Cells {
 impl Cells {
     fn new(rows: MatRef<'_>, anchors: MatRef<'_>, near: &Assignments) -> Cells {
         let count = anchors.rows();
-        let mut cells = Cells {
-            utility: vec![0.0; count],
-            energy: vec![0.0; count],
-            members: vec![Vec::new(); count],
-        };
+        let mut cells =
+            Cells { utility: vec![0.0; count], energy: vec![0.0; count], members: vec![Vec::new(); count] };
         for i in 0..rows.rows() {
             let (first, second) = (near.labels[2 * i] as usize, near.labels[2 * i + 1] as usize);
-            let further: f32 = rows
-                .row(i)
-                .iter()
-                .zip(anchors.row(second))
-                .map(|(x, a)| (x - a) * (x - a))
-                .sum();
+            let further: f32 = rows.row(i).iter().zip(anchors.row(second)).map(|(x, a)| (x - a) * (x - a)).sum();
             cells.utility[first] += f64::from(further - near.distances[i]);
             cells.energy[first] += f64::from(near.distances[i]);
             cells.members[first].push(i as u32);
@@ -106,9 +95,7 @@ impl Cells {
 
     /// Splits of the `limit` cells of highest energy, by falling gain.
     fn splits(&self, rows: MatRef<'_>, anchors: MatRef<'_>, limit: usize, random: &mut Random) -> Vec<Split> {
-        let mut cells: Vec<usize> = (0..self.members.len())
-            .filter(|&k| self.members[k].len() > 3)
-            .collect();
+        let mut cells: Vec<usize> = (0..self.members.len()).filter(|&k| self.members[k].len() > 3).collect();
         cells.sort_by(|&a, &b| self.energy[b].total_cmp(&self.energy[a]).then(a.cmp(&b)));
         cells.truncate(limit);
         let mut splits: Vec<Split> = cells
@@ -131,28 +118,15 @@ impl Cells {
 
 /// Largest variance of the members about `center` and its direction, by power iteration.
 fn principal(rows: MatRef<'_>, members: &[u32], center: &[f32], random: &mut Random) -> (f64, Vec<f32>) {
-    let length = |v: &[f32]| {
-        v.iter()
-            .map(|x| f64::from(*x) * f64::from(*x))
-            .sum::<f64>()
-            .sqrt()
-    };
+    let length = |v: &[f32]| v.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>().sqrt();
     let mut direction: Vec<f32> = (0..rows.dim()).map(|_| random.normal()).collect();
     let mut variance = 0.0;
     for _ in 0..POWER_STEPS {
         let mut next = vec![0f32; rows.dim()];
         for &m in members {
             let row = rows.row(m as usize);
-            let along: f32 = row
-                .iter()
-                .zip(center)
-                .zip(&direction)
-                .map(|((x, c), v)| (x - c) * v)
-                .sum();
-            next.iter_mut()
-                .zip(row)
-                .zip(center)
-                .for_each(|((n, x), c)| *n += along * (x - c));
+            let along: f32 = row.iter().zip(center).zip(&direction).map(|((x, c), v)| (x - c) * v).sum();
+            next.iter_mut().zip(row).zip(center).for_each(|((n, x), c)| *n += along * (x - c));
         }
         let (after, before) = (length(&next), length(&direction).max(f64::MIN_POSITIVE));
         variance = after / before / members.len() as f64;

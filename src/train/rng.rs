@@ -12,9 +12,7 @@ pub(crate) struct Random(Xoshiro256PlusPlus);
 impl Random {
     /// The stream of `seed` for one `purpose`; streams of different purposes are unrelated.
     pub(crate) fn new(seed: u64, purpose: u64) -> Self {
-        Random(Xoshiro256PlusPlus::seed_from_u64(
-            seed ^ purpose.wrapping_mul(0x9E37_79B9_7F4A_7C15),
-        ))
+        Random(Xoshiro256PlusPlus::seed_from_u64(seed ^ purpose.wrapping_mul(0x9E37_79B9_7F4A_7C15)))
     }
 
     /// Uniform in [0, 1).

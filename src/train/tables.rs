@@ -70,25 +70,11 @@ fn chain<O: Ops>(
     let columns = transpose(rows);
     let mut last = code.tables.clone();
     for round in 0..ROUNDS {
-        let effort = if round + FULL >= ROUNDS {
-            Effort::Full
-        } else {
-            Effort::Quick
-        };
-        let job = EncodeJob {
-            code: &code,
-            anchors: zero.view(),
-            tries: &tries,
-            candidates: 1,
-            effort,
-        };
+        let effort = if round + FULL >= ROUNDS { Effort::Full } else { Effort::Quick };
+        let job = EncodeJob { code: &code, anchors: zero.view(), tries: &tries, candidates: 1, effort };
         let encoded = ops.encode(&resident, job)?;
-        let fitted = least_squares(&code, &encoded.symbols, &columns, rows.rows());
-        let momentum = if round == 0 || round + SETTLE >= ROUNDS {
-            0.0
-        } else {
-            MOMENTUM
-        };
+        let fitted = least_squares(&code, &encoded.symbols, &columns, rows.rows())?;
+        let momentum = if round == 0 || round + SETTLE >= ROUNDS { 0.0 } else { MOMENTUM };
         for ((table, new), old) in code.tables.iter_mut().zip(&fitted).zip(&last) {
             *table = new + momentum * (new - old);
         }
@@ -105,9 +91,7 @@ fn deviations(rows: MatRef<'_>) -> Vec<f32> {
             *s += f64::from(x) * f64::from(x);
         }
     }
-    sums.iter()
-        .map(|s| (s / rows.rows().max(1) as f64).sqrt() as f32)
-        .collect()
+    sums.iter().map(|s| (s / rows.rows().max(1) as f64).sqrt() as f32).collect()
 }
 
 /// One row per direction.
@@ -123,45 +107,40 @@ fn transpose(rows: MatRef<'_>) -> Mat {
 
 /// The tables of least squared error for the given symbols. Each subspace is a regression on the one-hot of the symbols
 /// it depends on: 16 (lags + 1) unknowns per direction, one Gram matrix for all its directions.
-fn least_squares(code: &Code, symbols: &[u8], columns: &Mat, n: usize) -> Vec<f32> {
+fn least_squares(code: &Code, symbols: &[u8], columns: &Mat, n: usize) -> Result<Vec<f32>, Error> {
     let (count, entries, offsets) = (code.symbols(), code.entries(), code.offsets());
     let parts: Vec<Vec<f32>> = (0..count)
         .into_par_iter()
         .map(|t| {
             let width = usize::from(code.widths[t]);
             if width == 0 {
-                return Vec::new();
+                return Ok(Vec::new());
             }
             let lags = code.lags.min(t);
             let features = |i: usize| -> [usize; 8] {
                 std::array::from_fn(|lag| {
-                    16 * lag
-                        + if lag <= lags {
-                            usize::from(symbols[i * count + t - lag])
-                        } else {
-                            0
-                        }
+                    16 * lag + if lag <= lags { usize::from(symbols[i * count + t - lag]) } else { 0 }
                 })
             };
-            let mut gram = vec![0f64; entries * entries];
-            let mut right = vec![0f64; entries * width];
+            let mut gram = Mat::<f64>::zeros(entries, entries);
+            let mut right = Mat::<f64>::zeros(entries, width);
             for i in 0..n {
                 let on = features(i);
                 for &a in &on[..=lags] {
                     for &b in &on[..=lags] {
-                        gram[a * entries + b] += 1.0;
+                        gram.row_mut(a)[b] += 1.0;
                     }
                     for v in 0..width {
-                        right[a * width + v] += f64::from(columns.row(offsets[t] + v)[i]);
+                        right.row_mut(a)[v] += f64::from(columns.row(offsets[t] + v)[i]);
                     }
                 }
             }
-            solve_ridge(&gram, entries, &mut right, width, RIDGE);
+            let fitted = solve_ridge(&gram, &right, RIDGE)?;
             let by_direction = (0..width).flat_map(|v| (0..entries).map(move |e| (v, e)));
-            by_direction.map(|(v, e)| right[e * width + v] as f32).collect()
+            Ok(by_direction.map(|(v, e)| fitted.row(e)[v] as f32).collect())
         })
-        .collect();
-    parts.concat()
+        .collect::<Result<_, Error>>()?;
+    Ok(parts.concat())
 }
 
 /// 256 centroids per subspace.
@@ -179,8 +158,7 @@ fn independent<O: Ops>(
         if width > 0 {
             let mut part = Mat::zeros(rows.rows(), width);
             for i in 0..rows.rows() {
-                part.row_mut(i)
-                    .copy_from_slice(&rows.row(i)[direction..direction + width]);
+                part.row_mut(i).copy_from_slice(&rows.row(i)[direction..direction + width]);
             }
             let config = AnnealingConfig {
                 anchors: Some(rows.rows().min(256)),

@@ -46,10 +46,7 @@ impl Threads {
     }
 
     /// Runs `work` on that many threads.
-    pub(crate) fn install<R: Send>(
-        self,
-        work: impl FnOnce() -> Result<R, CliError> + Send,
-    ) -> Result<R, CliError> {
+    pub(crate) fn install<R: Send>(self, work: impl FnOnce() -> Result<R, CliError> + Send) -> Result<R, CliError> {
         let Some(threads) = self.count() else {
             return work();
         };
@@ -160,10 +157,7 @@ impl std::str::FromStr for RowRange {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let parse = |s: &str| {
-            s.parse::<usize>()
-                .map_err(|_| format!("`{s}` is not a row number"))
-        };
+        let parse = |s: &str| s.parse::<usize>().map_err(|_| format!("`{s}` is not a row number"));
         let Some((start, end)) = text.split_once("..") else {
             return Err("expected A..B, such as 0..1000 (without row 1000)".into());
         };
@@ -181,10 +175,7 @@ impl RowRange {
     pub(crate) fn within(self, n: usize) -> Result<Range<usize>, CliError> {
         let end = self.end.unwrap_or(n);
         if end > n || self.start >= end {
-            return Err(CliError::Usage(format!(
-                "--rows {}..{end}: the file has {n} rows, 0..{n}",
-                self.start
-            )));
+            return Err(CliError::Usage(format!("--rows {}..{end}: the file has {n} rows, 0..{n}", self.start)));
         }
         Ok(self.start..end)
     }
@@ -213,22 +204,13 @@ pub(crate) fn check_output(path: &Path, inputs: &[&Path], keep: bool) -> Result<
     std::fs::metadata(parent).map_err(|e| io_error(parent, e))?;
     // Renaming a new file onto a directory fails, onto a device (/dev/null) would replace the device.
     if path.metadata().is_ok_and(|m| !m.is_file()) {
-        return Err(CliError::Usage(format!(
-            "{} is not a regular file; name a file",
-            path.display()
-        )));
+        return Err(CliError::Usage(format!("{} is not a regular file; name a file", path.display())));
     }
     let Ok(place) = path.canonicalize() else {
         return Ok(());
     };
-    if inputs
-        .iter()
-        .any(|input| input.canonicalize().is_ok_and(|input| input == place))
-    {
-        return Err(CliError::Usage(format!(
-            "{} is an input too; name another output",
-            path.display()
-        )));
+    if inputs.iter().any(|input| input.canonicalize().is_ok_and(|input| input == place)) {
+        return Err(CliError::Usage(format!("{} is an input too; name another output", path.display())));
     }
     if keep {
         return Err(CliError::Usage(format!(
@@ -252,11 +234,7 @@ mod tests {
         assert_eq!(bytes_per_vector("46"), Ok(46.0));
         assert!(bytes_per_vector("inf").is_err());
         assert_eq!(key_value("a=b=c"), Ok(("a".into(), "b=c".into())));
-        assert!(
-            ["a", "=b", "vlc.a=b"]
-                .iter()
-                .all(|wrong| key_value(wrong).is_err())
-        );
+        assert!(["a", "=b", "vlc.a=b"].iter().all(|wrong| key_value(wrong).is_err()));
     }
 
     #[test]
@@ -266,9 +244,7 @@ mod tests {
         assert_eq!(rows("2..", 5), Some(2..5));
         assert_eq!(rows("..3", 5), Some(0..3));
         assert_eq!(rows("..", 5), Some(0..5));
-        for wrong in [
-            "3..2", "2..2", "..0", "0..6", "5..", "2", "a..b", "-1..2", "1..=2",
-        ] {
+        for wrong in ["3..2", "2..2", "..0", "0..6", "5..", "2", "a..b", "-1..2", "1..=2"] {
             assert_eq!(rows(wrong, 5), None, "{wrong}");
         }
     }

@@ -11,12 +11,8 @@ macro_rules! embedded {
     ($name:literal) => {
         (
             $name,
-            include_bytes!(concat!(
-                env!("CARGO_MANIFEST_DIR"),
-                "/../../examples/data/docs-minilm-384-5k/",
-                $name
-            ))
-            .as_slice(),
+            include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/data/docs-minilm-384-5k/", $name))
+                .as_slice(),
         )
     };
 }
@@ -41,11 +37,7 @@ pub(crate) fn write_embedded(dir: &Path) -> Result<Files, CliError> {
         std::fs::write(&path, bytes).map_err(|e| io_error(&path, e))?;
         Ok::<_, CliError>(path)
     };
-    Ok(Files {
-        base: write(BASE)?,
-        queries: write(QUERIES)?,
-        sample: write(SAMPLE)?,
-    })
+    Ok(Files { base: write(BASE)?, queries: write(QUERIES)?, sample: write(SAMPLE)? })
 }
 
 /// `rows` synthetic vectors: a mixture of clusters in a few latent directions of falling variance, turned into `dim`
@@ -54,9 +46,7 @@ pub(crate) fn synthetic(rows: usize, dim: usize, stream: u64) -> Result<Mat, Cli
     const LATENT: usize = 48;
     const CLUSTERS: u64 = 500;
     let mut turn = Random::new(1, 0);
-    let turn: Vec<f32> = (0..LATENT * dim)
-        .map(|i| turn.normal() / (1.0 + (i / dim) as f32).sqrt())
-        .collect();
+    let turn: Vec<f32> = (0..LATENT * dim).map(|i| turn.normal() / (1.0 + (i / dim) as f32).sqrt()).collect();
     let mut values = vec![0.0_f32; rows * dim];
     values.par_chunks_exact_mut(dim).enumerate().for_each(|(i, row)| {
         let mut random = Random::new(2 + stream, i as u64);

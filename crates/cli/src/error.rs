@@ -79,8 +79,5 @@ impl CliError {
 
 /// An I/O error of this program's own, in the library's terms.
 pub(crate) fn io_error(path: &Path, source: io::Error) -> CliError {
-    CliError::Library(vlc::Error::Io {
-        path: path.to_owned(),
-        source,
-    })
+    CliError::Library(vlc::Error::Io { path: path.to_owned(), source })
 }

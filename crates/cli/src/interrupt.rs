@@ -41,18 +41,10 @@ impl Drop for Careful {
 
 /// An error once Ctrl-C was pressed.
 pub(crate) fn check() -> Result<(), CliError> {
-    if REQUESTED.load(Ordering::SeqCst) {
-        Err(vlc::Error::Cancelled.into())
-    } else {
-        Ok(())
-    }
+    if REQUESTED.load(Ordering::SeqCst) { Err(vlc::Error::Cancelled.into()) } else { Ok(()) }
 }
 
 /// The same as a progress callback's answer.
 pub(crate) fn flow() -> ControlFlow<()> {
-    if REQUESTED.load(Ordering::SeqCst) {
-        ControlFlow::Break(())
-    } else {
-        ControlFlow::Continue(())
-    }
+    if REQUESTED.load(Ordering::SeqCst) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
 }

@@ -14,18 +14,11 @@ pub(crate) struct Output {
 
 impl Output {
     pub(crate) fn new(common: Common) -> Self {
-        Output {
-            json: common.json,
-            quiet: common.quiet,
-        }
+        Output { json: common.json, quiet: common.quiet }
     }
 
     /// Prints a result on stdout: the object with `--json`, else the text.
-    pub(crate) fn result(
-        &self,
-        object: &impl Serialize,
-        text: impl FnOnce() -> String,
-    ) -> Result<(), CliError> {
+    pub(crate) fn result(&self, object: &impl Serialize, text: impl FnOnce() -> String) -> Result<(), CliError> {
         if !self.json {
             return self.text(&text());
         }
@@ -37,16 +30,9 @@ impl Output {
     /// Prints text on stdout as it is.
     pub(crate) fn text(&self, text: &str) -> Result<(), CliError> {
         let mut stdout = io::stdout().lock();
-        stdout
-            .write_all(text.as_bytes())
-            .and_then(|()| stdout.flush())
-            .map_err(|e| {
-                if e.kind() == io::ErrorKind::BrokenPipe {
-                    CliError::StdoutClosed
-                } else {
-                    CliError::Stdout(e)
-                }
-            })
+        stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(|e| {
+            if e.kind() == io::ErrorKind::BrokenPipe { CliError::StdoutClosed } else { CliError::Stdout(e) }
+        })
     }
 
     /// A remark on stderr, unless `--quiet`.
@@ -77,41 +63,21 @@ impl Recall {
     pub(crate) fn new(k: u32, recall: f32, queries: u32, source: impl std::fmt::Debug) -> Self {
         // Through the shortest decimal, so that 0.9f32 prints as 0.9.
         let recall = recall.to_string().parse().unwrap_or(f64::NAN);
-        Recall {
-            k,
-            recall,
-            queries,
-            source: format!("{source:?}").to_lowercase(),
-        }
+        Recall { k, recall, queries, source: format!("{source:?}").to_lowercase() }
     }
 }
 
 impl std::fmt::Display for Recall {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let kind = if self.source == "sample" {
-            "sample queries"
-        } else {
-            "rows as queries"
-        };
-        write!(
-            f,
-            "recall@{} {:.3} ({} {kind} held out)",
-            self.k, self.recall, self.queries
-        )
+        let kind = if self.source == "sample" { "sample queries" } else { "rows as queries" };
+        write!(f, "recall@{} {:.3} ({} {kind} held out)", self.k, self.recall, self.queries)
     }
 }
 
 /// A label and a value a line.
 pub(crate) fn pairs(lines: &[(&str, String)]) -> String {
-    let width = lines
-        .iter()
-        .map(|(label, _)| label.chars().count())
-        .max()
-        .unwrap_or(0);
-    lines
-        .iter()
-        .map(|(label, value)| format!("{label:<width$}  {value}\n"))
-        .collect()
+    let width = lines.iter().map(|(label, _)| label.chars().count()).max().unwrap_or(0);
+    lines.iter().map(|(label, value)| format!("{label:<width$}  {value}\n")).collect()
 }
 
 /// Cells in columns: numbers to the right, the rest to the left.
@@ -169,11 +135,7 @@ pub(crate) fn size(bytes: u64) -> String {
         value /= 1e3;
         unit += 1;
     }
-    let decimals = if value < 10.0 {
-        2
-    } else {
-        usize::from(value < 100.0)
-    };
+    let decimals = if value < 10.0 { 2 } else { usize::from(value < 100.0) };
     format!("{value:.decimals$} {}", UNITS[unit])
 }
 
@@ -183,34 +145,19 @@ mod tests {
 
     #[test]
     fn numbers_read_well() {
-        assert_eq!(
-            [0_u64, 999, 1000, 1_234_567].map(count),
-            ["0", "999", "1,000", "1,234,567"]
-        );
+        assert_eq!([0_u64, 999, 1000, 1_234_567].map(count), ["0", "999", "1,000", "1,234,567"]);
         assert_eq!(
             [size(999), size(1000), size(4_589_123), size(153_600_000)],
             ["999 B", "1.00 kB", "4.59 MB", "154 MB"]
         );
-        assert_eq!(
-            [size(999_400), size(999_600), size(u64::MAX)],
-            ["999 kB", "1.00 MB", "18446744 TB"]
-        );
+        assert_eq!([size(999_400), size(999_600), size(u64::MAX)], ["999 kB", "1.00 MB", "18446744 TB"]);
     }
 
     #[test]
     fn tables_align() {
-        let rows = [
-            vec!["cpu".into(), "1.5".into()],
-            vec!["wgpu".into(), "-".into()],
-            vec!["cuda".into(), "10.5".into()],
-        ];
-        assert_eq!(
-            table(&["on", "s"], &rows),
-            "on       s\ncpu    1.5\nwgpu     -\ncuda  10.5\n"
-        );
-        assert_eq!(
-            pairs(&[("a", "1".into()), ("long", "x y".into())]),
-            "a     1\nlong  x y\n"
-        );
+        let rows =
+            [vec!["cpu".into(), "1.5".into()], vec!["wgpu".into(), "-".into()], vec!["cuda".into(), "10.5".into()]];
+        assert_eq!(table(&["on", "s"], &rows), "on       s\ncpu    1.5\nwgpu     -\ncuda  10.5\n");
+        assert_eq!(pairs(&[("a", "1".into()), ("long", "x y".into())]), "a     1\nlong  x y\n");
     }
 }

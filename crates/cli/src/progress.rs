@@ -23,10 +23,7 @@ pub(crate) struct Progress {
 impl Progress {
     pub(crate) fn new(out: &Output) -> Self {
         let shown = !out.quiet && std::io::stderr().is_terminal();
-        Progress {
-            shown,
-            current: Mutex::new(None),
-        }
+        Progress { shown, current: Mutex::new(None) }
     }
 
     /// `done` of `total` units of `label`; another label, or the end, takes the bar down.

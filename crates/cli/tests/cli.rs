@@ -1,10 +1,5 @@
 //! The program as its users run it: verbs, exit codes, and what is and is not written.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::{
     collections::BTreeSet,
@@ -82,9 +77,7 @@ fn assert_fields(value: &Value, fields: &str) {
 }
 
 fn embedded(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../examples/data/docs-minilm-384-5k")
-        .join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/data/docs-minilm-384-5k").join(name)
 }
 
 /// The int8 values of the first rows of an embedded file.
@@ -107,18 +100,12 @@ fn read_npy(path: PathBuf, descr: &str, shape: (usize, usize)) -> Vec<u8> {
     let bytes = fs::read(path).unwrap();
     let end = 10 + usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
     let header = String::from_utf8_lossy(&bytes[10..end]);
-    assert!(
-        header.contains(descr) && header.contains(&format!("{shape:?}")),
-        "{header}"
-    );
+    assert!(header.contains(descr) && header.contains(&format!("{shape:?}")), "{header}");
     bytes[end..].to_vec()
 }
 
 fn floats(bytes: &[u8]) -> Vec<f32> {
-    bytes
-        .chunks_exact(4)
-        .map(|b| f32::from_le_bytes(b.try_into().unwrap()))
-        .collect()
+    bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
 }
 
 /// Vectors and their compressed file, made once for all tests.
@@ -141,10 +128,7 @@ static STORE: LazyLock<Store> = LazyLock::new(|| {
         let bytes = fs::read(dir.path().join(&name)).unwrap();
         (name, bytes)
     };
-    Store {
-        files: listing(&dir).into_iter().map(read).collect(),
-        report,
-    }
+    Store { files: listing(&dir).into_iter().map(read).collect(), report }
 });
 
 /// A directory of a test's own with these files.
@@ -164,10 +148,7 @@ fn every_verb_has_help_with_examples() {
     for verb in verbs.split(' ') {
         assert!(all.contains(&format!("\n  {verb} ")), "{verb} in {all}");
         let help = text(&dir, &format!("{verb} --help"));
-        assert!(
-            help.contains("Usage: vlc ") && help.contains("Examples:"),
-            "{help}"
-        );
+        assert!(help.contains("Usage: vlc ") && help.contains("Examples:"), "{help}");
     }
     assert!(text(&dir, "--version").starts_with("vlc "));
 }
@@ -203,11 +184,7 @@ fn outputs_are_kept_on_demand_and_inputs_always() {
 
 #[test]
 fn a_budget_too_small_exits_2_and_names_the_least() {
-    let stderr = assert_fails(
-        &store(),
-        "compress base.npy -o x.vlc --bytes 0.1 --backend cpu",
-        2,
-    );
+    let stderr = assert_fails(&store(), "compress base.npy -o x.vlc --bytes 0.1 --backend cpu", 2);
     assert!(stderr.contains("--ratio"), "{stderr}");
 }
 
@@ -219,10 +196,7 @@ fn bad_vectors_exit_3() {
     fs::write(at("vectors.xyz"), b"0 1 2").unwrap();
     write_npy(at("narrow.npy"), "|i1", (2, 3), &[1, 2, 3, 4, 5, 6]);
     write_npy(at("short.npy"), "|i1", (10, DIM), &values("base.i8.npy", 10));
-    let mut nan: Vec<f32> = values("base.i8.npy", ROWS)
-        .iter()
-        .map(|v| f32::from(v.cast_signed()))
-        .collect();
+    let mut nan: Vec<f32> = values("base.i8.npy", ROWS).iter().map(|v| f32::from(v.cast_signed())).collect();
     nan[DIM + 16] = f32::NAN;
     let nan: Vec<u8> = nan.iter().flat_map(|v| v.to_le_bytes()).collect();
     write_npy(at("nan.npy"), "<f4", (ROWS, DIM), &nan);
@@ -234,10 +208,7 @@ fn bad_vectors_exit_3() {
     assert_fails(&dir, "eval base.vlc --base short.npy --queries queries.npy", 3);
     assert_fails(&dir, "eval base.vlc --base base.npy --queries narrow.npy", 3);
     let stderr = assert_fails(&dir, "compress nan.npy -o x.vlc --ratio 0.12 --backend cpu", 3);
-    assert!(
-        stderr.contains("row 1") && stderr.contains("column 16"),
-        "{stderr}"
-    );
+    assert!(stderr.contains("row 1") && stderr.contains("column 16"), "{stderr}");
 }
 
 #[test]
@@ -248,11 +219,7 @@ fn corrupt_files_exit_4() {
     *flipped.last_mut().unwrap() ^= 1;
     fs::write(dir.path().join("flipped.vlc"), flipped).unwrap();
     fs::write(dir.path().join("cut.vlc"), &good[..good.len() - 1]).unwrap();
-    fs::write(
-        dir.path().join("text.vlc"),
-        "no compressed file, though as long as the header of one",
-    )
-    .unwrap();
+    fs::write(dir.path().join("text.vlc"), "no compressed file, though as long as the header of one").unwrap();
 
     assert_fails(&dir, "verify flipped.vlc", 4);
     for file in ["cut.vlc", "text.vlc"] {
@@ -260,11 +227,7 @@ fn corrupt_files_exit_4() {
         assert_fails(&dir, &format!("verify {file}"), 4);
         assert_fails(&dir, &format!("query {file} queries.npy"), 4);
         assert_fails(&dir, &format!("decode {file} -o x.npy"), 4);
-        assert_fails(
-            &dir,
-            &format!("eval {file} --base base.npy --queries queries.npy"),
-            4,
-        );
+        assert_fails(&dir, &format!("eval {file} --base base.npy --queries queries.npy"), 4);
     }
 }
 
@@ -284,11 +247,7 @@ fn a_missing_device_exits_6() {
     let dir = store();
     let devices = json(&dir, "devices");
     let devices = devices["devices"].as_array().unwrap();
-    let available = |backend| {
-        devices
-            .iter()
-            .any(|d| d["backend"] == backend && d["available"] == true)
-    };
+    let available = |backend| devices.iter().any(|d| d["backend"] == backend && d["available"] == true);
     assert!(available("cpu"));
     for (backend, verb) in [("wgpu", "test-gpu"), ("cuda", "test-cuda")] {
         if available(backend) {
@@ -297,11 +256,7 @@ fn a_missing_device_exits_6() {
         let args = format!("compress base.npy -o x.vlc --ratio 0.12 --backend {backend}");
         let stderr = assert_fails(&dir, &args, 6);
         assert!(stderr.contains(backend), "{stderr}");
-        assert_fails(
-            &dir,
-            &format!("query base.vlc queries.npy --backend {backend}"),
-            6,
-        );
+        assert_fails(&dir, &format!("query base.vlc queries.npy --backend {backend}"), 6);
         assert_fails(&dir, verb, 6);
     }
 }
@@ -309,14 +264,8 @@ fn a_missing_device_exits_6() {
 #[test]
 fn compress_reports() {
     let report = &STORE.report;
-    assert_fields(
-        report,
-        "n dim file_bytes bytes_per_vector ratio anchors code_bytes energy anchor_energy",
-    );
-    assert_fields(
-        report,
-        "train_seconds encode_seconds seconds backend peak_rss_bytes recall",
-    );
+    assert_fields(report, "n dim file_bytes bytes_per_vector ratio anchors code_bytes energy anchor_energy");
+    assert_fields(report, "train_seconds encode_seconds seconds backend peak_rss_bytes recall");
     assert_eq!((&report["n"], &report["dim"]), (&ROWS.into(), &DIM.into()));
     assert_eq!(report["backend"], "cpu");
     let bytes = fs::metadata(store().path().join("base.vlc")).unwrap().len();
@@ -332,16 +281,10 @@ fn compress_prints_its_plan_and_repeats_itself() {
     let args = "-o again.vlc --queries sample.npy --meta model=all-MiniLM-L6-v2 --threads 1 --seed 7";
     let output = run(&dir, &format!("{COMPRESS} {args}"));
     let stderr = assert_code(&output, 0);
-    assert!(
-        stderr.contains("peak memory") && stderr.contains("recall@10"),
-        "{stderr}"
-    );
+    assert!(stderr.contains("peak memory") && stderr.contains("recall@10"), "{stderr}");
     assert!(String::from_utf8_lossy(&output.stdout).starts_with("again.vlc: 1,500 vectors x 384"));
     let read = |name: &str| fs::read(dir.path().join(name)).unwrap();
-    assert!(
-        read("again.vlc") == read("base.vlc"),
-        "the same settings gave other bytes"
-    );
+    assert!(read("again.vlc") == read("base.vlc"), "the same settings gave other bytes");
 
     let output = run(&dir, &format!("{COMPRESS} -o again.vlc -q"));
     assert_eq!(assert_code(&output, 0), "");
@@ -352,10 +295,7 @@ fn a_dry_run_writes_nothing() {
     let dir = store();
     let before = listing(&dir);
     let plan = json(&dir, &format!("{COMPRESS} -o x.vlc --dry-run"));
-    assert_fields(
-        &plan,
-        "file_bytes ratio expected_recall anchors model_bytes code_bytes peak_memory_bytes",
-    );
+    assert_fields(&plan, "file_bytes ratio expected_recall anchors model_bytes code_bytes peak_memory_bytes");
     assert!(text(&dir, &format!("{COMPRESS} -o x.vlc --dry-run")).contains("at most"));
     assert_eq!(listing(&dir), before);
 }
@@ -376,14 +316,8 @@ fn query_prints_lines_or_writes_arrays() {
     assert_fields(&report, "queries k seconds queries_per_second backend");
     assert_eq!((&report["queries"], &report["k"]), (&40.into(), &3.into()));
     let written = read_npy(dir.path().join("ids.npy"), "<i8", (40, 3));
-    assert_eq!(
-        written,
-        ids.iter().flat_map(|id| id.to_le_bytes()).collect::<Vec<_>>()
-    );
-    assert_eq!(
-        floats(&read_npy(dir.path().join("scores.npy"), "<f4", (40, 3))),
-        scores
-    );
+    assert_eq!(written, ids.iter().flat_map(|id| id.to_le_bytes()).collect::<Vec<_>>());
+    assert_eq!(floats(&read_npy(dir.path().join("scores.npy"), "<f4", (40, 3))), scores);
 
     let report = json(&dir, "query base.vlc queries.npy -k 3 --backend cpu");
     assert_eq!(report["ids"][1][1], ids[4]);
@@ -397,16 +331,10 @@ fn eval_measures() {
     let dir = store();
     let args = "eval base.vlc --base base.npy --queries queries.npy --backend cpu";
     let report = json(&dir, args);
-    assert_fields(
-        &report,
-        "bytes_per_vector ratio queries_per_second truth_seconds backend",
-    );
+    assert_fields(&report, "bytes_per_vector ratio queries_per_second truth_seconds backend");
     let at_k = report["recall_at_k"].as_f64().unwrap();
     let at_100 = report["recall_k_at_100"].as_f64().unwrap();
-    assert!(
-        at_k > 0.4 && at_k <= at_100 && at_100 > 0.8 && at_100 <= 1.0,
-        "{report}"
-    );
+    assert!(at_k > 0.4 && at_k <= at_100 && at_100 > 0.8 && at_100 <= 1.0, "{report}");
     assert!(text(&dir, args).starts_with("recall@10"));
 }
 
@@ -414,17 +342,11 @@ fn eval_measures() {
 fn info_and_verify_tell() {
     let dir = store();
     let info = json(&dir, "info base.vlc");
-    assert_fields(
-        &info,
-        "version code charts symbols recall sections training_rows seed",
-    );
+    assert_fields(&info, "version code charts symbols recall sections training_rows seed");
     assert_eq!((&info["n"], &info["metric"]), (&ROWS.into(), &"cosine".into()));
     assert_eq!(info["metadata"]["model"], "all-MiniLM-L6-v2");
     let text_of = text(&dir, "info base.vlc");
-    assert!(
-        text_of.contains("1,500 x 384") && text_of.contains("model = all-MiniLM-L6-v2"),
-        "{text_of}"
-    );
+    assert!(text_of.contains("1,500 x 384") && text_of.contains("model = all-MiniLM-L6-v2"), "{text_of}");
 
     assert_eq!(text(&dir, "verify base.vlc"), "ok\n");
     assert_eq!(json(&dir, "verify base.vlc")["ok"], true);
@@ -450,20 +372,11 @@ fn decode_comes_close() {
 #[test]
 fn a_closed_stdout_is_no_error() {
     let dir = store();
-    let verbs = [
-        "completions bash",
-        "info base.vlc",
-        "query base.vlc queries.npy -q --backend cpu",
-    ];
+    let verbs = ["completions bash", "info base.vlc", "query base.vlc queries.npy -q --backend cpu"];
     for args in verbs {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
-        let output = vlc(args)
-            .current_dir(&dir)
-            .stdout(writer)
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let output = vlc(args).current_dir(&dir).stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
         assert_eq!(assert_code(&output.wait_with_output().unwrap(), 0), "");
     }
 }
@@ -508,15 +421,10 @@ fn ctrl_c_leaves_nothing_behind() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut stderr = BufReader::new(child.stderr.take().unwrap())
-        .lines()
-        .map(Result::unwrap);
+    let mut stderr = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
     // The last line of the plan: from here on there is work to stop.
     assert!(stderr.any(|line| line.starts_with("peak memory")));
-    let kill = Command::new("kill")
-        .args(["-INT", &child.id().to_string()])
-        .status()
-        .unwrap();
+    let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     assert!(kill.success());
     let rest: Vec<String> = stderr.collect();
     assert_eq!(child.wait().unwrap().code(), Some(130), "{rest:?}");

@@ -8,9 +8,7 @@ pub const MAGIC: [u8; 8] = *b"\x89VLC\r\n\x1a\n";
 /// The version that this reader knows.
 pub const VERSION: u32 = 1;
 /// The sections a file must have.
-pub const REQUIRED: [&[u8; 4]; 9] = [
-    b"META", b"MEAN", b"CHRT", b"ANCH", b"SIDE", b"CELL", b"LABL", b"SLCT", b"CODE",
-];
+pub const REQUIRED: [&[u8; 4]; 9] = [b"META", b"MEAN", b"CHRT", b"ANCH", b"SIDE", b"CELL", b"LABL", b"SLCT", b"CODE"];
 /// The sections that a reader loads to open a file; `KEYV` may be missing.
 pub const MODEL: [&[u8; 4]; 7] = [b"META", b"MEAN", b"CHRT", b"ANCH", b"SIDE", b"CELL", b"KEYV"];
 /// Model sections together have at most this many bytes.
@@ -64,9 +62,7 @@ pub fn sections(file: &[u8]) -> Result<Vec<Section<'_>>, String> {
             return Err(format!("{name}: reserved flags {flags:#x}"));
         }
         if flags & 1 == 1 && !REQUIRED.contains(&&kind) && kind != *b"KEYV" {
-            return Err(format!(
-                "{name}: this reader does not know a section it must know"
-            ));
+            return Err(format!("{name}: this reader does not know a section it must know"));
         }
         if offset % 64 != 0 || offset < end {
             return Err(format!("{name}: offset {offset} is unaligned or out of order"));
@@ -82,33 +78,19 @@ pub fn sections(file: &[u8]) -> Result<Vec<Section<'_>>, String> {
             return Err(format!("{name}: its hash is not that of its bytes"));
         }
         end = offset + length;
-        sections.push(Section {
-            kind,
-            flags,
-            offset,
-            bytes,
-        });
+        sections.push(Section { kind, flags, offset, bytes });
     }
     if end != file.len() {
-        return Err(format!(
-            "the last section ends at {end}, the file at {}",
-            file.len()
-        ));
+        return Err(format!("the last section ends at {end}, the file at {}", file.len()));
     }
     for kind in REQUIRED {
         if find(&sections, kind).is_none() {
             return Err(format!("there is no section {}", kind.escape_ascii()));
         }
     }
-    let model: usize = MODEL
-        .iter()
-        .filter_map(|k| find(&sections, k))
-        .map(<[u8]>::len)
-        .sum();
+    let model: usize = MODEL.iter().filter_map(|k| find(&sections, k)).map(<[u8]>::len).sum();
     if model > MODEL_LIMIT {
-        return Err(format!(
-            "a model of {model} bytes is above the limit of {MODEL_LIMIT}"
-        ));
+        return Err(format!("a model of {model} bytes is above the limit of {MODEL_LIMIT}"));
     }
     Ok(sections)
 }
@@ -122,9 +104,7 @@ fn header(file: &[u8]) -> Result<usize, String> {
     }
     let version = header.u32()?;
     if version != VERSION {
-        return Err(format!(
-            "file version {version}, this reader knows version {VERSION}"
-        ));
+        return Err(format!("file version {version}, this reader knows version {VERSION}"));
     }
     let entries = header.count32()?;
     let length = header.u64()?;

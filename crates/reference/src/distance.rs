@@ -36,9 +36,7 @@ pub fn dot(a: &[f64], b: &[f64]) -> f64 {
 /// a / |a|, and the zero vector for the zero vector. `a`: d.
 pub fn normalised(a: &[f64]) -> Vec<f64> {
     let length = dot(a, a).sqrt();
-    a.iter()
-        .map(|x| if length > 0.0 { x / length } else { 0.0 })
-        .collect()
+    a.iter().map(|x| if length > 0.0 { x / length } else { 0.0 }).collect()
 }
 
 /// Row `i` of a matrix with `d` columns.
@@ -97,10 +95,7 @@ pub fn largest(scores: &[f64], k: usize) -> Vec<(usize, f64)> {
 /// row. `rows`: n x d, `query`: d.
 pub fn top_k(rows: &[f64], query: &[f64], metric: Metric, k: usize) -> Vec<(usize, f64)> {
     let d = query.len();
-    assert!(
-        d > 0 && rows.len().is_multiple_of(d),
-        "rows and query differ in dimension"
-    );
+    assert!(d > 0 && rows.len().is_multiple_of(d), "rows and query differ in dimension");
     let mut scores = Vec::new();
     for i in 0..rows.len() / d {
         scores.push(similarity(metric, query, row(rows, d, i)));

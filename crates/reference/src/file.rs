@@ -106,11 +106,7 @@ fn samples(bytes: &[u8], meta: &Meta, cells: &[usize]) -> Result<Vec<usize>, Str
     let mut samples = Vec::new();
     for k in 0..meta.anchors {
         for _ in 0..(cells[k + 1] - cells[k]).div_ceil(128) {
-            samples.push(if meta.n <= 1 << 32 {
-                at.count32()?
-            } else {
-                at.count64()?
-            });
+            samples.push(if meta.n <= 1 << 32 { at.count32()? } else { at.count64()? });
         }
     }
     at.end()?;
@@ -171,11 +167,7 @@ struct Codes {
 /// Section 9: blocks of 32 positions, each a plane per symbol, then the side planes.
 fn codes(bytes: &[u8], meta: &Meta) -> Result<Codes, String> {
     let mut at = Cursor::new("CODE", bytes);
-    let mut codes = Codes {
-        symbols: Vec::new(),
-        factor: Vec::new(),
-        gain: Vec::new(),
-    };
+    let mut codes = Codes { symbols: Vec::new(), factor: Vec::new(), gain: Vec::new() };
     for block in 0..meta.n.div_ceil(32) {
         let mut planes = Vec::new();
         for _ in 0..meta.symbols {

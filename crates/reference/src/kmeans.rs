@@ -37,11 +37,7 @@ pub fn members(labels: &[usize], k: usize) -> Vec<usize> {
 /// `rows`: n x d, `labels`: n numbers below K, `anchors`: K x d, `trim`: 0 to 1.
 pub fn reduce(rows: &[f64], labels: &[usize], anchors: &[f64], d: usize, trim: f64) -> Cells {
     assert_eq!(rows.len(), labels.len() * d, "one label per row");
-    let mut cells = Cells {
-        mean: anchors.to_vec(),
-        variance: Vec::new(),
-        count: Vec::new(),
-    };
+    let mut cells = Cells { mean: anchors.to_vec(), variance: Vec::new(), count: Vec::new() };
     for k in 0..anchors.len() / d {
         let anchor = row(anchors, d, k);
         let mut far: Vec<(f64, usize)> = Vec::new();
@@ -67,11 +63,7 @@ pub fn reduce(rows: &[f64], labels: &[usize], anchors: &[f64], d: usize, trim: f
         for (distance, _) in &far {
             sum += distance;
         }
-        cells.variance.push(if count == 0 {
-            0.0
-        } else {
-            sum / (count as f64 * d as f64)
-        });
+        cells.variance.push(if count == 0 { 0.0 } else { sum / (count as f64 * d as f64) });
         cells.count.push(count);
     }
     cells

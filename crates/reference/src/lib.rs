@@ -15,10 +15,7 @@
 //! plain numbers assert their shapes; functions on file bytes never panic and return `Err` with a
 //! sentence instead.
 
-#![allow(
-    clippy::needless_range_loop,
-    reason = "an index that appears in the equation appears in the loop"
-)]
+#![allow(clippy::needless_range_loop, reason = "an index that appears in the equation appears in the loop")]
 
 pub mod chain;
 pub mod container;

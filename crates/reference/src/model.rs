@@ -201,18 +201,10 @@ pub fn charts(bytes: &[u8], meta: &Meta) -> Result<Vec<Chart>, String> {
         }
         at.pad(4)?;
         if at.at() - start != length {
-            return Err(format!(
-                "CHRT: {} bytes, its length says {length}",
-                at.at() - start
-            ));
+            return Err(format!("CHRT: {} bytes, its length says {length}", at.at() - start));
         }
         let (kind, lags) = (meta.kind, meta.lags);
-        let code = Code {
-            kind,
-            lags,
-            widths,
-            tables,
-        };
+        let code = Code { kind, lags, widths, tables };
         charts.push(Chart { code, columns });
     }
     at.end()?;
@@ -261,14 +253,7 @@ pub fn anchors(bytes: &[u8], meta: &Meta, charts: &[Chart]) -> Result<(Vec<usize
 pub fn side(bytes: &[u8], meta: &Meta) -> Result<Side, String> {
     let mut at = Cursor::new("SIDE", bytes);
     let factor_levels = at.f32s(16 * meta.factor_nibbles)?;
-    let gain_range = if meta.gain_nibbles > 0 {
-        Some((at.f32()?, at.f32()?))
-    } else {
-        None
-    };
+    let gain_range = if meta.gain_nibbles > 0 { Some((at.f32()?, at.f32()?)) } else { None };
     at.end()?;
-    Ok(Side {
-        factor_levels,
-        gain_range,
-    })
+    Ok(Side { factor_levels, gain_range })
 }

@@ -41,11 +41,7 @@ pub fn unpack(bytes: &[u8], bits: usize, count: usize) -> Result<Vec<u32>, Strin
 pub fn pack(values: &[u32], bits: usize) -> Vec<u8> {
     let mut bytes = vec![0; (values.len() * bits).div_ceil(8)];
     for i in 0..values.len() {
-        assert!(
-            values[i] >> bits == 0,
-            "{} needs more than {bits} bits",
-            values[i]
-        );
+        assert!(values[i] >> bits == 0, "{} needs more than {bits} bits", values[i]);
         for b in 0..bits {
             let s = i * bits + b;
             bytes[s / 8] |= ((values[i] >> b & 1) as u8) << (s % 8);
@@ -78,10 +74,7 @@ impl<'a> Cursor<'a> {
     pub fn take(&mut self, count: usize) -> Result<&'a [u8], String> {
         let rest = &self.bytes[self.at..];
         if count > rest.len() {
-            return Err(format!(
-                "{}: {count} bytes at {} pass the end",
-                self.name, self.at
-            ));
+            return Err(format!("{}: {count} bytes at {} pass the end", self.name, self.at));
         }
         self.at += count;
         Ok(&rest[..count])

@@ -8,11 +8,7 @@
 pub fn rates(variances: &[f64], theta: f64) -> Vec<f64> {
     let mut rates = Vec::new();
     for &variance in variances {
-        rates.push(if variance > theta {
-            0.5 * (variance / theta).log2()
-        } else {
-            0.0
-        });
+        rates.push(if variance > theta { 0.5 * (variance / theta).log2() } else { 0.0 });
     }
     rates
 }

@@ -30,24 +30,16 @@ fn assert_nearest(found: &Assignments, rows: &Mat, anchors: &Mat, candidates: us
     assert_shape(found, n, candidates);
     let (x, a) = (wide(rows.as_slice()), wide(anchors.as_slice()));
     for i in 0..n {
-        let at: Vec<f64> = (0..count)
-            .map(|k| squared_l2(row(&x, d, i), row(&a, d, k)))
-            .collect();
+        let at: Vec<f64> = (0..count).map(|k| squared_l2(row(&x, d, i), row(&a, d, k))).collect();
         let mut sorted = at.clone();
         sorted.sort_by(f64::total_cmp);
         let labels = &found.labels[i * candidates..(i + 1) * candidates];
         for (rank, &label) in labels.iter().enumerate() {
             let label = label as usize;
-            assert!(
-                !labels[..rank].contains(&(label as u32)),
-                "row {i} has anchor {label} twice"
-            );
+            assert!(!labels[..rank].contains(&(label as u32)), "row {i} has anchor {label} twice");
             let slack = slack(at[label], row(&x, d, i), row(&a, d, label));
             let gap = at[label] - sorted[rank];
-            assert!(
-                gap.abs() <= slack,
-                "row {i}, rank {rank}: anchor {label} is {gap:.3e} off, {slack:.3e} allowed"
-            );
+            assert!(gap.abs() <= slack, "row {i}, rank {rank}: anchor {label} is {gap:.3e} off, {slack:.3e} allowed");
         }
         let label = labels[0] as usize;
         let scale = at[label].max(1e-6);
@@ -78,9 +70,7 @@ pub(super) fn nearest_anchors_of_real_values<O: Ops>(ops: &O) {
                     if candidates > count || candidates > 4 && count > 17 {
                         continue;
                     }
-                    let _case = Case::new(format!(
-                        "seed {seed}, n {n}, K {count}, d {d}, candidates {candidates}"
-                    ));
+                    let _case = Case::new(format!("seed {seed}, n {n}, K {count}, d {d}, candidates {candidates}"));
                     let found = ops.assign(&resident, anchors.view(), candidates).unwrap();
                     assert_nearest(&found, &rows, &anchors, candidates);
                 }
@@ -91,16 +81,10 @@ pub(super) fn nearest_anchors_of_real_values<O: Ops>(ops: &O) {
 
 /// On a grid nothing is rounded, so labels and distances are exactly those of the reference.
 pub(super) fn ties_go_to_the_lower_anchor<O: Ops>(ops: &O) {
-    for (seed, (n, count, d)) in [
-        (257, 1025, 1),
-        (256, 40, 2),
-        (300, 17, 3),
-        (255, 1024, 3),
-        (33, 1, 5),
-        (64, 200, 16),
-    ]
-    .into_iter()
-    .enumerate()
+    for (seed, (n, count, d)) in
+        [(257, 1025, 1), (256, 40, 2), (300, 17, 3), (255, 1024, 3), (33, 1, 5), (64, 200, 16)]
+            .into_iter()
+            .enumerate()
     {
         let seed = 100 + seed as u64;
         let mut random = random(seed);
@@ -112,9 +96,7 @@ pub(super) fn ties_go_to_the_lower_anchor<O: Ops>(ops: &O) {
             if candidates > count {
                 continue;
             }
-            let _case = Case::new(format!(
-                "seed {seed}, n {n}, K {count}, d {d}, candidates {candidates}"
-            ));
+            let _case = Case::new(format!("seed {seed}, n {n}, K {count}, d {d}, candidates {candidates}"));
             let found = ops.assign(&resident, anchors.view(), candidates).unwrap();
             assert_shape(&found, n, candidates);
             let first: Vec<usize> = found.nearest().map(|k| k as usize).collect();
@@ -125,10 +107,7 @@ pub(super) fn ties_go_to_the_lower_anchor<O: Ops>(ops: &O) {
                 let at = |k: usize| squared_l2(row(&x, d, i), row(&a, d, k));
                 order.sort_by(|&k, &l| at(k).total_cmp(&at(l)).then(k.cmp(&l)));
                 let of_row = &found.labels[i * candidates..(i + 1) * candidates];
-                assert!(
-                    of_row.iter().zip(&order).all(|(&f, &o)| f as usize == o),
-                    "row {i}: {of_row:?}"
-                );
+                assert!(of_row.iter().zip(&order).all(|(&f, &o)| f as usize == o), "row {i}: {of_row:?}");
             }
         }
     }

@@ -26,11 +26,7 @@ pub(super) fn random_code(random: &mut Random, kind: CodeKind, lags: usize, widt
 
 pub(super) fn reference_code(code: &Code) -> chain::Code {
     chain::Code {
-        kind: if code.kind == CodeKind::Chain {
-            chain::CodeKind::Chain
-        } else {
-            chain::CodeKind::Pq8
-        },
+        kind: if code.kind == CodeKind::Chain { chain::CodeKind::Chain } else { chain::CodeKind::Pq8 },
         lags: code.lags,
         widths: code.widths.iter().map(|&w| usize::from(w)).collect(),
         tables: code.tables.chunks(code.entries()).map(wide).collect(),
@@ -51,26 +47,13 @@ impl Work {
         rows.as_mut_slice().iter_mut().for_each(|v| *v *= 1.5);
         let mut anchors = normals(random, anchors, code.active());
         anchors.as_mut_slice().iter_mut().for_each(|v| *v *= 0.5);
-        let tries = (0..n * candidates)
-            .map(|_| random.below(anchors.rows()) as u32)
-            .collect();
-        Work {
-            rows,
-            anchors,
-            tries,
-            candidates,
-        }
+        let tries = (0..n * candidates).map(|_| random.below(anchors.rows()) as u32).collect();
+        Work { rows, anchors, tries, candidates }
     }
 
     fn run<O: Ops>(&self, ops: &O, code: &Code, effort: Effort) -> Encoded {
         let (anchors, tries, candidates) = (self.anchors.view(), &self.tries, self.candidates);
-        let job = EncodeJob {
-            code,
-            anchors,
-            tries,
-            candidates,
-            effort,
-        };
+        let job = EncodeJob { code, anchors, tries, candidates, effort };
         let found = ops.encode(&up(ops, &self.rows), job).unwrap();
         let n = self.rows.rows();
         assert_eq!((found.labels.len(), found.errors.len()), (n, n));
@@ -84,22 +67,14 @@ impl Work {
         let t = code.symbols();
         for i in 0..self.rows.rows() {
             let tries = &self.tries[i * self.candidates..(i + 1) * self.candidates];
-            assert!(
-                tries.contains(&found.labels[i]),
-                "row {i}: anchor {} was not to be tried",
-                found.labels[i]
-            );
+            assert!(tries.contains(&found.labels[i]), "row {i}: anchor {} was not to be tried", found.labels[i]);
             let symbols = &found.symbols[i * t..(i + 1) * t];
             assert!(symbols.iter().all(|&s| usize::from(s) < code.alphabet()));
             let anchor = wide(self.anchors.row(found.labels[i] as usize));
             let target = wide(self.rows.row(i));
             let exact = chain::error(&reference, &anchor, &target, symbols);
             let gap = (f64::from(found.errors[i]) - exact).abs();
-            assert!(
-                gap <= 1e-5 * exact + 1e-6,
-                "row {i}: error {} instead of {exact}",
-                found.errors[i]
-            );
+            assert!(gap <= 1e-5 * exact + 1e-6, "row {i}: error {} instead of {exact}", found.errors[i]);
         }
     }
 
@@ -119,16 +94,8 @@ impl Work {
 
 /// Exact where a state knows all that matters (up to one lag), nearly so with two.
 pub(super) fn chain_codes_are_nearly_optimal<O: Ops>(ops: &O) {
-    let all_widths: [&[u16]; 8] = [
-        &[1],
-        &[3, 2],
-        &[1, 1, 1],
-        &[2, 0, 3],
-        &[0, 2, 1],
-        &[1, 2, 0],
-        &[5, 1, 1],
-        &[1, 2, 1, 1],
-    ];
+    let all_widths: [&[u16]; 8] =
+        [&[1], &[3, 2], &[1, 1, 1], &[2, 0, 3], &[0, 2, 1], &[1, 2, 0], &[5, 1, 1], &[1, 2, 1, 1]];
     let mut seed = 600;
     for lags in 0..=2 {
         let (mut total, mut optimum) = (0.0, 0.0);
@@ -150,19 +117,13 @@ pub(super) fn chain_codes_are_nearly_optimal<O: Ops>(ops: &O) {
                     _ if widths.contains(&0) => 2.0,
                     _ => 1.35,
                 };
-                assert!(
-                    error <= most * least + 1e-5,
-                    "row {i}: error {error}, the least is {least}"
-                );
+                assert!(error <= most * least + 1e-5, "row {i}: error {error}, the least is {least}");
                 total += error;
                 optimum += least;
             }
             work.assert_consistent(&code, &work.run(ops, &code, Effort::Quick));
         }
-        assert!(
-            total <= 1.03 * optimum,
-            "lags {lags}: {total} in all, the least is {optimum}"
-        );
+        assert!(total <= 1.03 * optimum, "lags {lags}: {total} in all, the least is {optimum}");
     }
 }
 
@@ -180,10 +141,7 @@ pub(super) fn pq8_codes_are_optimal<O: Ops>(ops: &O) {
         let reference = reference_code(&code);
         for i in 0..n {
             let (error, least) = (f64::from(found.errors[i]), work.least(&reference, i));
-            assert!(
-                error <= least * (1.0 + 1e-5) + 1e-6,
-                "row {i}: error {error}, the least is {least}"
-            );
+            assert!(error <= least * (1.0 + 1e-5) + 1e-6, "row {i}: error {error}, the least is {least}");
         }
     }
 }
@@ -191,11 +149,7 @@ pub(super) fn pq8_codes_are_optimal<O: Ops>(ops: &O) {
 /// Codes of the sizes that are used, where no exhaustive search helps; rows at the boundaries of chunks.
 pub(super) fn long_codes_report_their_error<O: Ops>(ops: &O) {
     let mut seed = 800;
-    for (kind, lags) in [0, 1, 2, 3, 7]
-        .map(|m| (CodeKind::Chain, m))
-        .into_iter()
-        .chain([(CodeKind::Pq8, 0)])
-    {
+    for (kind, lags) in [0, 1, 2, 3, 7].map(|m| (CodeKind::Chain, m)).into_iter().chain([(CodeKind::Pq8, 0)]) {
         for n in [1, 63, 64, 65, 257] {
             seed += 1;
             let _case = Case::new(format!("seed {seed}, {kind:?}, lags {lags}, n {n}"));
@@ -231,19 +185,14 @@ pub(super) fn codes_without_directions<O: Ops>(ops: &O) {
     for (kind, lags) in [(CodeKind::Chain, 0), (CodeKind::Chain, 2), (CodeKind::Pq8, 0)] {
         for widths in [&[][..], &[0], &[0, 0, 0]] {
             for n in [1, 65] {
-                let _case = Case::new(format!(
-                    "seed 900, {kind:?}, lags {lags}, widths {widths:?}, n {n}"
-                ));
+                let _case = Case::new(format!("seed 900, {kind:?}, lags {lags}, widths {widths:?}, n {n}"));
                 let mut random = random(900);
                 let code = random_code(&mut random, kind, lags, widths);
                 let work = Work::new(&mut random, &code, n, 4, 3);
                 let found = work.run(ops, &code, Effort::Full);
                 work.assert_consistent(&code, &found);
                 assert!(found.errors.iter().all(|&e| e == 0.0));
-                assert!(
-                    (0..n).all(|i| found.labels[i] == work.tries[3 * i]),
-                    "not the first of equal anchors"
-                );
+                assert!((0..n).all(|i| found.labels[i] == work.tries[3 * i]), "not the first of equal anchors");
             }
         }
     }

@@ -27,8 +27,7 @@ pub(super) fn project_is_the_product<O: Ops>(ops: &O) {
                 for i in 0..n {
                     for j in 0..active {
                         let terms = (0..d).map(|c| {
-                            (f64::from(rows.row(i)[c]) - f64::from(offset[c]))
-                                * f64::from(transform.row(j)[c])
+                            (f64::from(rows.row(i)[c]) - f64::from(offset[c])) * f64::from(transform.row(j)[c])
                         });
                         let (sum, scale) = terms.fold((0.0, 0.0), |(s, a), t: f64| (s + t, a + t.abs()));
                         assert_near(found.row(i)[j], sum, 1e-6, scale, "coordinate");
@@ -40,19 +39,13 @@ pub(super) fn project_is_the_product<O: Ops>(ops: &O) {
     // Small multiples of a power of two leave nothing to round.
     let mut random = random(9);
     let (rows, transform) = (grid(&mut random, 70, 12), grid(&mut random, 6, 12));
-    let found = ops
-        .project(&up(ops, &rows), &[0.25; 12], transform.view())
-        .unwrap();
+    let found = ops.project(&up(ops, &rows), &[0.25; 12], transform.view()).unwrap();
     let found: Mat = ops.download(&found).unwrap();
     for i in 0..70 {
         let centred: Vec<f64> = wide(rows.row(i)).iter().map(|x| x - 0.25).collect();
         for j in 0..6 {
             let exact = vlc_reference::distance::dot(&centred, &wide(transform.row(j)));
-            assert_eq!(
-                f64::from(found.row(i)[j]),
-                exact,
-                "seed 9, row {i}, direction {j}"
-            );
+            assert_eq!(f64::from(found.row(i)[j]), exact, "seed 9, row {i}, direction {j}");
         }
     }
 }

@@ -2,12 +2,7 @@
 //!
 //! A backend that cannot be opened is reported and passed over, unless the environment variable `VLC_REQUIRE` (names,
 //! comma separated) lists it: then its absence is a failure.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod assign;
 mod encode;
@@ -69,10 +64,7 @@ suite!(cuda, Cuda);
 /// Whether this backend must be there.
 fn required(backend: Backend) -> bool {
     let listed = std::env::var("VLC_REQUIRE").unwrap_or_default();
-    backend == Backend::Cpu
-        || listed
-            .split(',')
-            .any(|name| name.trim().parse().is_ok_and(|b: Backend| b == backend))
+    backend == Backend::Cpu || listed.split(',').any(|name| name.trim().parse().is_ok_and(|b: Backend| b == backend))
 }
 
 /// Runs a law on a backend, or says once that the backend is not there.
@@ -81,10 +73,7 @@ fn check(backend: Backend, law: impl WithOps<Output = ()>) {
     match dispatch(backend, law) {
         Ok(()) => {}
         Err(Error::Unavailable { reason, .. }) => {
-            assert!(
-                !required(backend),
-                "VLC_REQUIRE lists {backend}, which is unavailable: {reason}"
-            );
+            assert!(!required(backend), "VLC_REQUIRE lists {backend}, which is unavailable: {reason}");
             if SKIPPED.lock().unwrap().insert(backend.to_string()) {
                 // Not through eprintln, which the test harness swallows.
                 let _ = writeln!(std::io::stderr(), "skipped: conformance of {backend}: {reason}");
@@ -98,10 +87,7 @@ fn check(backend: Backend, law: impl WithOps<Output = ()>) {
 fn every_required_backend_has_a_name() {
     let listed = std::env::var("VLC_REQUIRE").unwrap_or_default();
     for name in listed.split(',').map(str::trim).filter(|name| !name.is_empty()) {
-        assert!(
-            name.parse::<Backend>().is_ok_and(|b| b != Backend::Auto),
-            "VLC_REQUIRE: {name:?} is no backend"
-        );
+        assert!(name.parse::<Backend>().is_ok_and(|b| b != Backend::Auto), "VLC_REQUIRE: {name:?} is no backend");
     }
 }
 
@@ -135,9 +121,7 @@ fn normals(random: &mut Random, rows: usize, dim: usize) -> Mat {
 
 /// A matrix of multiples of 1/4 between -2 and 2: every sum of squares is exact in f32, and ties are many.
 fn grid(random: &mut Random, rows: usize, dim: usize) -> Mat {
-    let values = (0..rows * dim)
-        .map(|_| (random.below(17) as f32 - 8.0) / 4.0)
-        .collect();
+    let values = (0..rows * dim).map(|_| (random.below(17) as f32 - 8.0) / 4.0).collect();
     Mat::new(values, rows, dim).unwrap()
 }
 
@@ -150,10 +134,7 @@ fn wide(values: &[f32]) -> Vec<f64> {
 #[track_caller]
 fn assert_near(found: f32, expected: f64, tolerance: f64, scale: f64, what: &str) {
     let gap = (f64::from(found) - expected).abs();
-    assert!(
-        gap <= tolerance * scale,
-        "{what}: {found} instead of {expected}, {gap:.3e} off"
-    );
+    assert!(gap <= tolerance * scale, "{what}: {found} instead of {expected}, {gap:.3e} off");
 }
 
 /// A device copy.

@@ -15,24 +15,15 @@ impl Store {
         for (q, query) in queries.iter().enumerate() {
             let query = self.prepared(query);
 
-            let along: Vec<Vec<f64>> = file
-                .charts
-                .iter()
-                .map(|c| c.columns.iter().map(|b| dot(&query, b)).collect())
-                .collect();
+            let along: Vec<Vec<f64>> =
+                file.charts.iter().map(|c| c.columns.iter().map(|b| dot(&query, b)).collect()).collect();
             for (g, chart) in file.charts.iter().enumerate() {
                 let mut sums = vec![0.0; per_chart];
-                let subspaces = chart
-                    .code
-                    .widths
-                    .iter()
-                    .enumerate()
-                    .flat_map(|(t, &w)| std::iter::repeat_n(t, w));
+                let subspaces = chart.code.widths.iter().enumerate().flat_map(|(t, &w)| std::iter::repeat_n(t, w));
                 for (j, t) in subspaces.enumerate() {
                     for lag in 0..=chart.code.lags.min(t) {
                         for c in 0..alphabet {
-                            sums[(t - lag) * alphabet + c] +=
-                                along[g][j] * chart.code.tables[j][16 * lag + c];
+                            sums[(t - lag) * alphabet + c] += along[g][j] * chart.code.tables[j][16 * lag + c];
                         }
                     }
                 }
@@ -40,11 +31,7 @@ impl Store {
                 out.iter_mut().zip(sums).for_each(|(o, s)| *o = s as f32);
             }
             for (k, anchor) in file.anchors.iter().enumerate() {
-                let sum: f64 = anchor
-                    .iter()
-                    .zip(&along[file.chart_of[k]])
-                    .map(|(a, q)| a * q)
-                    .sum();
+                let sum: f64 = anchor.iter().zip(&along[file.chart_of[k]]).map(|(a, q)| a * q).sum();
                 bases.row_mut(q)[k] = (dot(&query, &file.mean) + sum) as f32;
             }
         }
@@ -67,9 +54,7 @@ impl Store {
             Metric::L2 => dot(&prepared, &prepared),
             _ => 0.0,
         };
-        (0..self.file.meta.n)
-            .map(|row| self.file.score(query, row) + constant)
-            .collect()
+        (0..self.file.meta.n).map(|row| self.file.score(query, row) + constant).collect()
     }
 
     /// Whether two rows have the same codes throughout.
@@ -77,12 +62,7 @@ impl Store {
         let file = &self.file;
         let code = |row: usize| {
             let p = file.position_of[row];
-            (
-                file.labels[row],
-                &file.symbols[p],
-                file.factor_codes.get(p),
-                file.gain_codes.get(p),
-            )
+            (file.labels[row], &file.symbols[p], file.factor_codes.get(p), file.gain_codes.get(p))
         };
         code(a) == code(b)
     }

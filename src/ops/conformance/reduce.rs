@@ -12,19 +12,13 @@ use crate::{
 /// Random cells (some stay empty), the true distances of their rows, and further candidates that play no part.
 fn assigned(random: &mut Random, rows: &Mat, anchors: &Mat, candidates: usize) -> Assignments {
     let (n, count) = (rows.rows(), anchors.rows());
-    let labels: Vec<u32> = (0..n * candidates)
-        .map(|_| (random.below(count) / 3 * 3) as u32)
-        .collect();
+    let labels: Vec<u32> = (0..n * candidates).map(|_| (random.below(count) / 3 * 3) as u32).collect();
     let distances = (0..n).map(|i| {
         let anchor = anchors.row(labels[i * candidates] as usize);
         squared_l2(&wide(rows.row(i)), &wide(anchor)) as f32
     });
     let distances = distances.collect();
-    Assignments {
-        labels,
-        distances,
-        candidates,
-    }
+    Assignments { labels, distances, candidates }
 }
 
 fn assert_cells<O: Ops>(ops: &O, rows: &Mat, assigned: &Assignments, anchors: &Mat, trim: f32) {
@@ -33,27 +27,14 @@ fn assert_cells<O: Ops>(ops: &O, rows: &Mat, assigned: &Assignments, anchors: &M
     let (x, a) = (wide(rows.as_slice()), wide(anchors.as_slice()));
     let expected = kmeans::reduce(&x, &labels, &a, d, f64::from(trim));
     let found = ops.reduce(&up(ops, rows), assigned, count, trim).unwrap();
-    assert_eq!(
-        (found.means.rows(), found.means.dim(), found.variances.len()),
-        (count, d, count)
-    );
+    assert_eq!((found.means.rows(), found.means.dim(), found.variances.len()), (count, d, count));
     let counts: Vec<usize> = found.counts.iter().map(|&c| c as usize).collect();
     assert_eq!(counts, expected.count);
     for (k, &members) in counts.iter().enumerate() {
-        assert_near(
-            found.variances[k],
-            expected.variance[k],
-            1e-6,
-            expected.variance[k],
-            "variance",
-        );
+        assert_near(found.variances[k], expected.variance[k], 1e-6, expected.variance[k], "variance");
         for c in 0..d {
             // The reference keeps the anchor of an empty cell, the operation gives zeros.
-            let mean = if members == 0 {
-                0.0
-            } else {
-                expected.mean[k * d + c]
-            };
+            let mean = if members == 0 { 0.0 } else { expected.mean[k * d + c] };
             assert_near(found.means.row(k)[c], mean, 1e-6, mean.abs().max(0.1), "mean");
         }
     }
@@ -96,9 +77,7 @@ pub(super) fn update_moves_anchors<O: Ops>(ops: &O) {
         for rate in [0.1f32, 0.5, 1.0] {
             for noisy in [false, true] {
                 let seed = 500 + seed as u64;
-                let _case = Case::new(format!(
-                    "seed {seed}, K {count}, d {d}, rate {rate}, noise {noisy}"
-                ));
+                let _case = Case::new(format!("seed {seed}, K {count}, d {d}, rate {rate}, noise {noisy}"));
                 let mut random = random(seed);
                 let before = normals(&mut random, count, d);
                 let stats = CellStats {
@@ -107,10 +86,7 @@ pub(super) fn update_moves_anchors<O: Ops>(ops: &O) {
                     variances: vec![1.0; count],
                 };
                 let noise = normals(&mut random, count, d);
-                let step = Step {
-                    learning_rate: rate,
-                    noise: noisy.then(|| noise.view()),
-                };
+                let step = Step { learning_rate: rate, noise: noisy.then(|| noise.view()) };
                 let mut after = before.clone();
                 ops.update(&mut after, &stats, step).unwrap();
                 for k in 0..count {

@@ -35,11 +35,7 @@ fn assert_best(store: &Store, queries: &[Vec<f64>], found: &Neighbors, k: usize)
             let id = id as usize;
             assert!(!ids[..rank].contains(&(id as u64)), "query {q}: row {id} twice");
             let off = (f64::from(score) - scores[id]).abs();
-            assert!(
-                off <= tolerance,
-                "query {q}, rank {rank}, row {id}: {score} instead of {}",
-                scores[id]
-            );
+            assert!(off <= tolerance, "query {q}, rank {rank}, row {id}: {score} instead of {}", scores[id]);
             let gap = (scores[id] - best[rank].1).abs();
             assert!(
                 gap <= 2.0 * tolerance,
@@ -48,10 +44,7 @@ fn assert_best(store: &Store, queries: &[Vec<f64>], found: &Neighbors, k: usize)
             );
             let earlier = (0..id).filter(|&lower| store.same(lower, id));
             for lower in earlier {
-                assert!(
-                    ids[..rank].contains(&(lower as u64)),
-                    "query {q}: row {id} before its equal {lower}"
-                );
+                assert!(ids[..rank].contains(&(lower as u64)), "query {q}: row {id} before its equal {lower}");
             }
         }
         let ordered = found.scores.row(q).windows(2).all(|w| w[0] >= w[1]);
@@ -63,9 +56,7 @@ fn assert_store<O: Ops>(ops: &O, seed: u64, spec: Spec, ks: &[usize]) {
     let _case = Case::new(format!("seed {seed}, {spec:?}"));
     let mut random = random(seed);
     let store = Store::new(&mut random, spec);
-    let queries: Vec<Vec<f64>> = (0..5)
-        .map(|_| wide(normals(&mut random, 1, spec.d).as_slice()))
-        .collect();
+    let queries: Vec<Vec<f64>> = (0..5).map(|_| wide(normals(&mut random, 1, spec.d).as_slice())).collect();
     let tables = store.tables(&queries);
     let codes = ops.load(store.codes()).unwrap();
     for &k in ks {
@@ -88,26 +79,11 @@ fn assert_kind<O: Ops>(ops: &O, kind: CodeKind, first_seed: u64) {
             (1000, 12, 300, 1),
         ] {
             seed += 1;
-            let lags = if kind == CodeKind::Chain {
-                seed as usize % 4
-            } else {
-                0
-            };
+            let lags = if kind == CodeKind::Chain { seed as usize % 4 } else { 0 };
             let gain_nibbles = gain_nibbles(metric, n);
             let factor = !seed.is_multiple_of(3);
-            let spec = Spec {
-                n,
-                d: 8,
-                metric,
-                kind,
-                lags,
-                symbols,
-                anchors,
-                charts,
-                factor,
-                gain_nibbles,
-                distinct: n,
-            };
+            let spec =
+                Spec { n, d: 8, metric, kind, lags, symbols, anchors, charts, factor, gain_nibbles, distinct: n };
             assert_store(ops, seed, spec, &[1, 10, n, n + 7]);
         }
     }

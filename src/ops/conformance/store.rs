@@ -63,63 +63,36 @@ impl Store {
                 random_code(random, kind, spec.lags, &widths)
             })
             .collect();
-        let anchor_chart: Vec<u8> = (0..spec.anchors)
-            .map(|_| random.below(spec.charts) as u8)
-            .collect();
+        let anchor_chart: Vec<u8> = (0..spec.anchors).map(|_| random.below(spec.charts) as u8).collect();
         let charts: Vec<Chart> = codes
             .iter()
             .map(|code| Chart {
                 code: reference_code(code),
-                columns: (0..code.active())
-                    .map(|_| wide(normals(random, 1, d).as_slice()))
-                    .collect(),
+                columns: (0..code.active()).map(|_| wide(normals(random, 1, d).as_slice())).collect(),
             })
             .collect();
         let anchors = anchor_chart
             .iter()
             .map(|&g| wide(normals(random, 1, codes[usize::from(g)].active()).as_slice()))
             .collect();
-        let factors: Vec<f32> = if spec.factor {
-            (0..16).map(|i| 0.5 + 0.0625 * i as f32).collect()
-        } else {
-            vec![]
-        };
+        let factors: Vec<f32> = if spec.factor { (0..16).map(|i| 0.5 + 0.0625 * i as f32).collect() } else { vec![] };
 
         let pool: Vec<RowCode> = (0..spec.distinct)
             .map(|_| {
                 let symbols = (0..spec.symbols).map(|_| random.below(alphabet) as u8).collect();
                 let gain = random.below(1 << (4 * spec.gain_nibbles));
-                (
-                    random.below(spec.anchors),
-                    symbols,
-                    if spec.factor { random.below(16) } else { 0 },
-                    gain,
-                )
+                (random.below(spec.anchors), symbols, if spec.factor { random.below(16) } else { 0 }, gain)
             })
             .collect();
-        let rows: Vec<RowCode> = (0..n)
-            .map(|i| {
-                pool[if n == spec.distinct {
-                    i
-                } else {
-                    random.below(spec.distinct)
-                }]
-                .clone()
-            })
-            .collect();
+        let rows: Vec<RowCode> =
+            (0..n).map(|i| pool[if n == spec.distinct { i } else { random.below(spec.distinct) }].clone()).collect();
 
-        let shape = BlockShape {
-            kind,
-            symbols: spec.symbols,
-            side_nibbles: usize::from(spec.factor) + spec.gain_nibbles,
-        };
+        let shape =
+            BlockShape { kind, symbols: spec.symbols, side_nibbles: usize::from(spec.factor) + spec.gain_nibbles };
         let mut row_at: Vec<usize> = (0..n).collect();
         row_at.sort_by_key(|&i| (rows[i].0, i));
         let mut position_of = vec![0; n];
-        row_at
-            .iter()
-            .enumerate()
-            .for_each(|(position, &row)| position_of[row] = position);
+        row_at.iter().enumerate().for_each(|(position, &row)| position_of[row] = position);
         let mut blocks = vec![0; shape.code_bytes(n as u64) as usize];
         for (position, &row) in row_at.iter().enumerate() {
             let block = &mut blocks[position / 32 * shape.bytes()..][..shape.bytes()];
@@ -131,9 +104,7 @@ impl Store {
         }
         let labels: Vec<usize> = rows.iter().map(|r| r.0).collect();
         let label_bits = spec.anchors.next_power_of_two().ilog2() as usize;
-        let cells: Vec<usize> = (0..=spec.anchors)
-            .map(|k| labels.iter().filter(|&&l| l < k).count())
-            .collect();
+        let cells: Vec<usize> = (0..=spec.anchors).map(|k| labels.iter().filter(|&&l| l < k).count()).collect();
         let (mut samples, mut samples_before) = (Vec::new(), vec![0]);
         for k in 0..spec.anchors {
             for position in (cells[k]..cells[k + 1]).step_by(SELECT_STRIDE) {
@@ -166,55 +137,26 @@ impl Store {
                 training_rows: 0,
                 alpha: 0.0,
             },
-            center: if spec.metric == Metric::L2 {
-                wide(normals(random, 1, d).as_slice())
-            } else {
-                vec![0.0; d]
-            },
+            center: if spec.metric == Metric::L2 { wide(normals(random, 1, d).as_slice()) } else { vec![0.0; d] },
             mean: wide(normals(random, 1, d).as_slice()),
             charts,
             chart_of: anchor_chart.iter().map(|&g| usize::from(g)).collect(),
             anchors,
-            side: Side {
-                factor_levels: wide(&factors),
-                gain_range: (spec.gain_nibbles > 0).then_some((0.25, 4.0)),
-            },
+            side: Side { factor_levels: wide(&factors), gain_range: (spec.gain_nibbles > 0).then_some((0.25, 4.0)) },
             key_values: Vec::new(),
             symbols: row_at.iter().map(|&row| rows[row].1.clone()).collect(),
-            factor_codes: if spec.factor {
-                of_positions(|r| r.2)
-            } else {
-                vec![]
-            },
-            gain_codes: if spec.gain_nibbles > 0 {
-                of_positions(|r| r.3)
-            } else {
-                vec![]
-            },
+            factor_codes: if spec.factor { of_positions(|r| r.2) } else { vec![] },
+            gain_codes: if spec.gain_nibbles > 0 { of_positions(|r| r.3) } else { vec![] },
             labels,
             cells: cells.clone(),
             row_at,
             position_of,
         };
-        let packed = vlc_reference::packed::pack(
-            &file.labels.iter().map(|&l| l as u32).collect::<Vec<_>>(),
-            label_bits,
-        );
+        let packed =
+            vlc_reference::packed::pack(&file.labels.iter().map(|&l| l as u32).collect::<Vec<_>>(), label_bits);
         let cells = cells.iter().map(|&c| c as u64).collect();
         let gains = gain_table(spec.gain_nibbles);
-        Store {
-            file,
-            alphabet,
-            shape,
-            blocks,
-            packed,
-            samples,
-            cells,
-            samples_before,
-            anchor_chart,
-            factors,
-            gains,
-        }
+        Store { file, alphabet, shape, blocks, packed, samples, cells, samples_before, anchor_chart, factors, gains }
     }
 
     /// As [`Ops::load`](crate::ops::Ops::load) takes it.
@@ -246,11 +188,7 @@ fn gain_table(nibbles: usize) -> Vec<f32> {
     }
     let steps = (1 << (4 * nibbles)) - 2;
     let gain = |c: i32| {
-        if c == 0 {
-            0.0
-        } else {
-            0.25 * 16f64.powf(f64::from(c - 1) / f64::from(steps))
-        }
+        if c == 0 { 0.0 } else { 0.25 * 16f64.powf(f64::from(c - 1) / f64::from(steps)) }
     };
     (0..=steps + 1).map(|c| gain(c) as f32).collect()
 }

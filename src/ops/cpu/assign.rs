@@ -11,39 +11,22 @@ const ANCHORS: usize = 1024;
 pub(super) fn assign(rows: MatRef<'_>, anchors: MatRef<'_>, candidates: usize) -> Assignments {
     let n = rows.rows();
     let half_norms: Vec<f32> = (0..anchors.rows())
-        .map(|k| {
-            (0.5 * anchors
-                .row(k)
-                .iter()
-                .map(|&v| f64::from(v) * f64::from(v))
-                .sum::<f64>()) as f32
-        })
+        .map(|k| (0.5 * anchors.row(k).iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>()) as f32)
         .collect();
     let mut labels = vec![0u32; n * candidates];
     let mut distances = vec![0f32; n];
-    labels
-        .par_chunks_mut(CHUNK * candidates)
-        .zip(distances.par_chunks_mut(CHUNK))
-        .enumerate()
-        .for_each(|(chunk, (labels, distances))| {
+    labels.par_chunks_mut(CHUNK * candidates).zip(distances.par_chunks_mut(CHUNK)).enumerate().for_each(
+        |(chunk, (labels, distances))| {
             let rows = rows.slice(chunk * CHUNK..chunk * CHUNK + distances.len());
             nearest(rows, anchors, &half_norms, candidates, labels);
             for (i, distance) in distances.iter_mut().enumerate() {
                 // Measured directly: the expanded form below cancels where a row is close to its anchor.
                 let anchor = anchors.row(labels[i * candidates] as usize);
-                *distance = rows
-                    .row(i)
-                    .iter()
-                    .zip(anchor)
-                    .map(|(x, a)| (x - a) * (x - a))
-                    .sum();
+                *distance = rows.row(i).iter().zip(anchor).map(|(x, a)| (x - a) * (x - a)).sum();
             }
-        });
-    Assignments {
-        labels,
-        distances,
-        candidates,
-    }
+        },
+    );
+    Assignments { labels, distances, candidates }
 }
 
 /// Fills `labels` with the nearest anchors of each row by `|a|^2 / 2 - <x, a>`, which orders anchors as the distance does.
@@ -88,10 +71,7 @@ fn lowest(values: &[f32]) -> usize {
             *lane = if v < *lane { v } else { *lane };
         }
     }
-    let least = lanes
-        .iter()
-        .chain(chunks.remainder())
-        .fold(f32::INFINITY, |m, &v| if v < m { v } else { m });
+    let least = lanes.iter().chain(chunks.remainder()).fold(f32::INFINITY, |m, &v| if v < m { v } else { m });
     values.iter().position(|&v| v == least).unwrap_or(0)
 }
 

@@ -15,35 +15,19 @@ const CHUNK: usize = 64;
 
 pub(super) fn encode(rows: MatRef<'_>, job: EncodeJob<'_>) -> Encoded {
     let (n, symbols) = (rows.rows(), job.code.symbols());
-    let mut out = Encoded {
-        labels: vec![0; n],
-        symbols: vec![0; n * symbols],
-        errors: vec![0.0; n],
-    };
+    let mut out = Encoded { labels: vec![0; n], symbols: vec![0; n * symbols], errors: vec![0.0; n] };
     // A row without symbols still needs a place in every list that is split below.
     let stride = symbols.max(1);
     let mut codes = vec![0u8; n * stride];
     codes
         .par_chunks_mut(CHUNK * stride)
-        .zip(
-            out.labels
-                .par_chunks_mut(CHUNK)
-                .zip(out.errors.par_chunks_mut(CHUNK)),
-        )
+        .zip(out.labels.par_chunks_mut(CHUNK).zip(out.errors.par_chunks_mut(CHUNK)))
         .enumerate()
         .for_each_init(
             || Scratch::new(job.code),
             |scratch, (chunk, (codes, (labels, errors)))| {
                 let first = chunk * CHUNK;
-                Arch::new().dispatch(EncodeChunk {
-                    rows,
-                    job,
-                    first,
-                    scratch,
-                    codes,
-                    labels,
-                    errors,
-                });
+                Arch::new().dispatch(EncodeChunk { rows, job, first, scratch, codes, labels, errors });
             },
         );
     if symbols > 0 {
@@ -73,14 +57,7 @@ impl WithSimd for EncodeChunk<'_, '_> {
         for (i, code) in self.codes.chunks_exact_mut(symbols.max(1)).enumerate() {
             let row = self.first + i;
             let tries = &self.job.tries[row * candidates..(row + 1) * candidates];
-            let found = best_try(
-                simd,
-                self.rows.row(row),
-                self.job,
-                tries,
-                self.scratch,
-                &mut code[..symbols],
-            );
+            let found = best_try(simd, self.rows.row(row), self.job, tries, self.scratch, &mut code[..symbols]);
             (self.labels[i], self.errors[i]) = found;
         }
     }
@@ -115,11 +92,7 @@ fn best_try<S: Simd>(
         }
         scratch.decoded.fill(0.0);
         job.code.add_codeword(&found, &mut scratch.decoded);
-        let error = residual
-            .iter()
-            .zip(&scratch.decoded)
-            .map(|(r, d)| (r - d) * (r - d))
-            .sum();
+        let error = residual.iter().zip(&scratch.decoded).map(|(r, d)| (r - d) * (r - d)).sum();
         if error < best.1 || i == 0 {
             best = (anchor, error);
             code.copy_from_slice(&found);

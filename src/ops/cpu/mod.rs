@@ -42,13 +42,7 @@ impl Ops for Cpu {
         Ok(assign::assign(rows.view(), anchors, candidates))
     }
 
-    fn reduce(
-        &self,
-        rows: &Mat,
-        assigned: &Assignments,
-        anchors: usize,
-        trim: f32,
-    ) -> Result<CellStats, Error> {
+    fn reduce(&self, rows: &Mat, assigned: &Assignments, anchors: usize, trim: f32) -> Result<CellStats, Error> {
         Ok(reduce::reduce(rows.view(), assigned, anchors, trim))
     }
 

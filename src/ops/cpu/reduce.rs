@@ -23,12 +23,8 @@ pub(super) fn reduce(rows: MatRef<'_>, assigned: &Assignments, anchors: usize, t
     }
     let mut means = Mat::zeros(anchors, rows.dim());
     let mut variances = vec![0f32; anchors];
-    means
-        .as_mut_slice()
-        .par_chunks_mut(rows.dim())
-        .zip(&mut variances)
-        .enumerate()
-        .for_each(|(k, (mean, variance))| {
+    means.as_mut_slice().par_chunks_mut(rows.dim()).zip(&mut variances).enumerate().for_each(
+        |(k, (mean, variance))| {
             let cell = &members[starts[k]..starts[k + 1]];
             if cell.is_empty() {
                 return;
@@ -52,11 +48,8 @@ pub(super) fn reduce(rows: MatRef<'_>, assigned: &Assignments, anchors: usize, t
             for (m, t) in mean.iter_mut().zip(total) {
                 *m = (t / kept.len() as f64) as f32;
             }
-        });
+        },
+    );
     let counts = starts.windows(2).map(|w| (w[1] - w[0]) as u32).collect();
-    CellStats {
-        counts,
-        means,
-        variances,
-    }
+    CellStats { counts, means, variances }
 }

@@ -12,10 +12,7 @@ use crate::{
 pub(super) fn score(codes: &CodesRef<'_>, queries: &ScoreTables, k: usize) -> Neighbors {
     let count = queries.tables.rows();
     let k = k.min(codes.labels.n as usize);
-    let mut neighbors = Neighbors {
-        ids: Mat::zeros(count, k),
-        scores: Mat::zeros(count, k),
-    };
+    let mut neighbors = Neighbors { ids: Mat::zeros(count, k), scores: Mat::zeros(count, k) };
     if k == 0 {
         return neighbors;
     }
@@ -27,9 +24,7 @@ pub(super) fn score(codes: &CodesRef<'_>, queries: &ScoreTables, k: usize) -> Ne
     };
     let ids = neighbors.ids.as_mut_slice().par_chunks_mut(k);
     let scores = neighbors.scores.as_mut_slice().par_chunks_mut(k);
-    ids.zip(scores)
-        .enumerate()
-        .for_each(|(query, (ids, scores))| one(query, ids, scores));
+    ids.zip(scores).enumerate().for_each(|(query, (ids, scores))| one(query, ids, scores));
     neighbors
 }
 
@@ -108,10 +103,6 @@ fn finish(codes: &CodesRef<'_>, block: &[u8], scores: &mut [f32; BLOCK]) {
             gain_code = gain_code << 4 | usize::from(codes.shape.side(block, s, i));
         }
         let gain = codes.gains[gain_code];
-        *score = if codes.squared {
-            2.0 * gain * *score - gain * gain
-        } else {
-            gain * *score
-        };
+        *score = if codes.squared { 2.0 * gain * *score - gain * gain } else { gain * *score };
     }
 }

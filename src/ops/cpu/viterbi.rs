@@ -55,11 +55,7 @@ pub(super) fn viterbi<S: Simd, const L: usize>(
     symbols: &mut [u8],
 ) {
     let entries = code.entries();
-    let none = Survivors {
-        cost: [[f32::INFINITY; STATES]; L],
-        from: [[0; STATES]; L],
-        past: [[0; STATES]; L],
-    };
+    let none = Survivors { cost: [[f32::INFINITY; STATES]; L], from: [[0; STATES]; L], past: [[0; STATES]; L] };
     let mut now = none;
     let mut direction = 0;
     for (t, &width) in code.widths.iter().enumerate() {
@@ -71,11 +67,7 @@ pub(super) fn viterbi<S: Simd, const L: usize>(
             // One path of no symbols: as if it came from path 0.
             paths.base.fill(f32::INFINITY);
             paths.base[0] = wanted.iter().map(|y| y * y).sum();
-            paths
-                .twice
-                .iter_mut()
-                .zip(wanted)
-                .for_each(|(u, y)| u[0] = -2.0 * y);
+            paths.twice.iter_mut().zip(wanted).for_each(|(u, y)| u[0] = -2.0 * y);
         } else {
             targets(&now, wanted, tables, entries, code.lags.min(t), paths);
         }

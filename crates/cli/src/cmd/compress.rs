@@ -95,17 +95,10 @@ struct Report {
 }
 
 pub(crate) fn run(args: Args, out: &Output) -> Result<(), CliError> {
-    let inputs: Vec<&Path> = std::iter::once(&args.base)
-        .chain(&args.queries)
-        .map(PathBuf::as_path)
-        .collect();
+    let inputs: Vec<&Path> = std::iter::once(&args.base).chain(&args.queries).map(PathBuf::as_path).collect();
     check_output(&args.output, &inputs, args.no_clobber && !args.dry_run)?;
     let base = VectorFile::open(&args.base)?;
-    let queries = args
-        .queries
-        .as_deref()
-        .map(|path| read_queries(path, base.dim()))
-        .transpose()?;
+    let queries = args.queries.as_deref().map(|path| read_queries(path, base.dim())).transpose()?;
 
     let _careful = interrupt::careful();
     let progress = Progress::new(out);
@@ -126,9 +119,7 @@ pub(crate) fn run(args: Args, out: &Output) -> Result<(), CliError> {
         interrupt::flow()
     };
     let config = Config {
-        budget: args
-            .bytes
-            .map_or(Budget::Ratio(args.ratio), Budget::BytesPerVector),
+        budget: args.bytes.map_or(Budget::Ratio(args.ratio), Budget::BytesPerVector),
         metric: args.metric.into(),
         backend: args.compute.backend.into(),
         code: args.code.into(),
@@ -173,19 +164,9 @@ fn plan_object(plan: &vlc::Plan) -> serde_json::Value {
 }
 
 fn plan_text(plan: &vlc::Plan, float32_bytes: u64) -> String {
-    let recall = plan
-        .expected_recall
-        .map_or_else(|| "unknown".into(), |r| format!("about {r:.2}"));
+    let recall = plan.expected_recall.map_or_else(|| "unknown".into(), |r| format!("about {r:.2}"));
     pairs(&[
-        (
-            "vectors",
-            format!(
-                "{} x {}, {} as float32",
-                count(plan.n),
-                plan.dim,
-                size(float32_bytes)
-            ),
-        ),
+        ("vectors", format!("{} x {}, {} as float32", count(plan.n), plan.dim, size(float32_bytes))),
         (
             "file",
             format!(
@@ -235,10 +216,7 @@ impl Report {
 
     fn text(&self, path: &Path) -> String {
         let recall = self.recall.as_ref().map(|r| format!(", {r}")).unwrap_or_default();
-        let memory = self
-            .peak_rss_bytes
-            .map(|b| format!(", peak memory {}", size(b)))
-            .unwrap_or_default();
+        let memory = self.peak_rss_bytes.map(|b| format!(", peak memory {}", size(b))).unwrap_or_default();
         format!(
             "{}: {} vectors x {} in {}, {:.2} bytes per vector, ratio {:.4}\n\
              energy {:.5} (anchors alone {:.5}){recall}\n\

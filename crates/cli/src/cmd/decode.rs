@@ -73,17 +73,9 @@ fn decode(args: &Args, out: &Output) -> Result<(), CliError> {
     decoded?;
     writer.finish()?;
     drop(progress);
-    let decoded = Decoded {
-        rows: rows.len(),
-        dim: index.dim(),
-        seconds: start.elapsed().as_secs_f64(),
-    };
+    let decoded = Decoded { rows: rows.len(), dim: index.dim(), seconds: start.elapsed().as_secs_f64() };
     out.result(&decoded, || {
         let Decoded { rows, dim, seconds } = decoded;
-        format!(
-            "{}: {} vectors x {dim} in {seconds:.2} s\n",
-            args.output.display(),
-            count(rows)
-        )
+        format!("{}: {} vectors x {dim} in {seconds:.2} s\n", args.output.display(), count(rows))
     })
 }

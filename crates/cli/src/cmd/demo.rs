@@ -84,14 +84,7 @@ fn demo(args: &Args, out: &Output) -> Result<(), CliError> {
     for ratio in RATIOS {
         interrupt::check()?;
         let path = dir.path().join(format!("demo-{ratio}.vlc"));
-        demo.runs.push(one(
-            ratio,
-            &path,
-            args,
-            &base,
-            (&sample, &queries, &truth),
-            &progress,
-        )?);
+        demo.runs.push(one(ratio, &path, args, &base, (&sample, &queries, &truth), &progress)?);
     }
     drop(progress);
     out.result(&demo, || human(&demo))
@@ -155,16 +148,7 @@ fn human(demo: &Demo) -> String {
             ]
         })
         .collect();
-    let header = [
-        "float32",
-        "file",
-        "bytes/vector",
-        "ratio",
-        "recall@10",
-        "seconds",
-        "queries/s",
-        "backend",
-    ];
+    let header = ["float32", "file", "bytes/vector", "ratio", "recall@10", "seconds", "queries/s", "backend"];
     let mut text = format!(
         "{} passages of documentation, embedded with all-MiniLM-L6-v2 ({} dimensions).\n\
          Recall: share of the true 10 nearest among the 10 found, over {} queries, from the compressed file alone.\n\n{}\n",
@@ -174,21 +158,11 @@ fn human(demo: &Demo) -> String {
         table(&header, &rows)
     );
     text.push_str("So small a store spends most of a 3 % file on the model; a larger one spends it on codes and finds more.\n\n");
-    let ids = |ids: &[u64]| {
-        ids.iter()
-            .map(|id| format!("{id:>4}"))
-            .collect::<Vec<_>>()
-            .join(" ")
-    };
+    let ids = |ids: &[u64]| ids.iter().map(|id| format!("{id:>4}")).collect::<Vec<_>>().join(" ");
     // Writing to a string does not fail.
     let _ = writeln!(text, "Nearest to query 0, exact: {}", ids(&demo.exact_ids));
     for run in &demo.runs {
-        let _ = writeln!(
-            text,
-            "             found at {:>2.0} %: {}",
-            100.0 * run.asked_ratio,
-            ids(&run.ids)
-        );
+        let _ = writeln!(text, "             found at {:>2.0} %: {}", 100.0 * run.asked_ratio, ids(&run.ids));
     }
     text.push_str(
         "\nOn your own vectors:\n\

@@ -28,12 +28,7 @@ struct Device {
 pub(crate) fn run(_: Args, out: &Output) -> Result<(), CliError> {
     let devices: Vec<Device> = vlc::ops::devices()
         .into_iter()
-        .map(|d| Device {
-            backend: d.backend.to_string(),
-            name: d.name,
-            available: d.available,
-            detail: d.detail,
-        })
+        .map(|d| Device { backend: d.backend.to_string(), name: d.name, available: d.available, detail: d.detail })
         .collect();
     let found = Devices { devices };
     out.result(&found, || {
@@ -42,12 +37,7 @@ pub(crate) fn run(_: Args, out: &Output) -> Result<(), CliError> {
             .iter()
             .map(|d| {
                 let available = if d.available { "yes" } else { "no" };
-                vec![
-                    d.backend.clone(),
-                    available.into(),
-                    d.name.clone(),
-                    d.detail.clone(),
-                ]
+                vec![d.backend.clone(), available.into(), d.name.clone(), d.detail.clone()]
             })
             .collect();
         table(&["backend", "available", "device", "detail"], &rows)

@@ -71,9 +71,7 @@ fn eval(args: &Args, out: &Output) -> Result<(), CliError> {
     }
     let queries = read_queries(&args.queries, index.dim())?;
     if queries.rows() == 0 {
-        return Err(
-            vlc::Error::Input(InputError::new(Some(&args.queries), "there are no queries in it")).into(),
-        );
+        return Err(vlc::Error::Input(InputError::new(Some(&args.queries), "there are no queries in it")).into());
     }
     let searcher = Searcher::open(&index, args.compute.backend.into())?;
     let k = index.len().min(args.k as usize);
@@ -120,26 +118,10 @@ pub(crate) fn recall(found: &Neighbors, truth: &Neighbors) -> f64 {
 
 fn human(e: &Evaluation) -> String {
     pairs(&[
-        (
-            &format!("recall@{}", e.k),
-            format!("{:.4} ({} queries)", e.recall_at_k, count(e.queries)),
-        ),
-        (
-            &format!("recall {}@100", e.k),
-            format!("{:.4}", e.recall_k_at_100),
-        ),
-        (
-            "per vector",
-            format!("{:.2} bytes, ratio {:.4} of float32", e.bytes_per_vector, e.ratio),
-        ),
-        (
-            "speed",
-            format!(
-                "{} queries/s on {}",
-                count(e.queries_per_second as u64),
-                e.backend
-            ),
-        ),
+        (&format!("recall@{}", e.k), format!("{:.4} ({} queries)", e.recall_at_k, count(e.queries))),
+        (&format!("recall {}@100", e.k), format!("{:.4}", e.recall_k_at_100)),
+        ("per vector", format!("{:.2} bytes, ratio {:.4} of float32", e.bytes_per_vector, e.ratio)),
+        ("speed", format!("{} queries/s on {}", count(e.queries_per_second as u64), e.backend)),
         ("exact search", format!("{:.2} s", e.truth_seconds)),
     ])
 }

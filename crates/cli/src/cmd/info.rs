@@ -69,53 +69,27 @@ pub(crate) fn run(args: Args, out: &Output) -> Result<(), CliError> {
         ratio: info.ratio,
         energy: info.energy,
         anchor_energy: info.anchor_energy,
-        recall: info
-            .recall
-            .map(|r| Recall::new(r.k, r.recall, r.queries, r.source)),
+        recall: info.recall.map(|r| Recall::new(r.k, r.recall, r.queries, r.source)),
         seed: info.seed,
         training_rows: info.training_rows,
-        sections: info
-            .sections
-            .into_iter()
-            .map(|(name, bytes)| Section { name, bytes })
-            .collect(),
+        sections: info.sections.into_iter().map(|(name, bytes)| Section { name, bytes }).collect(),
         metadata: info.metadata,
     };
     out.result(&info, || human(&info))
 }
 
 fn human(info: &Info) -> String {
-    let recall = info
-        .recall
-        .as_ref()
-        .map_or_else(|| "not measured".into(), Recall::to_string);
+    let recall = info.recall.as_ref().map_or_else(|| "not measured".into(), Recall::to_string);
     let mut text = pairs(&[
-        (
-            "vectors",
-            format!("{} x {} ({})", count(info.n), info.dim, info.metric),
-        ),
+        ("vectors", format!("{} x {} ({})", count(info.n), info.dim, info.metric)),
         (
             "file",
-            format!(
-                "{} ({} bytes), format version {}",
-                size(info.file_bytes),
-                count(info.file_bytes),
-                info.version
-            ),
+            format!("{} ({} bytes), format version {}", size(info.file_bytes), count(info.file_bytes), info.version),
         ),
-        (
-            "per vector",
-            format!(
-                "{:.2} bytes, ratio {:.4} of float32",
-                info.bytes_per_vector, info.ratio
-            ),
-        ),
+        ("per vector", format!("{:.2} bytes, ratio {:.4} of float32", info.bytes_per_vector, info.ratio)),
         (
             "code",
-            format!(
-                "{}, lags {}, symbols {}, {:.1} bytes",
-                info.code, info.lags, info.symbols, info.code_bytes
-            ),
+            format!("{}, lags {}, symbols {}, {:.1} bytes", info.code, info.lags, info.symbols, info.code_bytes),
         ),
         (
             "model",
@@ -127,10 +101,7 @@ fn human(info: &Info) -> String {
                 info.seed
             ),
         ),
-        (
-            "energy",
-            format!("{:.5} (anchors alone {:.5})", info.energy, info.anchor_energy),
-        ),
+        ("energy", format!("{:.5} (anchors alone {:.5})", info.energy, info.anchor_energy)),
         ("quality", recall),
     ]);
     let share = |bytes: u64| 100.0 * bytes as f64 / info.file_bytes.max(1) as f64;
@@ -152,15 +123,7 @@ fn human(info: &Info) -> String {
 
 /// Metadata comes from the file: its control characters must not reach a terminal.
 fn printable(text: &str) -> String {
-    text.chars()
-        .flat_map(|c| {
-            if c.is_control() {
-                c.escape_default().collect::<Vec<_>>()
-            } else {
-                vec![c]
-            }
-        })
-        .collect()
+    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
 }
 
 fn metric_name(metric: Metric) -> String {
@@ -174,6 +137,5 @@ fn code_name(code: CodeKind) -> String {
 /// The name an argument has for a value of the library.
 fn name_of<A: ValueEnum + Into<T>, T: PartialEq>(value: T) -> String {
     let arg = A::value_variants().iter().find(|&a| a.clone().into() == value);
-    arg.and_then(A::to_possible_value)
-        .map_or_else(|| "unknown".into(), |name| name.get_name().to_owned())
+    arg.and_then(A::to_possible_value).map_or_else(|| "unknown".into(), |name| name.get_name().to_owned())
 }

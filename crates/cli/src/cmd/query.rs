@@ -137,11 +137,7 @@ fn search(
     out: &Output,
 ) -> Result<Hits, CliError> {
     let k = index.len().min(k as usize);
-    let mut hits = Hits {
-        k,
-        ids: Vec::new(),
-        scores: Vec::new(),
-    };
+    let mut hits = Hits { k, ids: Vec::new(), scores: Vec::new() };
     let progress = Progress::new(out);
     for first in (0..queries.rows()).step_by(CHUNK) {
         interrupt::check()?;

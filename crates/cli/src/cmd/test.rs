@@ -3,9 +3,7 @@
 use std::{path::Path, time::Instant};
 
 use serde::Serialize;
-use vlc::{
-    Backend, Budget, Config, Event, Index, Mat, Metric, Neighbors, Searcher, VectorFile, read::read_all,
-};
+use vlc::{Backend, Budget, Config, Event, Index, Mat, Metric, Neighbors, Searcher, VectorFile, read::read_all};
 
 use crate::{
     args::Threads,
@@ -84,8 +82,7 @@ struct Measured {
 
 /// `only`: the one backend to test beside the CPU; it must be there.
 pub(crate) fn run(args: Args, only: Option<Backend>, out: &Output) -> Result<(), CliError> {
-    args.threads
-        .install(|| test(args.large, args.threads.count(), only, out))
+    args.threads.install(|| test(args.large, args.threads.count(), only, out))
 }
 
 fn test(large: bool, threads: Option<usize>, only: Option<Backend>, out: &Output) -> Result<(), CliError> {
@@ -99,11 +96,7 @@ fn test(large: bool, threads: Option<usize>, only: Option<Backend>, out: &Output
 
     let _careful = interrupt::careful();
     let dir = tempfile::tempdir().map_err(|e| io_error(&std::env::temp_dir(), e))?;
-    let data = if large {
-        synthetic()?
-    } else {
-        embedded(dir.path())?
-    };
+    let data = if large { synthetic()? } else { embedded(dir.path())? };
     let progress = Progress::new(out);
     progress.update("exact search", 0, 1);
     let truth = vlc::exact_neighbors(&data.base.view(), data.queries.view(), K, Metric::Cosine)?;
@@ -112,14 +105,7 @@ fn test(large: bool, threads: Option<usize>, only: Option<Backend>, out: &Output
     let mut cpu: Option<(f64, f64, f64)> = None;
     for (backend, row) in rows.iter_mut().filter(|(_, row)| row.available) {
         interrupt::check()?;
-        match measure(
-            &data,
-            &truth,
-            *backend,
-            threads,
-            &dir.path().join("test.vlc"),
-            &progress,
-        ) {
+        match measure(&data, &truth, *backend, threads, &dir.path().join("test.vlc"), &progress) {
             Ok(mut result) => {
                 let &mut (seconds, energy, recall) =
                     cpu.get_or_insert((result.seconds, result.energy, result.recall));
@@ -149,10 +135,7 @@ fn test(large: bool, threads: Option<usize>, only: Option<Backend>, out: &Output
         backends: rows.into_iter().map(|(_, row)| row).collect(),
     };
     out.result(&comparison, || human(&comparison))?;
-    let apart = comparison
-        .backends
-        .iter()
-        .find(|row| row.result.as_ref().is_some_and(|r| !r.agrees));
+    let apart = comparison.backends.iter().find(|row| row.result.as_ref().is_some_and(|r| !r.agrees));
     match (failed, apart) {
         (Some(error), _) => Err(error),
         (None, Some(row)) => Err(CliError::Disagree(format!(
@@ -180,16 +163,7 @@ fn backends(only: Option<Backend>) -> Vec<(Backend, Row)> {
                 None => Some("no device found".into()),
             };
             let name = device.map(|d| d.name.clone()).unwrap_or_default();
-            (
-                backend,
-                Row {
-                    backend: backend.to_string(),
-                    device: name,
-                    available,
-                    reason,
-                    result: None,
-                },
-            )
+            (backend, Row { backend: backend.to_string(), device: name, available, reason, result: None })
         })
         .collect()
 }
@@ -274,11 +248,7 @@ fn human(c: &Comparison) -> String {
                     format!("{:.5}", r.energy),
                     format!("{:.3}", r.recall),
                     count(r.queries_per_second as u64),
-                    if r.agrees {
-                        row.device.clone()
-                    } else {
-                        format!("{}: DISAGREES with the CPU", row.device)
-                    },
+                    if r.agrees { row.device.clone() } else { format!("{}: DISAGREES with the CPU", row.device) },
                 ]),
                 None => {
                     cells.extend(std::iter::repeat_n("-".to_owned(), 7));
@@ -288,23 +258,6 @@ fn human(c: &Comparison) -> String {
             cells
         })
         .collect();
-    let header = [
-        "backend",
-        "seconds",
-        "train",
-        "encode",
-        "speed-up",
-        "energy",
-        "recall@10",
-        "queries/s",
-        "device",
-    ];
-    format!(
-        "{}: {} vectors x {}, ratio {}\n\n{}",
-        c.data,
-        count(c.n),
-        c.dim,
-        c.ratio,
-        table(&header, &rows)
-    )
+    let header = ["backend", "seconds", "train", "encode", "speed-up", "energy", "recall@10", "queries/s", "device"];
+    format!("{}: {} vectors x {}, ratio {}\n\n{}", c.data, count(c.n), c.dim, c.ratio, table(&header, &rows))
 }

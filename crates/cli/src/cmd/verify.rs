@@ -24,11 +24,5 @@ struct Verified {
 pub(crate) fn run(args: Args, out: &Output) -> Result<(), CliError> {
     let index = vlc::Index::open(&args.index)?;
     index.verify()?;
-    out.result(
-        &Verified {
-            ok: true,
-            file_bytes: index.info().file_bytes,
-        },
-        || "ok\n".into(),
-    )
+    out.result(&Verified { ok: true, file_bytes: index.info().file_bytes }, || "ok\n".into())
 }

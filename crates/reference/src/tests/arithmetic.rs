@@ -19,9 +19,7 @@ fn packed_integers() {
     assert!(unpack(&[], 16, usize::MAX).is_err());
     for bits in 0..=16 {
         let mask = (1_u32 << bits) - 1;
-        let values: Vec<u32> = (0..37)
-            .map(|i: u32| i.wrapping_mul(0x9E37_79B9) >> 7 & mask)
-            .collect();
+        let values: Vec<u32> = (0..37).map(|i: u32| i.wrapping_mul(0x9E37_79B9) >> 7 & mask).collect();
         let ends = [vec![mask, 0, mask], values].concat();
         assert_eq!(unpack(&pack(&ends, bits), bits, ends.len()).unwrap(), ends);
     }
@@ -33,12 +31,7 @@ fn nearest_neighbours_and_recall() {
     let (labels, distances) = nearest(&[1.0, 0.0, 1.5, 1.0], &anchors, 2);
     assert_eq!((labels, distances), (vec![0, 1], vec![1.0, 1.25]));
     let rows = [3.0, 0.0, 0.0, 1.0, 1.0, 1.0, 2.0, 0.0];
-    let ids = |metric| {
-        top_k(&rows, &[1.0, 0.0], metric, 3)
-            .iter()
-            .map(|r| r.0)
-            .collect::<Vec<_>>()
-    };
+    let ids = |metric| top_k(&rows, &[1.0, 0.0], metric, 3).iter().map(|r| r.0).collect::<Vec<_>>();
     assert_eq!(ids(Metric::Cosine), [0, 3, 2]);
     assert_eq!(ids(Metric::Dot), [0, 3, 2]);
     assert_eq!(ids(Metric::L2), [2, 3, 1]);
@@ -97,10 +90,7 @@ fn exhaustive_encoding_finds_the_best_sequence() {
     assert_eq!(y[2], anchor[2] + code.tables[2][2] + code.tables[2][16 + 7]);
     // The last symbol changes nothing, so its lowest value wins.
     let (symbols, at_code) = encode_exhaustive(&code, &anchor, &y);
-    assert_eq!(
-        (decode(&code, &anchor, &symbols), at_code, symbols[2]),
-        (y, 0.0, 0)
-    );
+    assert_eq!((decode(&code, &anchor, &symbols), at_code, symbols[2]), (y, 0.0, 0));
 
     let target = [3.3, -4.1, 0.7];
     let (best, least) = encode_exhaustive(&code, &anchor, &target);
@@ -110,10 +100,6 @@ fn exhaustive_encoding_finds_the_best_sequence() {
             assert!(error(&code, &anchor, &target, &[c0, c1, 9]) >= least);
         }
     }
-    let none = Code {
-        widths: vec![],
-        tables: vec![],
-        ..code
-    };
+    let none = Code { widths: vec![], tables: vec![], ..code };
     assert_eq!(encode_exhaustive(&none, &[], &[]), (vec![], 0.0));
 }

@@ -74,11 +74,7 @@ fn versions_and_unknown_sections() {
     sections[11] = (b"META", 1, vec![]);
     assert!(parse(&container(&sections)).unwrap_err().contains("two sections"));
     sections.truncate(10);
-    assert!(
-        parse(&container(&sections))
-            .unwrap_err()
-            .contains("no section CODE")
-    );
+    assert!(parse(&container(&sections)).unwrap_err().contains("no section CODE"));
 }
 
 /// Padding between sections is zero; reserved bytes of the header too, whatever the hash says.

@@ -56,9 +56,7 @@ pub(super) fn small() -> Raw {
         gain_nibbles: 2,
         gain_range: vec![2.0, 32.0],
         labels: (0..n).map(|i| [0, 2, 2, 1][i % 4]).collect(),
-        symbols: (0..n)
-            .map(|i| [i, i / 16, 3 * i].map(|c| (c % 16) as u8).to_vec())
-            .collect(),
+        symbols: (0..n).map(|i| [i, i / 16, 3 * i].map(|c| (c % 16) as u8).to_vec()).collect(),
         factor_codes: (0..n).map(|i| (i % 16) as u8).collect(),
         gain_codes: (0..n).map(|i| (i % 256) as u16).collect(),
         key_values: vec![("a", "1"), ("vlc.version", "0.1.0")],

@@ -196,21 +196,13 @@ impl Raw {
     pub(super) fn sections(&self) -> Vec<(&'static [u8; 4], u32, Vec<u8>)> {
         let label_bits = usize::from(self.meta()[15]);
         let [cell, slct, code] = self.rows();
-        let center = if self.metric == 2 {
-            f32s(&self.center)
-        } else {
-            Vec::new()
-        };
+        let center = if self.metric == 2 { f32s(&self.center) } else { Vec::new() };
         vec![
             (b"META", 1, self.meta()),
             (b"MEAN", 1, [center, f32s(&self.mean)].concat()),
             (b"CHRT", 1, self.charts()),
             (b"ANCH", 1, self.anchors()),
-            (
-                b"SIDE",
-                1,
-                [f32s(&self.factor_levels), f32s(&self.gain_range)].concat(),
-            ),
+            (b"SIDE", 1, [f32s(&self.factor_levels), f32s(&self.gain_range)].concat()),
             (b"CELL", 1, cell),
             (b"KEYV", 0, self.key_values()),
             (b"XTRA", 0, b"unknown and harmless".to_vec()),

@@ -1,0 +1,39 @@
+//! The space of training: rows less their mean, weighted by the metric, in as few coordinates as the sample needs.
+
+use super::{
+    linalg::{principal, product, to_f32, widen},
+    metric::MetricRoot,
+};
+use crate::{Error, Mat, MatRef};
+
+/// Maps between unit rows (d dimensions) and the space of training (r coordinates).
+#[derive(Debug, Clone)]
+pub(crate) struct Space {
+    /// r x d: to the space.
+    pub(crate) whiten: Mat,
+    /// r x d: row i is what coordinate i stands for among unit rows.
+    pub(crate) back: Mat<f64>,
+}
+
+impl Space {
+    /// With fewer sample rows than dimensions, which is when the sample is the whole store, r is the number of dimensions
+    /// that its rows span, and nothing is lost; otherwise r = d.
+    pub(crate) fn new(metric: &MetricRoot, unit: MatRef<'_>, mean: &[f32]) -> Result<Space, Error> {
+        let d = unit.dim();
+        if unit.rows() >= d {
+            return Ok(Space { whiten: to_f32(&metric.root), back: metric.inverse.clone() });
+        }
+        let mut moved = widen(unit);
+        for i in 0..moved.rows() {
+            moved.row_mut(i).iter_mut().zip(mean).for_each(|(x, m)| *x -= f64::from(*m));
+        }
+        let weighted = to_f32(&product(&moved, &metric.root));
+        let (_, mut basis) = principal(weighted.view())?;
+        if basis.rows() == 0 {
+            // All rows are alike; any direction will do.
+            basis = Mat::zeros(1, d);
+            basis.row_mut(0)[0] = 1.0;
+        }
+        Ok(Space { whiten: to_f32(&product(&basis, &metric.root)), back: product(&basis, &metric.inverse) })
+    }
+}
