@@ -62,7 +62,7 @@ pub struct Report {
 /// rows or queries that cannot be used (naming row and column), [`Error::Unavailable`] and [`Error::Device`] as the
 /// backend has it, [`Error::Cancelled`] when the callback asked for it.
 pub fn compress(rows: MatRef<'_>, config: &Config<'_>) -> Result<Index<Vec<u8>>, Error> {
-    let job = Job { rows: &rows, config, target: Cursor::new(Vec::new()), spool_dir: None };
+    let job = Job { rows: &rows, config, target: Cursor::new(Vec::new()), output: Path::new("memory") };
     let (target, _) = with_threads(config, || dispatch(config.backend, job))?;
     Index::from_bytes(target.into_inner())
 }
@@ -75,13 +75,8 @@ pub fn compress(rows: MatRef<'_>, config: &Config<'_>) -> Result<Index<Vec<u8>>,
 pub fn compress_to(rows: &dyn RowSource, path: impl AsRef<Path>, config: &Config<'_>) -> Result<Report, Error> {
     let path = path.as_ref();
     let target = FileTarget(temporary_beside(path)?);
-    let job = Job { rows, config, target, spool_dir: path.parent() };
-    let done = with_threads(config, || dispatch(config.backend, job));
-    let (target, report) = done.map_err(|e| match e {
-        // The temporary file's name would tell the caller nothing.
-        Error::Io { source, .. } => Error::io(path, source),
-        other => other,
-    })?;
+    let job = Job { rows, config, target, output: path };
+    let (target, report) = with_threads(config, || dispatch(config.backend, job))?;
     persist(target.0, path)?;
     Ok(report)
 }
@@ -121,7 +116,8 @@ struct Job<'a, T> {
     rows: &'a dyn RowSource,
     config: &'a Config<'a>,
     target: T,
-    spool_dir: Option<&'a Path>,
+    /// The file to be, for messages, and beside which there is room.
+    output: &'a Path,
 }
 
 impl<T: Target> WithOps for Job<'_, T> {
@@ -160,8 +156,9 @@ impl<T: Target> WithOps for Job<'_, T> {
         )?;
         let train_seconds = start.elapsed().as_secs_f64() - plan_seconds;
 
-        let encoded = encode_all(&ops, &prepared, &trained, config, self.spool_dir, &report)?;
-        let (target, meta, file_bytes) = write_file(self.target, &prepared, &trained, encoded, config, &report)?;
+        let encoded = encode_all(&ops, &prepared, &trained, config, self.output, &report)?;
+        let (target, meta, file_bytes) =
+            write_file(self.target, &prepared, &trained, encoded, config, self.output, &report)?;
         let seconds = start.elapsed().as_secs_f64();
         let bytes_per_vector = file_bytes as f64 / meta.n as f64;
         let source = if meta.query_source == 1 { QuerySource::Sample } else { QuerySource::Rows };

@@ -37,7 +37,7 @@ impl Prepared<'_> {
 }
 
 /// Values of the training sample at most.
-const SAMPLE_VALUES: usize = 20 << 20;
+const SAMPLE_VALUES: usize = 16 << 20;
 /// Rows of the training sample at most.
 const SAMPLE_ROWS: usize = 1 << 16;
 /// One of so many sample queries is held out.

@@ -165,14 +165,14 @@ pub(crate) fn encode_all<O: Ops>(
     prepared: &Prepared<'_>,
     trained: &Trained,
     config: &Config<'_>,
-    spool_dir: Option<&Path>,
+    output: &Path,
     report: &dyn Fn(Stage, usize, usize) -> Result<(), Error>,
 ) -> Result<EncodedRows, Error> {
     let (rows, model) = (prepared.rows, &trained.model);
     let (n, dim, symbols) = (rows.rows(), rows.dim(), model.symbols());
     let record = Record { shape: BlockShape { kind: model.kind(), symbols, side_nibbles: model.side.nibbles() } };
-    let spool_error = |e| Error::io(spool_dir.unwrap_or(Path::new("temporary file")), e);
-    let mut spool = Spool::new(n as u64 * record.len() as u64, spool_dir).map_err(spool_error)?;
+    let spool_error = |e| Error::io(output, e);
+    let mut spool = Spool::new(n as u64 * record.len() as u64, output.parent()).map_err(spool_error)?;
     let mut labels = Vec::with_capacity(n);
     let k = (TARGET_K + usize::from(prepared.held_rows.is_some())).min(n);
     let mut exact = (prepared.held.rows() > 0).then(|| Exact::new(prepared.held.clone(), k, config.metric));
@@ -218,6 +218,7 @@ pub(crate) fn write_file<T: Target>(
     trained: &Trained,
     encoded: EncodedRows,
     config: &Config<'_>,
+    output: &Path,
     report: &dyn Fn(Stage, usize, usize) -> Result<(), Error>,
 ) -> Result<(T, Meta, u64), Error> {
     let model = &trained.model;
@@ -246,7 +247,7 @@ pub(crate) fn write_file<T: Target>(
     let shape = FileShape::new(&meta, model, &config.metadata);
     let (cells, rows) = cell_order(&encoded.labels, model.anchors());
     let record = Record { shape: shape.block };
-    let io = |e| Error::io(Path::new("output"), e);
+    let io = |e| Error::io(output, e);
     let mut writer = Writer::new(target, SECTIONS).map_err(io)?;
     writer.write_head(&shape, &cells, &encoded.labels, &rows).map_err(io)?;
     let (bytes, spool) = (shape.block.bytes(), encoded.spool.bytes());

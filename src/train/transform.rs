@@ -8,6 +8,7 @@ use super::{
     linalg::{mean, to_f32},
     metric::MetricRoot,
     quantize::group_means,
+    rng::Random,
     space::Space,
     tables,
 };
@@ -21,6 +22,9 @@ use crate::{
 
 /// Iterations of the k-means that only serves to find directions.
 const FIRST_ITERATIONS: usize = 6;
+/// Rows that decide which anchors share a chart.
+const CHART_ROWS: usize = 8192;
+const PURPOSE_CHARTS: u64 = 41;
 
 /// What training starts from.
 pub(crate) struct Training<'a> {
@@ -59,29 +63,31 @@ pub(crate) fn train<O: Ops>(ops: &O, t: &Training<'_>) -> Result<Trained, Error>
     let space = Space::new(&metric, t.unit, &offset)?;
     let z = ops.download(&ops.project(&ops.upload(t.unit)?, &offset, space.whiten.view())?)?;
 
-    let (nearest, labels, anchors) = find_anchors(ops, t, z.view(), &space)?;
+    let (nearest, labels) = find_anchors(ops, t, z.view(), &space)?;
     let cells = group_means(z.view(), labels.iter().copied(), t.anchors);
-    let anchor_chart = group_anchors(ops, anchors.view(), t.charts, config.seed)?;
+    let (anchor_chart, charts) = group_anchors(ops, z.view(), cells.view(), t.charts, config.seed)?;
     let parts: Vec<(Mat, Vec<u32>)> =
-        (0..t.charts).map(|g| rows_of_chart(z.view(), &labels, &anchor_chart, g)).collect();
+        (0..charts).map(|g| rows_of_chart(z.view(), &labels, &anchor_chart, g)).collect();
+    let sample_rows = z.rows();
+    drop(z);
     let spectra = parts
         .iter()
         .map(|(rows, labels)| Spectrum::new(rows.view(), labels, cells.view()))
         .collect::<Result<Vec<_>, _>>()?;
     let shape = |g: usize| Shape {
-        rows: (t.sizes.n as f64 * parts[g].0.rows() as f64 / z.rows() as f64).max(1.0),
+        rows: (t.sizes.n as f64 * parts[g].0.rows() as f64 / sample_rows as f64).max(1.0),
         dim,
         anchors: anchor_chart.iter().filter(|&&c| usize::from(c) == g).count(),
         kind: config.code,
         lags: t.sizes.lags,
     };
-    let shapes: Vec<Shape> = (0..t.charts).map(shape).collect();
-    let charts: Vec<_> = shapes
+    let shapes: Vec<Shape> = (0..charts).map(shape).collect();
+    let sized: Vec<_> = shapes
         .iter()
         .zip(&spectra)
         .map(|(shape, s)| (*shape, s.variances.as_slice(), s.anchors.as_slice()))
         .collect();
-    let symbols = fit_symbols(&t.sizes, &charts, config)?.symbols;
+    let symbols = fit_symbols(&t.sizes, &sized, config)?.symbols;
 
     let mut model = Model {
         metric: config.metric,
@@ -101,7 +107,7 @@ pub(crate) fn train<O: Ops>(ops: &O, t: &Training<'_>) -> Result<Trained, Error>
         forward.push(compose(&map, &space.whiten));
     }
     let encoder = Encoder::new(&model, nearest, forward);
-    (t.report)(Stage::Codes, tables::ROUNDS * t.charts, tables::ROUNDS * t.charts)?;
+    (t.report)(Stage::Codes, tables::ROUNDS * charts, tables::ROUNDS * charts)?;
 
     // The last steps see the rows as a reader of the file will: encoded and decoded.
     let rows = calibrate::sample(t.unit.rows(), config.seed);
@@ -122,18 +128,13 @@ fn compose(a: &Mat, b: &Mat) -> Mat {
     out
 }
 
-/// Finds the anchors: the map from rows to the coordinates they are nearest in, the anchor of each row, the anchors.
+/// Finds the anchors: the map from rows to the coordinates they are nearest in, the anchor of each row.
 ///
 /// What counts after water-filling is the sum of the logarithms of the variances of the residual, not their sum. So a
 /// first, short k-means on the rows as they are gives the directions and variances of a residual, and the anchors are found
 /// in those directions divided by the deviations (not below the water level): the gradient of what counts. Plain k-means,
 /// weighted or not, leaves 1 to 4 % more distortion.
-fn find_anchors<O: Ops>(
-    ops: &O,
-    t: &Training<'_>,
-    z: MatRef<'_>,
-    space: &Space,
-) -> Result<(Mat, Vec<u32>, Mat), Error> {
+fn find_anchors<O: Ops>(ops: &O, t: &Training<'_>, z: MatRef<'_>, space: &Space) -> Result<(Mat, Vec<u32>), Error> {
     let config = t.config;
     let total = FIRST_ITERATIONS + config.annealing.iterations;
     let first = AnnealingConfig {
@@ -166,10 +167,10 @@ fn find_anchors<O: Ops>(
     let weighted = to_f32(&weighted);
     let placed = ops.download(&ops.project(&ops.upload(z)?, &vec![0.0; z.dim()], weighted.view())?)?;
     let settings = AnnealingConfig { anchors: Some(t.anchors), seed: config.seed, ..config.annealing.clone() };
-    let (found, assigned) =
+    let (_, assigned) =
         anneal(ops, placed.view(), &settings, |done| (t.report)(Stage::Anchors, FIRST_ITERATIONS + done, total))?;
     (t.report)(Stage::Anchors, total, total)?;
-    Ok((compose(&weighted, &space.whiten), assigned.nearest().collect(), found.anchors))
+    Ok((compose(&weighted, &space.whiten), assigned.nearest().collect()))
 }
 
 /// The rows whose anchor is of chart `g`, with their labels.
@@ -180,12 +181,32 @@ fn rows_of_chart(z: MatRef<'_>, labels: &[u32], anchor_chart: &[u8], g: usize) -
     (out, rows.into_iter().map(|i| labels[i]).collect())
 }
 
-/// Which chart each anchor belongs to: anchors that lie together share one.
-fn group_anchors<O: Ops>(ops: &O, anchors: MatRef<'_>, charts: usize, seed: u64) -> Result<Vec<u8>, Error> {
-    if charts == 1 {
-        return Ok(vec![0; anchors.rows()]);
+/// Which chart each anchor belongs to, and how many charts there are: rows that lie together share one. At most `wanted`,
+/// fewer where no anchor is nearest to a chart's centre.
+fn group_anchors<O: Ops>(
+    ops: &O,
+    z: MatRef<'_>,
+    cells: MatRef<'_>,
+    wanted: usize,
+    seed: u64,
+) -> Result<(Vec<u8>, usize), Error> {
+    if wanted == 1 {
+        return Ok((vec![0; cells.rows()], 1));
     }
-    let settings = AnnealingConfig { anchors: Some(charts), seed, ..AnnealingConfig::default() };
-    let (_, assigned) = anneal(ops, anchors, &settings, |_| Ok(()))?;
-    Ok(assigned.nearest().map(|g| g as u8).collect())
+    let picked = Random::new(seed, PURPOSE_CHARTS).sample(z.rows(), CHART_ROWS);
+    let mut rows = Mat::zeros(picked.len(), z.dim());
+    picked.iter().enumerate().for_each(|(r, &i)| rows.row_mut(r).copy_from_slice(z.row(i)));
+    let settings = AnnealingConfig { anchors: Some(wanted.min(rows.rows())), seed, ..AnnealingConfig::default() };
+    let (centres, _) = anneal(ops, rows.view(), &settings, |_| Ok(()))?;
+    let assigned = ops.assign(&ops.upload(cells)?, centres.anchors(), 1)?;
+    let mut numbers = vec![None; centres.anchors().rows()];
+    let mut charts = 0;
+    let of_anchor = assigned.nearest().map(|centre| {
+        *numbers[centre as usize].get_or_insert_with(|| {
+            charts += 1;
+            (charts - 1) as u8
+        })
+    });
+    let of_anchor = of_anchor.collect();
+    Ok((of_anchor, charts))
 }
