@@ -10,7 +10,7 @@ use crate::{
 
 /// Anchors tried for each row: the nearest few, of which the one of least error is kept. Two
 /// take 0.5 % off the distortion, four 0.7 %.
-const TRIES: usize = 2;
+const TRIES: usize = 4;
 
 /// What encoding needs beside the model: maps from unit rows, which the file does not hold.
 #[derive(Debug, Clone)]

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Rows the tables are trained on.
-const TABLE_ROWS: usize = 24_576;
+const TABLE_ROWS: usize = 32_768;
 const PURPOSE_PACK: u64 = 5;
 
 /// Principal directions of a chart's residuals in the metric, and how its anchors spread along them.

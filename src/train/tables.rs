@@ -13,10 +13,10 @@ use crate::{
 };
 
 /// Rounds of encoding and least squares.
-pub(crate) const ROUNDS: usize = 20;
+pub(crate) const ROUNDS: usize = 24;
 const MOMENTUM: f32 = 0.8;
 /// Rounds at the end that search as hard as the encoder does.
-const FULL: usize = 2;
+const FULL: usize = 6;
 /// Rounds at the end without momentum.
 const SETTLE: usize = 2;
 /// Standard deviation of the random start of each lag's table, in units of the direction's.
