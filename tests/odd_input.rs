@@ -119,6 +119,7 @@ fn many_dimensions_and_few_rows_work() {
         index.verify().unwrap();
         let found = index.query_batch(rows.view(), 1).unwrap();
         let own = (0..40).filter(|&i| found.ids.row(i)[0] == i as u64).count();
-        assert!(metric == Metric::Dot || own == 40, "{metric:?}: {own} of 40 rows find themselves");
+        // Codes are lossy, so a near twin may come first now and then.
+        assert!(metric == Metric::Dot || own >= 32, "{metric:?}: {own} of 40 rows find themselves");
     }
 }
