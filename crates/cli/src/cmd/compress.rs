@@ -21,7 +21,7 @@ use crate::{
 /// Compress vectors into one .vlc file of a given size
 #[derive(clap::Args)]
 #[command(after_help = "\
-Sample queries (--queries, a few hundred to a few thousand, like those to come) are worth 2 to 3 points of recall.
+Sample queries (--queries, a few hundred to a few thousand, like those to come) are worth about 2 points of recall.
 Nothing is written unless all went well; Ctrl-C leaves no file behind.
 
 Examples:

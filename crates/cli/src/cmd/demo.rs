@@ -157,7 +157,9 @@ fn human(demo: &Demo) -> String {
         count(demo.queries),
         table(&header, &rows)
     );
-    text.push_str("So small a store spends most of a 3 % file on the model; a larger one spends it on codes and finds more.\n\n");
+    text.push_str(
+        "In so small a store the model takes a good part of a 3 % file; a larger one shares it among more rows.\n\n",
+    );
     let ids = |ids: &[u64]| ids.iter().map(|id| format!("{id:>4}")).collect::<Vec<_>>().join(" ");
     // Writing to a string does not fail.
     let _ = writeln!(text, "Nearest to query 0, exact: {}", ids(&demo.exact_ids));
