@@ -1,5 +1,5 @@
 //! The seam between the algorithms and the devices: what a device must do, written once per backend, and one place
-//! where a backend is chosen. Loops, schedules and convergence are elsewhere, generic over [`Ops`].
+//! where a backend is chosen. Loops, schedules and convergence are elsewhere, generic over `Ops`.
 
 mod absent;
 #[cfg(test)]
