@@ -312,7 +312,8 @@ fn pilot_spectrum<O: Ops>(
 }
 
 /// The squared error of the scores that decide, those near the top, in units of the mean over all rows and queries.
-/// Fitted to what four budgets from 2 to 8 % bought on text embeddings; it predicts them to 0.06, 0.02, 0.01 and 0.00.
+/// Fitted to what four budgets from 2 to 8 % bought on text embeddings; it predicts 2 % to 0.06 and
+/// the others to 0.01.
 const NEAR_ERROR: f64 = 1.6;
 
 /// Recall@10 from the mean squared error of a score and how fast true scores fall with rank.
