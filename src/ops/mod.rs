@@ -243,9 +243,9 @@ pub(crate) fn dispatch<J: WithOps>(backend: Backend, job: J) -> Result<J::Output
                 }
             }
             log::info!("running on the cpu ({})", passed.join("; "));
-            job.run(cpu::open())
+            job.run(cpu::open()?)
         }
-        Backend::Cpu => job.run(cpu::open()),
+        Backend::Cpu => job.run(cpu::open()?),
         Backend::Wgpu | Backend::Cuda => job.run(open_absent(backend)?),
     }
 }
@@ -272,7 +272,10 @@ pub fn devices() -> Vec<DeviceInfo> {
         backend: Backend::Cpu,
         name: "cpu".into(),
         available: true,
-        detail: format!("{threads} thread{}", if threads == 1 { "" } else { "s" }),
+        detail: match cpu::Level::from_env() {
+            Ok(level) => format!("{threads} thread{}, {level} instructions", if threads == 1 { "" } else { "s" }),
+            Err(e) => e.to_string(),
+        },
     }];
     for backend in [Backend::Wgpu, Backend::Cuda] {
         if let Err(Error::Unavailable { reason, .. }) = open_absent(backend) {

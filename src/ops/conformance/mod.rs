@@ -14,52 +14,54 @@ mod store;
 
 use std::{collections::BTreeSet, io::Write, sync::Mutex};
 
-use super::{Backend, Ops, WithOps, dispatch};
+use super::{Backend, Ops, WithOps, cpu, dispatch};
 use crate::{Error, Mat, train::Random};
 
 /// Instantiates every law for a backend.
 macro_rules! suite {
-    ($module:ident, $backend:ident) => {
+    ($module:ident, $backend:expr, $check:path) => {
         mod $module {
-            suite!(@ $backend, linear, rows_come_back);
-            suite!(@ $backend, linear, project_is_the_product);
-            suite!(@ $backend, assign, nearest_anchors_of_real_values);
-            suite!(@ $backend, assign, ties_go_to_the_lower_anchor);
-            suite!(@ $backend, assign, close_anchors_are_measured_directly);
-            suite!(@ $backend, reduce, statistics_of_cells);
-            suite!(@ $backend, reduce, trimming_with_ties);
-            suite!(@ $backend, reduce, update_moves_anchors);
-            suite!(@ $backend, encode, chain_codes_are_nearly_optimal);
-            suite!(@ $backend, encode, pq8_codes_are_optimal);
-            suite!(@ $backend, encode, long_codes_report_their_error);
-            suite!(@ $backend, encode, codes_without_directions);
-            suite!(@ $backend, encode, of_equal_anchors_the_first_is_kept);
-            suite!(@ $backend, score, best_rows_of_chain_codes);
-            suite!(@ $backend, score, best_rows_of_pq8_codes);
-            suite!(@ $backend, score, ties_go_to_the_lower_row);
-            suite!(@ $backend, score, rows_without_codes);
+            suite!(@ $backend, $check, linear, rows_come_back);
+            suite!(@ $backend, $check, linear, project_is_the_product);
+            suite!(@ $backend, $check, assign, nearest_anchors_of_real_values);
+            suite!(@ $backend, $check, assign, ties_go_to_the_lower_anchor);
+            suite!(@ $backend, $check, assign, close_anchors_are_measured_directly);
+            suite!(@ $backend, $check, reduce, statistics_of_cells);
+            suite!(@ $backend, $check, reduce, trimming_with_ties);
+            suite!(@ $backend, $check, reduce, update_moves_anchors);
+            suite!(@ $backend, $check, encode, chain_codes_are_nearly_optimal);
+            suite!(@ $backend, $check, encode, pq8_codes_are_optimal);
+            suite!(@ $backend, $check, encode, long_codes_report_their_error);
+            suite!(@ $backend, $check, encode, codes_without_directions);
+            suite!(@ $backend, $check, encode, of_equal_anchors_the_first_is_kept);
+            suite!(@ $backend, $check, score, best_rows_of_chain_codes);
+            suite!(@ $backend, $check, score, best_rows_of_pq8_codes);
+            suite!(@ $backend, $check, score, ties_go_to_the_lower_row);
+            suite!(@ $backend, $check, score, rows_without_codes);
         }
     };
-    (@ $backend:ident, $part:ident, $law:ident) => {
+    (@ $backend:expr, $check:path, $part:ident, $law:ident) => {
         #[test]
         fn $law() {
             struct Job;
             impl crate::ops::WithOps for Job {
                 type Output = ();
                 fn run<O: crate::ops::Ops>(self, ops: O) -> Result<(), crate::Error> {
-                    assert_eq!(ops.backend(), crate::Backend::$backend);
                     crate::ops::conformance::$part::$law(&ops);
                     Ok(())
                 }
             }
-            crate::ops::conformance::check(crate::Backend::$backend, Job);
+            $check($backend, Job);
         }
     };
 }
 
-suite!(cpu, Cpu);
-suite!(wgpu, Wgpu);
-suite!(cuda, Cuda);
+suite!(cpu_portable, crate::ops::cpu::Level::Portable, crate::ops::conformance::check_level);
+suite!(cpu_avx2, crate::ops::cpu::Level::Avx2, crate::ops::conformance::check_level);
+suite!(cpu_avx512, crate::ops::cpu::Level::Avx512, crate::ops::conformance::check_level);
+suite!(cpu_neon, crate::ops::cpu::Level::Neon, crate::ops::conformance::check_level);
+suite!(wgpu, crate::Backend::Wgpu, crate::ops::conformance::check);
+suite!(cuda, crate::Backend::Cuda, crate::ops::conformance::check);
 
 /// Whether this backend must be there.
 fn required(backend: Backend) -> bool {
@@ -67,17 +69,39 @@ fn required(backend: Backend) -> bool {
     backend == Backend::Cpu || listed.split(',').any(|name| name.trim().parse().is_ok_and(|b: Backend| b == backend))
 }
 
+/// Says once that the laws of `what` are not checked here.
+fn skip(what: &str, reason: &str) {
+    static SKIPPED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    if SKIPPED.lock().unwrap().insert(what.to_string()) {
+        // Not through eprintln, which the test harness swallows.
+        let _ = writeln!(std::io::stderr(), "skipped: conformance of {what}: {reason}");
+    }
+}
+
+/// Runs a law on the processor with certain instructions.
+fn check_level(level: cpu::Level, law: impl WithOps<Output = ()>) {
+    if level.available() {
+        law.run(cpu::Cpu::with(level)).unwrap();
+    } else {
+        skip(&format!("the cpu with {level}"), "this machine does not have these instructions");
+    }
+}
+
 /// Runs a law on a backend, or says once that the backend is not there.
 fn check(backend: Backend, law: impl WithOps<Output = ()>) {
-    static SKIPPED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
-    match dispatch(backend, law) {
+    struct Named<L>(Backend, L);
+    impl<L: WithOps<Output = ()>> WithOps for Named<L> {
+        type Output = ();
+        fn run<O: Ops>(self, ops: O) -> Result<(), Error> {
+            assert_eq!(ops.backend(), self.0);
+            self.1.run(ops)
+        }
+    }
+    match dispatch(backend, Named(backend, law)) {
         Ok(()) => {}
         Err(Error::Unavailable { reason, .. }) => {
             assert!(!required(backend), "VLC_REQUIRE lists {backend}, which is unavailable: {reason}");
-            if SKIPPED.lock().unwrap().insert(backend.to_string()) {
-                // Not through eprintln, which the test harness swallows.
-                let _ = writeln!(std::io::stderr(), "skipped: conformance of {backend}: {reason}");
-            }
+            skip(&backend.to_string(), &reason);
         }
         Err(e) => panic!("{backend}: {e}"),
     }

@@ -1,9 +1,12 @@
 //! Codes of rows: for each row the anchors it may take, and for each of those the symbols of least squared error.
 
-use pulp::{Arch, Simd, WithSimd};
+use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::viterbi::{Paths, SURVIVORS, viterbi};
+use super::{
+    simd::Level,
+    viterbi::{Paths, SURVIVORS, viterbi},
+};
 use crate::{
     CodeKind, MatRef,
     model::Code,
@@ -13,7 +16,7 @@ use crate::{
 /// Rows of a unit of parallel work.
 const CHUNK: usize = 64;
 
-pub(super) fn encode(rows: MatRef<'_>, job: EncodeJob<'_>) -> Encoded {
+pub(super) fn encode(level: Level, rows: MatRef<'_>, job: EncodeJob<'_>) -> Encoded {
     let (n, symbols) = (rows.rows(), job.code.symbols());
     let mut out = Encoded { labels: vec![0; n], symbols: vec![0; n * symbols], errors: vec![0.0; n] };
     // A row without symbols still needs a place in every list that is split below.
@@ -27,7 +30,7 @@ pub(super) fn encode(rows: MatRef<'_>, job: EncodeJob<'_>) -> Encoded {
             || Scratch::new(job.code),
             |scratch, (chunk, (codes, (labels, errors)))| {
                 let first = chunk * CHUNK;
-                Arch::new().dispatch(EncodeChunk { rows, job, first, scratch, codes, labels, errors });
+                level.run(EncodeChunk { rows, job, first, scratch, codes, labels, errors });
             },
         );
     if symbols > 0 {

@@ -6,6 +6,7 @@ pub(crate) mod product;
 mod project;
 mod reduce;
 mod score;
+mod simd;
 mod update;
 mod viterbi;
 
@@ -15,11 +16,23 @@ use crate::{Error, Mat, MatRef, search::Neighbors};
 /// Rows of a unit of parallel work.
 const CHUNK: usize = 256;
 
-/// This machine's processor.
-pub(super) struct Cpu;
+pub(super) use simd::Level;
 
-pub(super) fn open() -> Cpu {
-    Cpu
+/// This machine's processor.
+pub(super) struct Cpu {
+    level: Level,
+}
+
+impl Cpu {
+    /// With the instructions of `level`, which this machine must have.
+    pub(super) fn with(level: Level) -> Cpu {
+        Cpu { level }
+    }
+}
+
+/// With the widest instructions, or those that `VLC_SIMD` names.
+pub(super) fn open() -> Result<Cpu, Error> {
+    Level::from_env().map(Cpu::with)
 }
 
 impl Ops for Cpu {
@@ -56,7 +69,7 @@ impl Ops for Cpu {
     }
 
     fn encode(&self, rows: &Mat, job: EncodeJob<'_>) -> Result<Encoded, Error> {
-        Ok(encode::encode(rows.view(), job))
+        Ok(encode::encode(self.level, rows.view(), job))
     }
 
     fn load<'a>(&self, codes: CodesRef<'a>) -> Result<CodesRef<'a>, Error> {
