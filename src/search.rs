@@ -65,6 +65,27 @@ impl TopK {
         TopK { k, heap: BinaryHeap::with_capacity(k.min(1 << 16) + 1), threshold: f32::NEG_INFINITY }
     }
 
+    /// The same for scores of at least `floor`, which the k-th largest is known to reach.
+    pub(crate) fn above(k: usize, floor: f32) -> Self {
+        TopK { threshold: floor, ..TopK::new(k) }
+    }
+
+    pub(crate) fn k(&self) -> usize {
+        self.k
+    }
+
+    /// What a score must reach to enter.
+    #[inline]
+    pub(crate) fn threshold(&self) -> f32 {
+        self.threshold
+    }
+
+    /// The k largest of both.
+    pub(crate) fn merge(mut self, other: &TopK) -> TopK {
+        other.heap.iter().for_each(|c| self.offer(c.score, c.row, |row| row));
+        self
+    }
+
     /// Offers the score at `place`; `row_of` turns a place into its row and is only asked for scores that may enter.
     #[inline]
     pub(crate) fn offer(&mut self, score: f32, place: u64, row_of: impl Fn(u64) -> u64) {

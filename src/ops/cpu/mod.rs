@@ -5,6 +5,7 @@ mod encode;
 pub(crate) mod product;
 mod project;
 mod reduce;
+mod scan;
 mod score;
 mod simd;
 mod update;
@@ -77,6 +78,6 @@ impl Ops for Cpu {
     }
 
     fn score(&self, codes: &CodesRef<'_>, queries: &ScoreTables, k: usize) -> Result<Neighbors, Error> {
-        Ok(score::score(codes, queries, k))
+        Ok(score::score(self.level, codes, queries, k))
     }
 }

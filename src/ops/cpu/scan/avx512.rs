@@ -1,0 +1,82 @@
+//! AVX-512 with VBMI and VNNI: one permutation looks up 64 symbols, four of each of 16 rows, in the tables of four
+//! symbols at once; one dot product with ones adds a row's four. Two instructions for 64 lookups, once the symbols are unpacked,
+//! which the queries of a group share.
+
+use std::arch::x86_64::{
+    __m256i, __m512i, _mm512_cvtusepi32_epi16, _mm512_dpbusd_epi32, _mm512_permutexvar_epi8, _mm512_set1_epi8,
+    _mm512_set1_epi32, _mm512_setzero_si512, _mm512_srli_epi16, _mm512_ternarylogic_epi32,
+};
+
+use bytemuck::cast;
+
+use super::{Quad, RUN, Sums, quads};
+use crate::format::{BLOCK, BlockShape};
+
+pub(super) fn available() -> bool {
+    is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512vbmi")
+        && is_x86_feature_detected!("avx512vnni")
+}
+
+/// `(a & b) | c`.
+const AND_OR: i32 = 0b1110_1010;
+
+/// From four planes, 16 bytes each, to 16 rows, four bytes each.
+const BY_ROW: Quad = {
+    let mut order = [0; 64];
+    let mut i = 0;
+    while i < 64 {
+        order[i] = (16 * (i % 4) + i / 4) as u8;
+        i += 1;
+    }
+    order
+};
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vnni")]
+pub(super) fn sums<const Q: usize>(
+    blocks: &[u8],
+    shape: BlockShape,
+    tables: [&[Quad]; Q],
+    out: &mut [[Sums; RUN]; Q],
+) {
+    let tables = tables.map(|t| &t[..shape.symbols.div_ceil(4)]);
+    for (b, block) in blocks.chunks_exact(shape.bytes()).enumerate() {
+        let mut low = [_mm512_setzero_si512(); Q];
+        let mut high = low;
+        let (whole, tail) = quads(&block[..shape.side_at()]);
+        for (g, planes) in whole.iter().enumerate() {
+            add(planes, tables, g, &mut low, &mut high);
+        }
+        if let Some(planes) = tail {
+            add(&planes, tables, whole.len(), &mut low, &mut high);
+        }
+        for q in 0..Q {
+            let halves: [__m256i; 2] = [_mm512_cvtusepi32_epi16(low[q]), _mm512_cvtusepi32_epi16(high[q])];
+            out[q][b] = cast::<[__m256i; 2], [u16; BLOCK]>(halves);
+        }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vnni")]
+fn add<const Q: usize>(
+    planes: &Quad,
+    tables: [&[Quad]; Q],
+    g: usize,
+    low: &mut [__m512i; Q],
+    high: &mut [__m512i; Q],
+) {
+    let nibble = _mm512_set1_epi8(15);
+    let ones = _mm512_set1_epi8(1);
+    // Which of the four tables a byte looks into.
+    let table_of = _mm512_set1_epi32(0x3020_1000);
+    let by_row = _mm512_permutexvar_epi8(cast(BY_ROW), cast::<Quad, __m512i>(*planes));
+    let first = _mm512_ternarylogic_epi32::<AND_OR>(by_row, nibble, table_of);
+    let second = _mm512_ternarylogic_epi32::<AND_OR>(_mm512_srli_epi16::<4>(by_row), nibble, table_of);
+    for q in 0..Q {
+        let table = cast::<Quad, __m512i>(tables[q][g]);
+        low[q] = _mm512_dpbusd_epi32(low[q], _mm512_permutexvar_epi8(first, table), ones);
+        high[q] = _mm512_dpbusd_epi32(high[q], _mm512_permutexvar_epi8(second, table), ones);
+    }
+}

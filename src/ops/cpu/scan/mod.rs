@@ -1,0 +1,158 @@
+//! Sums of byte tables over blocks of codes: the inner loop of search, once per instruction set.
+//!
+//! Fast scan (André, Kermarrec and Le Scouarnec, VLDB 2015): a symbol's table of 16 bytes stays in a register and a shuffle looks
+//! up the symbols of 16 rows or more at a time. All instruction sets give the same sums.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod bytes;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+#[cfg(target_arch = "x86_64")]
+mod vbmi;
+
+pub(super) use bytes::ByteTables;
+
+use super::simd::Level;
+use crate::{
+    CodeKind,
+    format::{BLOCK, BlockShape},
+};
+
+/// Blocks summed by one call.
+pub(super) const RUN: usize = 8;
+
+/// 64 bytes: the tables of four symbols of 16 values, a quarter of one of 256 values, or four planes of symbols.
+pub(super) type Quad = [u8; 64];
+/// The sums of a block.
+pub(super) type Sums = [u16; BLOCK];
+
+/// Which loop sums.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kernel {
+    Portable,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    /// AVX-512 with VBMI and VNNI.
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+    #[cfg(target_arch = "aarch64")]
+    Neon,
+}
+
+impl Kernel {
+    /// The loop of an instruction set.
+    pub(super) fn of(level: Level) -> Kernel {
+        match level {
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 if avx512::available() => Kernel::Avx512,
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 | Level::Avx2 if avx2::available() => Kernel::Avx2,
+            #[cfg(target_arch = "aarch64")]
+            Level::Neon if neon::available() => Kernel::Neon,
+            _ => Kernel::Portable,
+        }
+    }
+
+    /// For each of Q queries and each of up to [`RUN`] whole blocks, the sum over the symbols of every place. The tables are
+    /// those of [`ByteTables`].
+    #[inline(always)]
+    pub(super) fn sums<const Q: usize>(
+        self,
+        blocks: &[u8],
+        shape: BlockShape,
+        tables: [&[Quad]; Q],
+        out: &mut [[Sums; RUN]; Q],
+    ) {
+        match (self, shape.kind) {
+            // SAFETY: `of` gives these only where the instructions were detected.
+            #[cfg(target_arch = "x86_64")]
+            (Kernel::Avx2, CodeKind::Chain) => unsafe { avx2::sums(blocks, shape, tables, out) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            (Kernel::Avx512, CodeKind::Chain) => unsafe { avx512::sums(blocks, shape, tables, out) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            (Kernel::Avx512, CodeKind::Pq8) => unsafe { vbmi::sums(blocks, shape, tables, out) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "aarch64")]
+            (Kernel::Neon, CodeKind::Chain) => unsafe { neon::sums(blocks, shape, tables, out) },
+            // No other processor looks up 256 bytes in registers.
+            _ => portable(blocks, shape, tables, out),
+        }
+    }
+}
+
+/// The planes of a block's symbols, four at a time, the last ones filled up with zeros.
+#[inline(always)]
+fn quads(planes: &[u8]) -> (&[Quad], Option<Quad>) {
+    let (whole, rest) = planes.as_chunks::<64>();
+    let tail = (!rest.is_empty()).then(|| {
+        let mut tail = [0; 64];
+        tail[..rest.len()].copy_from_slice(rest);
+        tail
+    });
+    (whole, tail)
+}
+
+fn portable<const Q: usize>(blocks: &[u8], shape: BlockShape, tables: [&[Quad]; Q], out: &mut [[Sums; RUN]; Q]) {
+    for (b, block) in blocks.chunks_exact(shape.bytes()).enumerate() {
+        let planes = &block[..shape.side_at()];
+        for (tables, out) in tables.iter().zip(out.iter_mut()) {
+            let mut sums = [0u16; BLOCK];
+            match shape.kind {
+                CodeKind::Chain => {
+                    let (low, high) = sums.split_at_mut(BLOCK / 2);
+                    let tables = tables.as_flattened().as_chunks::<16>().0;
+                    for (plane, table) in planes.as_chunks::<16>().0.iter().zip(tables) {
+                        for i in 0..16 {
+                            low[i] += u16::from(table[usize::from(plane[i] & 15)]);
+                            high[i] += u16::from(table[usize::from(plane[i] >> 4)]);
+                        }
+                    }
+                }
+                CodeKind::Pq8 => {
+                    let tables = tables.as_flattened().as_chunks::<256>().0;
+                    for (plane, table) in planes.as_chunks::<BLOCK>().0.iter().zip(tables) {
+                        for (sum, &c) in sums.iter_mut().zip(plane) {
+                            *sum += u16::from(table[usize::from(c)]);
+                        }
+                    }
+                }
+            }
+            out[b] = sums;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::train::Random;
+
+    #[test]
+    fn all_instruction_sets_sum_alike() {
+        let mut random = Random::new(1, 5);
+        for kind in [CodeKind::Chain, CodeKind::Pq8] {
+            for symbols in [1, 3, 4, 7, 8, 31, 86, 250, 257] {
+                let shape = BlockShape { kind, symbols, side_nibbles: 1 };
+                let blocks: Vec<u8> = (0..5 * shape.bytes()).map(|_| random.below(256) as u8).collect();
+                let values = if kind == CodeKind::Chain { 16 } else { 256 };
+                let tables: [ByteTables; 3] = std::array::from_fn(|_| {
+                    let floats: Vec<f32> = (0..values * symbols).map(|_| random.normal()).collect();
+                    ByteTables::new(&floats, values, 0.0)
+                });
+                let tables = tables.each_ref().map(|t| t.quads.as_slice());
+                let mut expected = [[[0; BLOCK]; RUN]; 3];
+                portable(&blocks, shape, tables, &mut expected);
+                for level in Level::ALL.into_iter().filter(|l| l.available()) {
+                    let mut found = [[[0; BLOCK]; RUN]; 3];
+                    Kernel::of(level).sums(&blocks, shape, tables, &mut found);
+                    assert!(found == expected, "{level}, {kind:?}, {symbols} symbols");
+                }
+            }
+        }
+    }
+}
