@@ -1,6 +1,6 @@
 //! An index: the bytes of a `.vlc` file, wherever they are, ready to be asked.
 
-use std::{collections::BTreeMap, ops::Range, path::Path};
+use std::{collections::BTreeMap, ops::Range, path::Path, sync::OnceLock};
 
 use rayon::prelude::*;
 
@@ -9,6 +9,7 @@ use crate::{
     format::{self, BLOCK, Parsed, VERSION},
     mmap::MappedFile,
     ops::product_nn,
+    query::QueryModel,
     read::{chunk_rows, temporary_beside},
 };
 
@@ -17,6 +18,8 @@ use crate::{
 pub struct Index<D> {
     bytes: D,
     parsed: Parsed,
+    /// Unpacked for the first query.
+    query_model: OnceLock<QueryModel>,
 }
 
 /// Where the queries of a held-out recall came from.
@@ -101,7 +104,7 @@ impl Index<MappedFile> {
         let bytes = MappedFile::open(path)?;
         let parsed = format::parse(bytes.as_ref());
         let parsed = parsed.map_err(|source| Error::Format { path: path.to_owned(), source })?;
-        Ok(Index { bytes, parsed })
+        Ok(Index { bytes, parsed, query_model: OnceLock::new() })
     }
 }
 
@@ -112,11 +115,15 @@ impl<D: AsRef<[u8]>> Index<D> {
     /// [`Error::Format`] when they are not those of a sound `.vlc` file.
     pub fn from_bytes(bytes: D) -> Result<Self, Error> {
         let parsed = format::parse(bytes.as_ref()).map_err(in_memory)?;
-        Ok(Index { bytes, parsed })
+        Ok(Index { bytes, parsed, query_model: OnceLock::new() })
     }
 
     pub(crate) fn parsed(&self) -> &Parsed {
         &self.parsed
+    }
+
+    pub(crate) fn query_model(&self) -> &QueryModel {
+        self.query_model.get_or_init(|| QueryModel::new(&self.parsed.model))
     }
 
     /// The bytes of the file.

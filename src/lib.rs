@@ -9,6 +9,7 @@ mod compress;
 mod config;
 mod encode;
 mod error;
+mod exact;
 pub mod format;
 mod index;
 mod matrix;
@@ -17,21 +18,26 @@ mod model;
 pub mod ops;
 mod plan;
 mod prepare;
+mod probe;
+mod query;
 pub mod read;
 mod rows;
 mod search;
+mod topk;
 pub mod train;
 
 pub use compress::{Report, compress, compress_to};
 pub use config::{AnnealingConfig, Budget, CodeKind, Config, Event, Metric, ProgressFn, Stage};
 pub use error::{Error, InputError};
+pub use exact::{exact_neighbors, recall};
 pub use index::{HeldOutRecall, Index, Info, QuerySource, write_index};
 pub use matrix::{Mat, MatRef};
 pub use mmap::MappedFile;
 pub use ops::{Assignments, Backend};
 pub use plan::{Plan, plan};
+pub use probe::Probe;
 pub use read::{RowSource, VectorFile};
-pub use search::{Hit, Neighbors, Searcher, exact_neighbors, recall};
+pub use search::{Hit, Neighbors, SearchOptions, Searcher};
 pub use train::{AnchorSet, anneal};
 
 /// The result of a call of this library.

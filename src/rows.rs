@@ -13,11 +13,12 @@ use tempfile::NamedTempFile;
 use crate::{
     Backend, CodeKind, Config, Error, Mat, Searcher, Stage,
     encode::encode_rows,
+    exact::recall,
     format::{BLOCK, BlockShape, FileShape, Meta, SECTIONS, Writer, label_bits, place_side, place_symbols},
     ops::Ops,
     prepare::{Prepared, to_unit},
     read::chunk_rows,
-    search::{Exact, Neighbors, recall},
+    search::{Exact, Neighbors},
     train::{TARGET_K, Trained, factor},
 };
 
@@ -243,6 +244,7 @@ pub(crate) fn write_file<T: Target>(
         seed: config.seed,
         training_rows: prepared.unit.rows() as u64,
         alpha: trained.alpha,
+        probe_margin: 0.0,
     };
     let shape = FileShape::new(&meta, model, &config.metadata);
     let (cells, rows) = cell_order(&encoded.labels, model.anchors());
@@ -266,8 +268,10 @@ pub(crate) fn write_file<T: Target>(
     let mut written = writer.finish().map_err(io)?;
     if let Some(truth) = &encoded.truth {
         let k = TARGET_K.min(meta.n as usize);
-        let measured = written.sink.read_back(|bytes| measure(bytes, prepared, truth, k)).map_err(io)??;
-        meta.recall = measured as f32;
+        let look = |bytes: &[u8]| measure(bytes, prepared, truth, &encoded.labels, k);
+        let (recall, margin) = written.sink.read_back(look).map_err(io)??;
+        meta.recall = recall as f32;
+        meta.probe_margin = margin;
         meta.recall_k = k as u32;
         meta.recall_queries = prepared.held.rows() as u32;
         meta.query_source = if prepared.held_rows.is_some() { 2 } else { 1 };
@@ -293,12 +297,20 @@ fn cell_order(labels: &[u32], anchors: usize) -> (Vec<u64>, Vec<u64>) {
     (cells, rows)
 }
 
-/// Recall of the file in `bytes` on the held-out queries.
-fn measure(bytes: &[u8], prepared: &Prepared<'_>, truth: &Neighbors, k: usize) -> Result<f64, Error> {
+/// Recall of the file in `bytes` on the held-out queries, and the margin for probing.
+fn measure(
+    bytes: &[u8],
+    prepared: &Prepared<'_>,
+    truth: &Neighbors,
+    labels: &[u32],
+    k: usize,
+) -> Result<(f64, f32), Error> {
     let index = crate::Index::from_bytes(bytes)?;
     let own = prepared.held_rows.as_deref();
     let searcher = Searcher::open(&index, Backend::Cpu)?;
-    let found = searcher.query_prepared(prepared.held.view(), k + usize::from(own.is_some()))?;
+    let wanted = k + usize::from(own.is_some());
+    let (found, margin) =
+        searcher.measure(prepared.held.view(), wanted, wanted, |row| labels[row as usize].into())?;
     // A row that is its own query finds itself, which says nothing.
     let without_self = |found: &Mat<u64>| -> Result<Mat<u64>, Error> {
         let width = k.min(found.dim() - usize::from(own.is_some()));
@@ -309,7 +321,7 @@ fn measure(bytes: &[u8], prepared: &Prepared<'_>, truth: &Neighbors, k: usize) -
         }
         Mat::new(out, found.rows(), width)
     };
-    Ok(recall(without_self(&found.ids)?.view(), without_self(&truth.ids)?.view()))
+    Ok((recall(without_self(&found.ids)?.view(), without_self(&truth.ids)?.view()), margin))
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use crate::{
     Error, Mat, MatRef,
     format::{BlockShape, Labels},
     model::Code,
+    probe::Reach,
     search::Neighbors,
 };
 
@@ -161,6 +162,8 @@ pub(crate) struct ScoreTables {
     pub(crate) tables: Mat,
     /// Queries x anchors: what the anchor (and the mean) adds.
     pub(crate) bases: Mat,
+    /// Which cells are looked at.
+    pub(crate) reach: Reach,
 }
 
 /// What a device does. Results agree between devices: labels and symbols but for near-ties, floats but for rounding.
@@ -205,7 +208,7 @@ pub(crate) trait Ops: 'static {
     /// Makes codes ready for [`Ops::score`].
     fn load<'a>(&self, codes: CodesRef<'a>) -> Result<Self::Codes<'a>, Error>;
 
-    /// The `k` rows of largest score for each query, best first; ties go to the lower row. Exhaustive.
+    /// The `k` rows of largest score for each query among those within its reach, best first; ties go to the lower row.
     fn score(&self, codes: &Self::Codes<'_>, queries: &ScoreTables, k: usize) -> Result<Neighbors, Error>;
 }
 

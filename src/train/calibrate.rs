@@ -5,9 +5,10 @@ use super::{Random, quantize};
 use crate::{
     Mat, MatRef, Metric,
     encode::RowCodes,
+    exact::recall,
     model::Model,
     ops::product_nt,
-    search::{Exact, Neighbors, TopK, recall},
+    search::{Exact, Neighbors, TopK},
 };
 
 /// The k that recall is measured at.

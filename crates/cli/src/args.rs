@@ -3,7 +3,7 @@
 use std::{ops::Range, path::Path};
 
 use clap::ValueEnum;
-use vlc::{Backend, CodeKind, InputError, Mat, Metric, RowSource, VectorFile};
+use vlc::{Backend, CodeKind, InputError, Mat, Metric, Probe, RowSource, VectorFile};
 
 use crate::error::{CliError, io_error};
 
@@ -20,6 +20,14 @@ pub(crate) struct Common {
     /// Say more on stderr (-v: what was chosen and why, -vv: everything)
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
+}
+
+/// How much of a store queries look at.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub(crate) struct Probing {
+    /// Rows a query looks at: all; those of as many cells as lose under 0.005 of what all would find (auto); of N cells
+    #[arg(long, value_name = "all|auto|N", default_value_t = Probe::All)]
+    pub(crate) probe: Probe,
 }
 
 /// Where and how wide a verb computes.

@@ -52,6 +52,8 @@ pub struct Meta {
     pub training_rows: u64,
     /// Exponent of the score factor.
     pub alpha: f64,
+    /// Deviations within which automatic probing looks; 0 when it was not measured.
+    pub probe_margin: f64,
 }
 
 /// One chart of section `CHRT`: y -> mean + sum over j of y_j b_j.
@@ -121,9 +123,10 @@ pub fn meta(bytes: &[u8]) -> Result<Meta, String> {
         seed: at.u64()?,
         training_rows: at.u64()?,
         alpha: at.f32()?,
+        probe_margin: at.f32()?,
     };
     within("query source", meta.query_source as usize, 0, 2)?;
-    at.zeros(44)?;
+    at.zeros(40)?;
     at.end()?;
     Ok(meta)
 }

@@ -1,6 +1,11 @@
 //! Search over codes: byte tables bound every row's score from above, the rows whose bound reaches the best so far are
 //! scored in f32, the best k kept. The answer is that of scoring every row in f32, ties included.
 
+use std::{
+    cmp::{Ordering, Reverse},
+    collections::BinaryHeap,
+};
+
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
@@ -12,6 +17,7 @@ use crate::{
     CodeKind, Mat,
     format::BLOCK,
     ops::{CodesRef, ScoreTables},
+    probe::{Reach, Scale, Spread},
     search::{Neighbors, TopK},
 };
 
@@ -40,7 +46,10 @@ pub(super) fn score(level: Level, codes: &CodesRef<'_>, queries: &ScoreTables, k
     let threads = rayon::current_num_threads();
     let chunk = count.div_ceil(threads).next_multiple_of(GROUP).min(CHUNK);
     let chunks: Vec<usize> = (0..count).step_by(chunk).collect();
-    let parts = (threads / chunks.len()).clamp(1, n.div_ceil(PART) as usize) as u64;
+    let parts = match queries.reach {
+        Reach::All => (threads / chunks.len()).clamp(1, n.div_ceil(PART) as usize) as u64,
+        _ => 1,
+    };
     let jobs: Vec<(usize, u64)> = chunks.iter().flat_map(|&c| (0..parts).map(move |p| (c, p))).collect();
     let found: Vec<Vec<TopK>> = jobs
         .into_par_iter()
@@ -49,7 +58,7 @@ pub(super) fn score(level: Level, codes: &CodesRef<'_>, queries: &ScoreTables, k
             let at = |part: u64| (n * part / parts).next_multiple_of(BLOCK as u64).min(n);
             let (from, to) = (at(part), if part + 1 == parts { n } else { at(part + 1) });
             let members = first..(first + chunk).min(count);
-            scan.all(members.map(|q| Query::new(codes, queries, q, k)).collect(), from, to)
+            scan.all(members.map(|q| Query::new(codes, queries, q, k)).collect(), queries.reach, from, to)
         })
         .collect();
     for (job, tops) in found.chunks(parts as usize).enumerate() {
@@ -87,6 +96,24 @@ impl<'a> Query<'a> {
     }
 }
 
+/// A float in its total order.
+#[derive(PartialEq)]
+struct Ordered(f32);
+
+impl Eq for Ordered {}
+
+impl Ord for Ordered {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.total_cmp(&other.0)
+    }
+}
+
+impl PartialOrd for Ordered {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
 /// Ranges of positions whose cells share a chart: first position, end, chart.
 fn pieces(codes: &CodesRef<'_>) -> Vec<(u64, u64, usize)> {
     let mut out: Vec<(u64, u64, usize)> = Vec::new();
@@ -109,7 +136,11 @@ struct Scan<'a> {
 
 impl<'a> Scan<'a> {
     /// Scans the positions `from..to` for all queries.
-    fn all(&self, mut queries: Vec<Query<'a>>, from: u64, to: u64) -> Vec<TopK> {
+    fn all(&self, mut queries: Vec<Query<'a>>, reach: Reach, from: u64, to: u64) -> Vec<TopK> {
+        if reach != Reach::All {
+            queries.iter_mut().for_each(|query| self.probe(query, reach));
+            return queries.into_iter().map(|q| q.top).collect();
+        }
         for query in &mut queries {
             self.seed(query);
         }
@@ -126,6 +157,45 @@ impl<'a> Scan<'a> {
             }
         }
         queries.into_iter().map(|q| q.top).collect()
+    }
+
+    /// Scans the cells within reach, those of the highest anchors first.
+    fn probe(&self, query: &mut Query<'a>, reach: Reach) {
+        let codes = self.codes;
+        let per_chart = codes.shape.symbols * codes.alphabet;
+        let scale = Scale::new(codes.factors, codes.gains, codes.squared);
+        let spreads: Vec<Spread> = (0..query.bytes.len())
+            .map(|g| Spread::new(&query.tables[g * per_chart..(g + 1) * per_chart], codes.alphabet))
+            .collect();
+        let spread = |cell: usize| spreads[usize::from(codes.anchor_chart[cell])];
+        let cells = codes.labels.cells;
+        let mut ranked: BinaryHeap<(Ordered, Reverse<usize>)> = (0..query.bases.len())
+            .filter(|&cell| cells[cell] < cells[cell + 1])
+            .map(|cell| (Ordered(query.bases[cell] + spread(cell).mean), Reverse(cell)))
+            .collect();
+        let (mut probed, mut rows) = (0, 0);
+        while let Some((_, Reverse(cell))) = ranked.pop() {
+            let within = match reach {
+                Reach::All => true,
+                Reach::Cells(most) => probed < most,
+                Reach::Margin(margin) => {
+                    let needed = scale.needed(query.top.threshold());
+                    let distance = spread(cell).distance(needed, query.bases[cell]);
+                    // What is not a number says nothing against the cell.
+                    distance <= margin || distance.is_nan()
+                }
+            };
+            if !within && rows >= query.top.k() as u64 {
+                // Another chart's cells may spread more.
+                match spreads.len() {
+                    1 => break,
+                    _ => continue,
+                }
+            }
+            self.range([query], cells[cell], cells[cell + 1]);
+            probed += 1;
+            rows += cells[cell + 1] - cells[cell];
+        }
     }
 
     /// Finds the k-th best score among the rows of the best cells, which bounds that of all rows from below.

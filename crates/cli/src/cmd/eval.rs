@@ -3,10 +3,10 @@
 use std::{path::PathBuf, time::Instant};
 
 use serde::Serialize;
-use vlc::{Index, InputError, Neighbors, RowSource, Searcher, VectorFile};
+use vlc::{Index, InputError, Neighbors, RowSource, SearchOptions, Searcher, VectorFile};
 
 use crate::{
-    args::{Compute, read_queries},
+    args::{Compute, Probing, read_queries},
     error::CliError,
     output::{Output, count, pairs},
     progress::Progress,
@@ -35,6 +35,8 @@ pub(crate) struct Args {
     #[arg(short, value_name = "K", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     k: u32,
     #[command(flatten)]
+    probing: Probing,
+    #[command(flatten)]
     compute: Compute,
 }
 
@@ -48,6 +50,7 @@ struct Evaluation {
     ratio: f64,
     queries_per_second: f64,
     truth_seconds: f64,
+    probe: String,
     backend: String,
 }
 
@@ -84,9 +87,10 @@ fn eval(args: &Args, out: &Output) -> Result<(), CliError> {
 
     progress.update("searching", 0, 1);
     // First the wider search, which also warms up the device and the page cache.
-    let wide = searcher.query_batch(queries.view(), k.max(100).min(index.len()))?;
+    let options = SearchOptions::probing(args.probing.probe);
+    let wide = searcher.search(queries.view(), k.max(100).min(index.len()), &options)?;
     let start = Instant::now();
-    let found = searcher.query_batch(queries.view(), k)?;
+    let found = searcher.search(queries.view(), k, &options)?;
     let seconds = start.elapsed().as_secs_f64();
     drop(progress);
 
@@ -100,6 +104,7 @@ fn eval(args: &Args, out: &Output) -> Result<(), CliError> {
         ratio: info.ratio,
         queries_per_second: queries.rows() as f64 / seconds.max(1e-9),
         truth_seconds,
+        probe: args.probing.probe.to_string(),
         backend: searcher.backend().to_string(),
     };
     out.result(&evaluation, || human(&evaluation))

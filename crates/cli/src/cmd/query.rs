@@ -4,20 +4,17 @@ use std::{fmt::Write as _, path::PathBuf, time::Instant};
 
 use serde::Serialize;
 use vlc::{
-    Index, MappedFile, Mat, MatRef, Searcher,
+    Index, MappedFile, Mat, MatRef, SearchOptions, Searcher,
     read::{write_npy_f32, write_npy_i64},
 };
 
 use crate::{
-    args::{Compute, check_output, read_queries},
+    args::{Compute, Probing, check_output, read_queries},
     error::CliError,
     interrupt,
     output::{Output, count},
     progress::Progress,
 };
-
-/// Queries searched between two looks at Ctrl-C and the progress bar.
-const CHUNK: usize = 4096;
 
 /// Find the nearest vectors of a .vlc file to each query
 #[derive(clap::Args)]
@@ -41,6 +38,11 @@ pub(crate) struct Args {
     /// Write the ids, an .npy file of int64, queries x k (replaces an existing one)
     #[arg(short, long, value_name = "ids.npy")]
     output: Option<PathBuf>,
+    /// Queries handed over at a time; 1 measures what a single query costs
+    #[arg(long, value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..))]
+    batch: u32,
+    #[command(flatten)]
+    probing: Probing,
     /// Write the scores, an .npy file of float32, queries x k (replaces an existing one)
     #[arg(long, value_name = "s.npy")]
     scores: Option<PathBuf>,
@@ -54,6 +56,7 @@ struct Answer {
     k: u32,
     seconds: f64,
     queries_per_second: f64,
+    probe: String,
     backend: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     ids: Option<Vec<Vec<u64>>>,
@@ -79,7 +82,7 @@ fn query(args: &Args, out: &Output) -> Result<(), CliError> {
     let careful = args.output.is_some() || args.scores.is_some();
     let _careful = careful.then(interrupt::careful);
     let start = Instant::now();
-    let hits = search(&index, &searcher, &queries, args.k, out)?;
+    let hits = search(&index, &searcher, &queries, args, out)?;
     let seconds = start.elapsed().as_secs_f64();
 
     if let Some(path) = &args.output {
@@ -94,6 +97,7 @@ fn query(args: &Args, out: &Output) -> Result<(), CliError> {
         k: args.k,
         seconds,
         queries_per_second: queries.rows() as f64 / seconds.max(1e-9),
+        probe: args.probing.probe.to_string(),
         backend: searcher.backend().to_string(),
         ids: listed.then(|| hits.ids.chunks(hits.k.max(1)).map(<[u64]>::to_vec).collect()),
         scores: listed.then(|| hits.scores.chunks(hits.k.max(1)).map(<[f32]>::to_vec).collect()),
@@ -133,17 +137,19 @@ fn search(
     index: &Index<MappedFile>,
     searcher: &Searcher<'_>,
     queries: &Mat,
-    k: u32,
+    args: &Args,
     out: &Output,
 ) -> Result<Hits, CliError> {
-    let k = index.len().min(k as usize);
+    let k = index.len().min(args.k as usize);
+    let options = SearchOptions::probing(args.probing.probe);
     let mut hits = Hits { k, ids: Vec::new(), scores: Vec::new() };
     let progress = Progress::new(out);
-    for first in (0..queries.rows()).step_by(CHUNK) {
+    let batch = args.batch as usize;
+    for first in (0..queries.rows()).step_by(batch) {
         interrupt::check()?;
         progress.update("searching", first as u64, queries.rows() as u64);
-        let chunk = queries.view().slice(first..queries.rows().min(first + CHUNK));
-        let found = searcher.query_batch(chunk, k)?;
+        let chunk = queries.view().slice(first..queries.rows().min(first + batch));
+        let found = searcher.search(chunk, k, &options)?;
         hits.ids.extend_from_slice(found.ids.as_slice());
         hits.scores.extend_from_slice(found.scores.as_slice());
     }

@@ -1,0 +1,131 @@
+//! From queries to the tables that search looks codes up in.
+
+use rayon::prelude::*;
+
+use crate::{
+    Error, InputError, Mat, MatRef, Metric,
+    model::{Code, Model},
+    ops::{ScoreTables, product_nt},
+    probe::Reach,
+};
+
+/// Queries as the codec sees them.
+pub(crate) struct PreparedQueries {
+    pub(crate) rows: Mat,
+    /// Subtracted from every score of a query: `|q - center|^2` for l2, else 0.
+    pub(crate) constants: Vec<f32>,
+}
+
+/// Checks queries and brings them to the codec's form; `first` is the number of the first in messages.
+pub(crate) fn prepare_queries(
+    queries: MatRef<'_>,
+    metric: Metric,
+    center: &[f32],
+    dim: usize,
+    first: usize,
+) -> Result<PreparedQueries, Error> {
+    if queries.dim() != dim {
+        let message = format!("the queries have {} dimensions, the index has {dim}", queries.dim());
+        return Err(InputError::new(None, message).into());
+    }
+    let mut rows = Mat::zeros(queries.rows(), dim);
+    let mut constants = vec![0f32; queries.rows()];
+    for i in 0..queries.rows() {
+        let gain = crate::read::unit_row(queries.row(i), metric, center, rows.row_mut(i))
+            .map_err(|e| e.at(None, first + i))?;
+        if metric != Metric::Cosine {
+            rows.row_mut(i).iter_mut().for_each(|v| *v *= gain);
+        }
+        if metric == Metric::L2 {
+            constants[i] = gain * gain;
+        }
+    }
+    Ok(PreparedQueries { rows, constants })
+}
+
+/// The matrices of a model that queries are multiplied with, unpacked.
+#[derive(Debug)]
+pub(crate) struct QueryModel {
+    charts: Vec<QueryChart>,
+}
+
+#[derive(Debug)]
+struct QueryChart {
+    /// Active x d.
+    directions: Mat,
+    /// The chart's anchors x active.
+    anchors: Mat,
+    /// Which they are.
+    members: Vec<usize>,
+}
+
+/// Queries of a unit of parallel work.
+const CHUNK: usize = 32;
+
+impl QueryModel {
+    /// O((d + anchors) x active) memory and time.
+    pub(crate) fn new(model: &Model) -> QueryModel {
+        let of = |(g, chart): (usize, &crate::model::Chart)| QueryChart {
+            directions: chart.decoder.to_mat(),
+            anchors: chart.anchors.to_rows(),
+            members: (0..model.anchors()).filter(|&k| usize::from(model.anchor_chart[k]) == g).collect(),
+        };
+        QueryModel { charts: model.charts.iter().enumerate().map(of).collect() }
+    }
+
+    /// What every symbol and anchor adds to the inner product with each query.
+    /// O(queries x active x (d + anchors + alphabet)).
+    pub(crate) fn tables(&self, model: &Model, queries: MatRef<'_>, reach: Reach) -> ScoreTables {
+        let count = queries.rows();
+        let alphabet = model.charts.first().map_or(16, |c| c.code.alphabet());
+        let per_chart = model.symbols() * alphabet;
+        let mut tables = Mat::zeros(count, per_chart * model.charts.len());
+        let mut bases = Mat::zeros(count, model.anchors());
+        let (width, anchors) = (tables.dim(), model.anchors());
+        // A code without symbols has tables of no width, which cannot be split by it.
+        let mut none = vec![[0f32; 0]; count];
+        let mut of_queries: Vec<&mut [f32]> = match width {
+            0 => none.iter_mut().map(<[f32; 0]>::as_mut_slice).collect(),
+            _ => tables.as_mut_slice().chunks_exact_mut(width).collect(),
+        };
+        let chunks = of_queries.par_chunks_mut(CHUNK).zip(bases.as_mut_slice().par_chunks_mut(CHUNK * anchors));
+        chunks.enumerate().for_each(|(c, (tables, bases))| {
+            let queries = queries.slice(c * CHUNK..c * CHUNK + tables.len());
+            for (g, (chart, own)) in model.charts.iter().zip(&self.charts).enumerate() {
+                let mut rotated = Mat::zeros(queries.rows(), chart.active());
+                product_nt(rotated.as_mut_slice(), queries, own.directions.view(), 1.0);
+                let mut at_anchors = Mat::zeros(queries.rows(), own.members.len());
+                product_nt(at_anchors.as_mut_slice(), rotated.view(), own.anchors.view(), 1.0);
+                for q in 0..queries.rows() {
+                    fill_tables(&chart.code, rotated.row(q), &mut tables[q][g * per_chart..(g + 1) * per_chart]);
+                    for (&k, &at) in own.members.iter().zip(at_anchors.row(q)) {
+                        bases[q * anchors + k] = at;
+                    }
+                }
+            }
+            for (q, bases) in bases.chunks_exact_mut(anchors).enumerate() {
+                let mean: f32 = queries.row(q).iter().zip(&model.mean).map(|(q, m)| q * m).sum();
+                bases.iter_mut().for_each(|b| *b += mean);
+            }
+        });
+        ScoreTables { tables, bases, reach }
+    }
+}
+
+/// Folds every lag into the table of the symbol it reaches back to: what is looked up depends on one symbol alone.
+fn fill_tables(code: &Code, query: &[f32], tables: &mut [f32]) {
+    let (alphabet, entries) = (code.alphabet(), code.entries());
+    let mut direction = 0;
+    for (t, &width) in code.widths.iter().enumerate() {
+        for _ in 0..width {
+            for lag in 0..=code.lags.min(t) {
+                let from = &code.tables[direction * entries + lag * alphabet..][..alphabet];
+                let to = &mut tables[(t - lag) * alphabet..][..alphabet];
+                for (to, from) in to.iter_mut().zip(from) {
+                    *to += query[direction] * from;
+                }
+            }
+            direction += 1;
+        }
+    }
+}
