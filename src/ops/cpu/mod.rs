@@ -1,6 +1,7 @@
 //! The CPU backend: rayon over fixed chunks of rows, so that results do not depend on the number of threads.
 
 mod assign;
+mod blocks;
 mod encode;
 pub(crate) mod product;
 mod project;
