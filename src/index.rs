@@ -223,7 +223,7 @@ impl<D: AsRef<[u8]>> Index<D> {
     }
 
     /// Decodes the rows `rows`: what the file knows of the vectors that were compressed (normalised for cosine).
-    /// O(rows x active x d), plus a pass over the labels before them.
+    /// O(rows x active x d + anchors).
     ///
     /// # Errors
     /// [`Error::Config`] when the range is not within the rows.
@@ -252,9 +252,7 @@ impl<D: AsRef<[u8]>> Index<D> {
             return Err(Error::Config(message));
         }
         const CHUNK: usize = 256;
-        let labels = self.parsed.labels(self.bytes());
-        let mut positions = Positions { next: labels.cells.to_vec(), labels, row: 0 };
-        positions.take(rows.start);
+        let mut positions = Positions::new(self.parsed.row_ids(self.bytes()), rows.start as u64);
         let decoder = Decoder::new(&self.parsed, self.parsed.codes(self.bytes()));
         let step = chunk_rows(self.dim());
         for first in rows.clone().step_by(step) {
@@ -274,23 +272,26 @@ fn in_memory(source: format::ParseError) -> Error {
 
 /// The anchor and position of each row, in row order.
 struct Positions<'a> {
-    labels: format::Labels<'a>,
-    /// The position of each cell's next member.
-    next: Vec<u64>,
+    walk: format::Walk<'a>,
     row: u64,
 }
 
-impl Positions<'_> {
+impl<'a> Positions<'a> {
+    fn new(ids: format::RowIds<'a>, row: u64) -> Self {
+        Positions { walk: format::Walk::new(ids, row), row }
+    }
+
+    /// Those of the next rows.
     fn take(&mut self, rows: usize) -> Vec<(usize, u64)> {
-        let (labels, next) = (&self.labels, &mut self.next);
-        let places = (self.row..self.row + rows as u64).map(|row| {
-            // A damaged label may name no cell, or one too often; any place will do then, within bounds.
-            let cell = (labels.label(row) as usize).min(labels.cells.len() - 2);
-            next[cell] += 1;
-            (cell, (next[cell] - 1).min(labels.n - 1))
-        });
-        let places = places.collect();
+        // A row that a damaged file does not have gets any place within bounds.
+        let mut places = vec![(0, 0); rows];
+        let first = self.row;
         self.row += rows as u64;
+        self.walk.until(self.row, |row, cell, position| {
+            if let Some(place) = row.checked_sub(first).and_then(|at| places.get_mut(at as usize)) {
+                *place = (cell, position);
+            }
+        });
         places
     }
 }

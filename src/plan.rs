@@ -2,7 +2,7 @@
 
 use crate::{
     AnnealingConfig, Budget, CodeKind, Config, Error, Mat, MatRef, Metric, RowSource, Stage,
-    format::{BlockShape, SECTIONS, file_len, label_bits, metadata_bytes, samples_len},
+    format::{BlockShape, SECTIONS, file_len, metadata_bytes, row_ids_len},
     ops::{Ops, WithOps, dispatch, product_nt},
     prepare::{Prepared, prepare},
     train::{self, MetricRoot, Random, Shape, Spectrum, allocate, symbol_bits},
@@ -99,7 +99,6 @@ impl Sizes {
         let block = BlockShape { kind: config.code, symbols, side_nibbles: 1 + usize::from(self.gain_nibbles) };
         let means = if config.metric == Metric::L2 { 2 } else { 1 };
         let heads = charts.len() * (8 + 2 * symbols) + anchors + 4 * (2 * charts.len() + 1);
-        let labels = (self.n * u64::from(label_bits(anchors))).div_ceil(8);
         let lengths: [u64; SECTIONS] = [
             128,
             (means * 4 * self.dim) as u64,
@@ -109,8 +108,7 @@ impl Sizes {
             72,
             self.metadata,
             8 * (anchors as u64 + 1),
-            samples_len(self.n, anchors),
-            labels,
+            row_ids_len(self.n, anchors as u64),
             block.code_bytes(self.n),
         ];
         file_len(&lengths)

@@ -14,7 +14,7 @@ use crate::{
     Backend, CodeKind, Config, Error, Mat, Searcher, Stage,
     encode::encode_rows,
     exact::recall,
-    format::{BLOCK, BlockShape, FileShape, Meta, SECTIONS, Writer, label_bits, place_side, place_symbols},
+    format::{BLOCK, BlockShape, FileShape, Meta, SECTIONS, Writer, place_side, place_symbols},
     ops::Ops,
     prepare::{Prepared, to_unit},
     read::chunk_rows,
@@ -229,7 +229,6 @@ pub(crate) fn write_file<T: Target>(
         metric: config.metric,
         kind: model.kind(),
         lags: prepared.sizes.lags as u8,
-        label_bits: label_bits(model.anchors()),
         anchors: model.anchors() as u32,
         charts: model.charts.len() as u32,
         symbols: model.symbols() as u32,
@@ -251,7 +250,7 @@ pub(crate) fn write_file<T: Target>(
     let record = Record { shape: shape.block };
     let io = |e| Error::io(output, e);
     let mut writer = Writer::new(target, SECTIONS).map_err(io)?;
-    writer.write_head(&shape, &cells, &encoded.labels, &rows).map_err(io)?;
+    writer.write_head(&shape, &cells, &rows).map_err(io)?;
     let (bytes, spool) = (shape.block.bytes(), encoded.spool.bytes());
     for (part, rows_of_part) in rows.chunks(BLOCKS * BLOCK).enumerate() {
         report(Stage::Write, part * BLOCKS * BLOCK, rows.len())?;

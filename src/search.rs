@@ -84,7 +84,7 @@ impl<'a> WithOps for Open<'a> {
         let codes = ops.load(CodesRef {
             shape: parsed.block,
             blocks: parsed.codes(self.bytes),
-            labels: parsed.labels(self.bytes),
+            labels: parsed.row_ids(self.bytes),
             anchor_chart: &parsed.model.anchor_chart,
             alphabet: parsed.model.charts.first().map_or(16, |c| c.code.alphabet()),
             factors: &parsed.model.side.factors,

@@ -17,7 +17,6 @@ pub(crate) struct Meta {
     pub(crate) metric: Metric,
     pub(crate) kind: CodeKind,
     pub(crate) lags: u8,
-    pub(crate) label_bits: u8,
     pub(crate) anchors: u32,
     pub(crate) charts: u32,
     pub(crate) symbols: u32,
@@ -52,7 +51,7 @@ impl Meta {
             CodeKind::Pq8 => 1,
         });
         out.push(self.lags);
-        out.push(self.label_bits);
+        out.push(0);
         for v in [self.anchors, self.charts, self.symbols] {
             out.extend_from_slice(&v.to_le_bytes());
         }
@@ -76,7 +75,7 @@ impl Meta {
         if b.len() != META_LEN {
             return Err(bad(format!("{} bytes instead of {META_LEN}", b.len())));
         }
-        if b[30..32].iter().chain(&b[RESERVED]).any(|&byte| byte != 0) {
+        if [b[15], b[30], b[31]].iter().chain(&b[RESERVED]).any(|&byte| byte != 0) {
             return Err(bad("reserved bytes are not zero".into()));
         }
         let meta = Meta {
@@ -94,7 +93,6 @@ impl Meta {
                 other => return Err(bad(format!("code kind {other} is unknown"))),
             },
             lags: b[14],
-            label_bits: b[15],
             anchors: u32_at(b, 16),
             charts: u32_at(b, 20),
             symbols: u32_at(b, 24),
@@ -127,8 +125,6 @@ impl Meta {
         within("factor nibbles", meta.factor_nibbles.into(), 0, 1)?;
         within("gain nibbles", meta.gain_nibbles.into(), 0, 3)?;
         within("query source", meta.query_source.into(), 0, 2)?;
-        let bits = u64::from(super::label_bits(meta.anchors as usize));
-        within("label bits", meta.label_bits.into(), bits, bits)?;
         if (meta.metric == Metric::Cosine) != (meta.gain_nibbles == 0) {
             return Err(bad("gain nibbles and metric do not fit".into()));
         }

@@ -1,18 +1,26 @@
 //! The bytes of a `.vlc` file, as docs/format.md specifies them. Pure: no I/O policy, no arithmetic backend.
 
 mod bits;
+mod elias_fano;
 mod header;
 mod meta;
 mod model;
 mod parse;
+mod row_ids;
 mod rows;
 mod write;
 
+pub(crate) use elias_fano::bytes_at_most as row_ids_len;
+#[cfg(test)]
+pub(crate) use elias_fano::encode as encode_rows;
 pub(crate) use header::SectionEntry;
 pub(crate) use meta::Meta;
 pub(crate) use parse::{Parsed, parse, verify};
-pub(crate) use rows::{BLOCK, BlockShape, Labels, SELECT_STRIDE, label_bits, place_side, place_symbols};
-pub(crate) use write::{FileShape, SECTIONS, Writer, file_len, metadata_bytes, samples_len};
+#[cfg(test)]
+pub(crate) use row_ids::starts as row_starts;
+pub(crate) use row_ids::{RowIds, Walk};
+pub(crate) use rows::{BLOCK, BlockShape, place_side, place_symbols};
+pub(crate) use write::{FileShape, SECTIONS, Writer, file_len, metadata_bytes};
 
 /// The newest version of the file this build reads and the one it writes.
 pub const VERSION: u32 = 1;

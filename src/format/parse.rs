@@ -5,18 +5,16 @@ use std::{collections::BTreeMap, ops::Range};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
-    BLOCK, BlockShape, Labels, Meta, ParseError, SectionEntry,
-    bits::{packed_len, spare_bits_are_zero},
+    BLOCK, BlockShape, Meta, ParseError, RowIds, SectionEntry,
     header::{self, FLAG_MUST_KNOW, u32_at, u64_at},
-    model,
-    rows::samples_before,
+    model, row_ids,
 };
 use crate::model::Model;
 
 /// Sections that are checked when a file is opened.
 const OPEN: [[u8; 4]; 7] = [*b"META", *b"MEAN", *b"CHRT", *b"ANCH", *b"SIDE", *b"CELL", *b"KEYV"];
 /// Kinds this build knows.
-const KNOWN: [[u8; 4]; 3] = [*b"LABL", *b"SLCT", *b"CODE"];
+const KNOWN: [[u8; 4]; 2] = [*b"ROWS", *b"CODE"];
 /// Bytes the sections checked at open may have together.
 const MAX_MODEL: u64 = 1 << 30;
 
@@ -28,26 +26,19 @@ pub(crate) struct Parsed {
     pub(crate) model: Model,
     pub(crate) metadata: BTreeMap<String, String>,
     pub(crate) cells: Vec<u64>,
-    pub(crate) samples_before: Vec<u64>,
+    /// Where each cell starts in section `ROWS`.
+    row_starts: Vec<u64>,
     pub(crate) block: BlockShape,
     /// The gain of each gain code.
     pub(crate) gains: Vec<f32>,
-    labels: Range<usize>,
-    samples: Range<usize>,
+    rows: Range<usize>,
     codes: Range<usize>,
 }
 
 impl Parsed {
-    /// The row labels of the file `bytes` that this was parsed from.
-    pub(crate) fn labels<'a>(&'a self, bytes: &'a [u8]) -> Labels<'a> {
-        Labels {
-            n: self.meta.n,
-            bits: self.meta.label_bits,
-            packed: &bytes[self.labels.clone()],
-            samples: &bytes[self.samples.clone()],
-            cells: &self.cells,
-            samples_before: &self.samples_before,
-        }
+    /// Which row is where in the file `bytes` that this was parsed from.
+    pub(crate) fn row_ids<'a>(&'a self, bytes: &'a [u8]) -> RowIds<'a> {
+        RowIds { n: self.meta.n, cells: &self.cells, starts: &self.row_starts, packed: &bytes[self.rows.clone()] }
     }
 
     /// The blocks of codes of the file `bytes` that this was parsed from.
@@ -87,23 +78,20 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Parsed, ParseError> {
         Err(_) => BTreeMap::new(),
     };
     let cells = parse_cells(section("CELL")?, &meta)?;
-    let samples_before = samples_before(&cells);
+    let row_starts = row_ids::starts(&cells);
     let block = BlockShape { kind: meta.kind, symbols: meta.symbols as usize, side_nibbles: model.side.nibbles() };
 
-    let rows = |kind: &'static str, expected: u64| {
+    let payload = |kind: &'static str, expected: u64| {
         let range = find(kind)?;
         if range.len() as u64 == expected {
             return Ok(range);
         }
         Err(ParseError::invalid(kind, format!("{} bytes instead of {expected}", range.len())))
     };
-    let n = meta.n;
-    let labels = rows("LABL", packed_len(n as usize, meta.label_bits) as u64)?;
-    let samples = samples_before.last().copied().unwrap_or(0) * Labels::sample_width(n) as u64;
-    let samples = rows("SLCT", samples)?;
-    let codes = rows("CODE", block.code_bytes(n))?;
+    let rows = payload("ROWS", row_starts.last().copied().unwrap_or(0))?;
+    let codes = payload("CODE", block.code_bytes(meta.n))?;
     let gains = model.side.gain_table();
-    Ok(Parsed { entries, meta, model, metadata, cells, samples_before, block, gains, labels, samples, codes })
+    Ok(Parsed { entries, meta, model, metadata, cells, row_starts, block, gains, rows, codes })
 }
 
 fn parse_cells(b: &[u8], meta: &Meta) -> Result<Vec<u64>, ParseError> {
@@ -142,7 +130,7 @@ fn parse_metadata(b: &[u8]) -> Result<BTreeMap<String, String>, ParseError> {
     if rest.is_empty() { Ok(pairs) } else { Err(bad("goes on after its contents")) }
 }
 
-/// Checks every byte: all hashes, all padding, and that labels, cells and samples agree. O(file).
+/// Checks every byte: all hashes, all padding, and that every row is in one cell. O(file).
 pub(crate) fn verify(parsed: &Parsed, bytes: &[u8]) -> Result<(), ParseError> {
     let mut end = header::sections_start(parsed.entries.len()) as usize;
     let table_end = header::HEADER_LEN + parsed.entries.len() * header::ENTRY_LEN;
@@ -158,12 +146,8 @@ pub(crate) fn verify(parsed: &Parsed, bytes: &[u8]) -> Result<(), ParseError> {
     if padding.into_iter().any(|range| bytes[range].iter().any(|&b| b != 0)) {
         return Err(ParseError::invalid("padding", "bytes between sections are not zero"));
     }
-    let labels = parsed.labels(bytes);
-    if !spare_bits_are_zero(labels.packed, labels.bits, labels.n as usize) {
-        return Err(ParseError::invalid("LABL", "spare bits are not zero"));
-    }
     verify_fill(parsed, bytes)?;
-    verify_labels(&labels)
+    parsed.row_ids(bytes).verify()
 }
 
 /// The places of the last block behind the last row are zero.
@@ -182,32 +166,4 @@ fn verify_fill(parsed: &Parsed, bytes: &[u8]) -> Result<(), ParseError> {
         return Ok(());
     }
     Err(ParseError::invalid("CODE", "the places behind the last row are not zero"))
-}
-
-fn verify_labels(labels: &Labels<'_>) -> Result<(), ParseError> {
-    let width = Labels::sample_width(labels.n);
-    let mut members = vec![0u64; labels.cells.len() - 1];
-    for row in 0..labels.n {
-        let label = labels.label(row) as usize;
-        let Some(member) = members.get_mut(label) else {
-            return Err(ParseError::invalid("LABL", format!("row {row} has anchor {label}, which does not exist")));
-        };
-        if *member % super::SELECT_STRIDE as u64 == 0 {
-            let sample = (labels.samples_before[label] + *member / super::SELECT_STRIDE as u64) as usize;
-            let stored = match labels.samples.get(sample * width..(sample + 1) * width) {
-                Some(b) if width == 4 => u64::from(u32_at(b, 0)),
-                Some(b) => u64_at(b, 0),
-                None => u64::MAX,
-            };
-            if stored != row {
-                return Err(ParseError::invalid("SLCT", format!("sample {sample} does not lead to row {row}")));
-            }
-        }
-        *member += 1;
-    }
-    let expected = labels.cells.windows(2).map(|w| w[1] - w[0]);
-    if members.iter().copied().eq(expected) {
-        return Ok(());
-    }
-    Err(ParseError::invalid("CELL", "the cells do not have as many rows as there are labels"))
 }

@@ -8,8 +8,7 @@ use std::{
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use super::{
-    BlockShape, Labels, Meta, SELECT_STRIDE, SectionEntry,
-    bits::pack,
+    BlockShape, Meta, SectionEntry, elias_fano,
     header::{self, ALIGN},
     model,
 };
@@ -18,7 +17,6 @@ use crate::model::Model;
 /// The sections of a file whose lengths are known before its rows are encoded.
 pub(crate) struct FileShape {
     pub(crate) n: u64,
-    pub(crate) label_bits: u8,
     pub(crate) block: BlockShape,
     /// Kind and bytes of each section that stands before the rows.
     head: Vec<([u8; 4], Vec<u8>)>,
@@ -40,13 +38,8 @@ pub(crate) fn file_len(lengths: &[u64]) -> u64 {
     lengths.iter().fold(header::sections_start(lengths.len()), |end, len| end.next_multiple_of(ALIGN) + len)
 }
 
-/// Bytes of the section `SLCT` at most.
-pub(crate) fn samples_len(n: u64, anchors: usize) -> u64 {
-    (n / SELECT_STRIDE as u64 + anchors as u64) * Labels::sample_width(n) as u64
-}
-
 /// Number of sections this build writes.
-pub(crate) const SECTIONS: usize = 10;
+pub(crate) const SECTIONS: usize = 9;
 
 impl FileShape {
     pub(crate) fn new(meta: &Meta, model: &Model, metadata: &BTreeMap<String, String>) -> FileShape {
@@ -60,7 +53,7 @@ impl FileShape {
             (*b"SIDE", model::side_bytes(&model.side)),
             (*b"KEYV", metadata_bytes(metadata)),
         ];
-        FileShape { n: meta.n, label_bits: meta.label_bits, block, head }
+        FileShape { n: meta.n, block, head }
     }
 }
 
@@ -108,35 +101,20 @@ impl<W: Write + Seek> Writer<W> {
     }
 
     /// Writes everything that stands before the codes: model, metadata, and which row is where.
-    pub(crate) fn write_head(
-        &mut self,
-        shape: &FileShape,
-        cells: &[u64],
-        labels: &[u32],
-        rows: &[u64],
-    ) -> io::Result<()> {
+    /// `rows` are those of each position.
+    pub(crate) fn write_head(&mut self, shape: &FileShape, cells: &[u64], rows: &[u64]) -> io::Result<()> {
         for (kind, bytes) in &shape.head {
             self.begin(*kind)?;
             self.write(bytes)?;
         }
         self.begin(*b"CELL")?;
         self.write(bytemuck::cast_slice(&cells.iter().map(|c| c.to_le()).collect::<Vec<_>>()))?;
-        self.begin(*b"SLCT")?;
+        self.begin(*b"ROWS")?;
+        let mut bytes = Vec::new();
         for cell in cells.windows(2) {
-            for position in (cell[0]..cell[1]).step_by(SELECT_STRIDE) {
-                let row = rows[position as usize];
-                match Labels::sample_width(shape.n) {
-                    4 => self.write(&(row as u32).to_le_bytes())?,
-                    _ => self.write(&row.to_le_bytes())?,
-                }
-            }
-        }
-        self.begin(*b"LABL")?;
-        // Chunks of a multiple of 8 labels end on a byte, so they can be packed one by one.
-        for chunk in labels.chunks(1 << 16) {
-            let mut packed = Vec::new();
-            pack(chunk.iter().copied(), shape.label_bits, &mut packed);
-            self.write(&packed)?;
+            bytes.clear();
+            elias_fano::encode(shape.n, &rows[cell[0] as usize..cell[1] as usize], &mut bytes);
+            self.write(&bytes)?;
         }
         self.begin(*b"CODE")
     }

@@ -12,7 +12,7 @@ use std::{fmt, str::FromStr};
 
 use crate::{
     Error, Mat, MatRef,
-    format::{BlockShape, Labels},
+    format::{BlockShape, RowIds},
     model::Code,
     probe::Reach,
     search::Neighbors,
@@ -143,7 +143,7 @@ pub(crate) struct Encoded {
 pub(crate) struct CodesRef<'a> {
     pub(crate) shape: BlockShape,
     pub(crate) blocks: &'a [u8],
-    pub(crate) labels: Labels<'a>,
+    pub(crate) labels: RowIds<'a>,
     pub(crate) anchor_chart: &'a [u8],
     /// Values per symbol: 16 or 256.
     pub(crate) alphabet: usize,

@@ -8,7 +8,7 @@ pub const MAGIC: [u8; 8] = *b"\x89VLC\r\n\x1a\n";
 /// The version that this reader knows.
 pub const VERSION: u32 = 1;
 /// The sections a file must have.
-pub const REQUIRED: [&[u8; 4]; 9] = [b"META", b"MEAN", b"CHRT", b"ANCH", b"SIDE", b"CELL", b"LABL", b"SLCT", b"CODE"];
+pub const REQUIRED: [&[u8; 4]; 8] = [b"META", b"MEAN", b"CHRT", b"ANCH", b"SIDE", b"CELL", b"ROWS", b"CODE"];
 /// The sections that a reader loads to open a file; `KEYV` may be missing.
 pub const MODEL: [&[u8; 4]; 7] = [b"META", b"MEAN", b"CHRT", b"ANCH", b"SIDE", b"CELL", b"KEYV"];
 /// Model sections together have at most this many bytes.

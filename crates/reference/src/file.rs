@@ -4,6 +4,7 @@ use crate::chain::CodeKind;
 use crate::container;
 use crate::model::{self, Chart, Meta, Side};
 use crate::packed::Cursor;
+use crate::rows;
 
 /// Everything a file says, with every number of the model as an f64.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,7 +29,7 @@ pub struct File {
     pub cells: Vec<usize>,
     /// n: the anchor of each *row*.
     pub labels: Vec<usize>,
-    /// n: the row at each position, from the labels by counting.
+    /// n: the row at each position.
     pub row_at: Vec<usize>,
     /// n: the position of each row.
     pub position_of: Vec<usize>,
@@ -41,7 +42,7 @@ pub struct File {
 }
 
 /// Parses a file and checks all of it: header, table, hashes, padding, reserved bytes, sizes,
-/// ranges, and that `CELL`, `LABL` and `SLCT` tell the same story. Bad bytes are an `Err`.
+/// ranges, and that every row has one position. Bad bytes are an `Err`.
 pub fn parse(bytes: &[u8]) -> Result<File, String> {
     let sections = container::sections(bytes)?;
     // `sections` has checked that the required ones are there.
@@ -56,15 +57,15 @@ pub fn parse(bytes: &[u8]) -> Result<File, String> {
         Some(bytes) => key_values(bytes)?,
         None => Vec::new(),
     };
-    let cells = cells(section(b"CELL"), &meta)?;
-    // First SLCT: its length bounds n, so that nothing below is out of proportion to the file.
-    let samples = samples(section(b"SLCT"), &meta, &cells)?;
-    let labels = labels(section(b"LABL"), &meta)?;
-    let row_at = rows(&labels, &cells)?;
-    check_samples(&samples, &cells, &row_at)?;
-    let mut position_of = vec![0; meta.n];
-    for position in 0..meta.n {
-        position_of[row_at[position]] = position;
+    let cells = rows::cells(section(b"CELL"), &meta)?;
+    // First ROWS: it bounds n.
+    let row_at = rows::rows(section(b"ROWS"), &meta, &cells)?;
+    let (mut labels, mut position_of) = (vec![0; meta.n], vec![0; meta.n]);
+    for k in 0..meta.anchors {
+        for position in cells[k]..cells[k + 1] {
+            labels[row_at[position]] = k;
+            position_of[row_at[position]] = position;
+        }
     }
     let codes = codes(section(b"CODE"), &meta)?;
     Ok(File {
@@ -84,77 +85,6 @@ pub fn parse(bytes: &[u8]) -> Result<File, String> {
         factor_codes: codes.factor,
         gain_codes: codes.gain,
     })
-}
-
-/// Section 8, `CELL`: K + 1 positions that ascend from 0 to n.
-fn cells(bytes: &[u8], meta: &Meta) -> Result<Vec<usize>, String> {
-    let mut at = Cursor::new("CELL", bytes);
-    let mut cells = Vec::new();
-    for _ in 0..=meta.anchors {
-        cells.push(at.count64()?);
-    }
-    at.end()?;
-    if cells[0] != 0 || cells[meta.anchors] != meta.n || !cells.is_sorted() {
-        return Err("CELL: the positions do not ascend from 0 to n".into());
-    }
-    Ok(cells)
-}
-
-/// Section 8, `SLCT`: the row numbers of the members 0, 128, 256, ... of each cell in order.
-fn samples(bytes: &[u8], meta: &Meta, cells: &[usize]) -> Result<Vec<usize>, String> {
-    let mut at = Cursor::new("SLCT", bytes);
-    let mut samples = Vec::new();
-    for k in 0..meta.anchors {
-        for _ in 0..(cells[k + 1] - cells[k]).div_ceil(128) {
-            samples.push(if meta.n <= 1 << 32 { at.count32()? } else { at.count64()? });
-        }
-    }
-    at.end()?;
-    Ok(samples)
-}
-
-/// Section 8, `LABL`: n packed anchor numbers in row order.
-fn labels(bytes: &[u8], meta: &Meta) -> Result<Vec<usize>, String> {
-    let mut at = Cursor::new("LABL", bytes);
-    let mut labels = Vec::new();
-    for label in at.packed(meta.label_bits, meta.n)? {
-        if label as usize >= meta.anchors {
-            return Err(format!("LABL: there is no anchor {label}"));
-        }
-        labels.push(label as usize);
-    }
-    at.end()?;
-    Ok(labels)
-}
-
-/// The row at each position: the rows of anchor 0 in ascending order, then those of anchor 1, ...
-/// Each cell must have as many as `CELL` gives it.
-fn rows(labels: &[usize], cells: &[usize]) -> Result<Vec<usize>, String> {
-    let mut next = cells[..cells.len() - 1].to_vec();
-    let mut row_at = vec![0; labels.len()];
-    for row in 0..labels.len() {
-        let k = labels[row];
-        if next[k] == cells[k + 1] {
-            return Err(format!("LABL: more rows of anchor {k} than CELL has places"));
-        }
-        row_at[next[k]] = row;
-        next[k] += 1;
-    }
-    // There are n rows and n places, so no cell can have too few either.
-    Ok(row_at)
-}
-
-/// Every sample of `SLCT` is the row that counting the labels finds.
-fn check_samples(samples: &[usize], cells: &[usize], row_at: &[usize]) -> Result<(), String> {
-    let mut sample = samples.iter();
-    for k in 0..cells.len() - 1 {
-        for position in (cells[k]..cells[k + 1]).step_by(128) {
-            if sample.next() != Some(&row_at[position]) {
-                return Err(format!("SLCT: position {position} is row {}", row_at[position]));
-            }
-        }
-    }
-    Ok(())
 }
 
 /// The codes of all positions.

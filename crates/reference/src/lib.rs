@@ -8,7 +8,7 @@
 //! 2. [`kmeans`]: what one iteration of anchor training computes per cell;
 //! 3. [`waterfill`]: how many bits each direction of a Gaussian source deserves;
 //! 4. [`chain`]: from symbols to coordinates, and the best symbols by trying them all;
-//! 5. [`packed`], [`container`], [`model`], [`file`](mod@file): a `.vlc` file, from bits to codes;
+//! 5. [`packed`], [`container`], [`model`], [`rows`], [`file`](mod@file): a `.vlc` file, from bits to codes;
 //! 6. [`decode`]: from codes to vectors, scores and neighbours.
 //!
 //! Matrices are flat slices, row after row: "`rows`: n x d" means `rows[i * d + c]`. Functions on
@@ -25,6 +25,7 @@ pub mod file;
 pub mod kmeans;
 pub mod model;
 pub mod packed;
+pub mod rows;
 pub mod waterfill;
 
 #[cfg(test)]

@@ -22,8 +22,6 @@ pub struct Meta {
     pub kind: CodeKind,
     /// m: how many earlier symbols a codeword depends on.
     pub lags: usize,
-    /// Bits of an anchor number.
-    pub label_bits: usize,
     /// K.
     pub anchors: usize,
     /// G.
@@ -91,11 +89,8 @@ pub fn meta(bytes: &[u8]) -> Result<Meta, String> {
         other => return Err(format!("META: code kind {other} is unknown")),
     };
     let lags = within("lags", at.u8()?, 0, if kind == CodeKind::Chain { 7 } else { 0 })?;
-    let label_bits = at.u8()?;
+    at.zeros(1)?;
     let anchors = within("anchors", at.count32()?, 1, 65_536)?;
-    // ceil(log2 K): the least number of bits b with 2^b >= K.
-    let bits = anchors.next_power_of_two().ilog2() as usize;
-    within("label bits", label_bits, bits, bits)?;
     let charts = within("charts", at.count32()?, 1, 256)?;
     let symbols = within("symbols", at.count32()?, 0, 65_536)?;
     let factor_nibbles = within("factor nibbles", at.u8()?, 0, 1)?;
@@ -108,7 +103,6 @@ pub fn meta(bytes: &[u8]) -> Result<Meta, String> {
         metric,
         kind,
         lags,
-        label_bits,
         anchors,
         charts,
         symbols,

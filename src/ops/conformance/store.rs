@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     CodeKind,
-    format::{BlockShape, Labels, SELECT_STRIDE, place_side, place_symbols},
+    format::{BlockShape, RowIds, encode_rows, place_side, place_symbols, row_starts},
     model::Code,
     ops::CodesRef,
     train::Random,
@@ -42,9 +42,8 @@ pub(super) struct Store {
     shape: BlockShape,
     blocks: Vec<u8>,
     packed: Vec<u8>,
-    samples: Vec<u8>,
     cells: Vec<u64>,
-    samples_before: Vec<u64>,
+    starts: Vec<u64>,
     anchor_chart: Vec<u8>,
     factors: Vec<f32>,
     gains: Vec<f32>,
@@ -103,14 +102,11 @@ impl Store {
             place_side(shape, block, position % 32, &side);
         }
         let labels: Vec<usize> = rows.iter().map(|r| r.0).collect();
-        let label_bits = spec.anchors.next_power_of_two().ilog2() as usize;
         let cells: Vec<usize> = (0..=spec.anchors).map(|k| labels.iter().filter(|&&l| l < k).count()).collect();
-        let (mut samples, mut samples_before) = (Vec::new(), vec![0]);
-        for k in 0..spec.anchors {
-            for position in (cells[k]..cells[k + 1]).step_by(SELECT_STRIDE) {
-                samples.extend((row_at[position] as u32).to_le_bytes());
-            }
-            samples_before.push(samples.len() as u64 / 4);
+        let mut packed = Vec::new();
+        for cell in cells.windows(2) {
+            let rows: Vec<u64> = row_at[cell[0]..cell[1]].iter().map(|&row| row as u64).collect();
+            encode_rows(n as u64, &rows, &mut packed);
         }
         let of_positions =
             |pick: fn(&RowCode) -> usize| row_at.iter().map(|&row| pick(&rows[row])).collect::<Vec<_>>();
@@ -121,7 +117,6 @@ impl Store {
                 metric: spec.metric,
                 kind: charts[0].code.kind,
                 lags: spec.lags,
-                label_bits,
                 anchors: spec.anchors,
                 charts: spec.charts,
                 symbols: spec.symbols,
@@ -153,11 +148,10 @@ impl Store {
             row_at,
             position_of,
         };
-        let packed =
-            vlc_reference::packed::pack(&file.labels.iter().map(|&l| l as u32).collect::<Vec<_>>(), label_bits);
-        let cells = cells.iter().map(|&c| c as u64).collect();
+        let cells: Vec<u64> = cells.iter().map(|&c| c as u64).collect();
+        let starts = row_starts(&cells);
         let gains = gain_table(spec.gain_nibbles);
-        Store { file, alphabet, shape, blocks, packed, samples, cells, samples_before, anchor_chart, factors, gains }
+        Store { file, alphabet, shape, blocks, packed, cells, starts, anchor_chart, factors, gains }
     }
 
     /// As [`Ops::load`](crate::ops::Ops::load) takes it.
@@ -165,13 +159,11 @@ impl Store {
         CodesRef {
             shape: self.shape,
             blocks: &self.blocks,
-            labels: Labels {
+            labels: RowIds {
                 n: self.file.meta.n as u64,
-                bits: self.file.meta.label_bits as u8,
-                packed: &self.packed,
-                samples: &self.samples,
                 cells: &self.cells,
-                samples_before: &self.samples_before,
+                starts: &self.starts,
+                packed: &self.packed,
             },
             anchor_chart: &self.anchor_chart,
             alphabet: self.alphabet,

@@ -1,7 +1,7 @@
 //! Bad bytes are an `Err`, never a panic.
 
 use super::read::small;
-use super::writer::{container, seal};
+use super::writer::{cell_rows, container, seal};
 use crate::parse;
 
 /// Every byte of a file is a field, is hashed, or must be zero.
@@ -48,11 +48,11 @@ fn wrong_contents_do_not_panic() {
 #[test]
 fn wrong_tables_do_not_panic() {
     let good = small().write();
-    for at in 64..64 + 32 * 11 {
+    for at in 64..64 + 32 * 10 {
         for flip in [1, 0x40, 0xff] {
             let mut bad = good.clone();
             bad[at] ^= flip;
-            seal(&mut bad, 11);
+            seal(&mut bad, 10);
             let _ = parse(&bad);
         }
     }
@@ -67,13 +67,13 @@ fn versions_and_unknown_sections() {
     let mut sections = small().sections();
     sections.push((b"TOMB", 1, vec![]));
     assert!(parse(&container(&sections)).unwrap_err().contains("TOMB"));
-    sections[11].1 = 0;
+    sections[10].1 = 0;
     assert!(parse(&container(&sections)).is_ok());
-    sections[11].1 = 2;
+    sections[10].1 = 2;
     assert!(parse(&container(&sections)).unwrap_err().contains("flags"));
-    sections[11] = (b"META", 1, vec![]);
+    sections[10] = (b"META", 1, vec![]);
     assert!(parse(&container(&sections)).unwrap_err().contains("two sections"));
-    sections.truncate(10);
+    sections.truncate(9);
     assert!(parse(&container(&sections)).unwrap_err().contains("no section CODE"));
 }
 
@@ -81,30 +81,55 @@ fn versions_and_unknown_sections() {
 #[test]
 fn padding_and_reserved_bytes() {
     let mut file = small().write();
-    let end_of_table = 64 + 32 * 11;
-    file[end_of_table] = 1;
+    // Behind META of 128 bytes and MEAN of 24, which start where the table ends.
+    let padding = 64 + 32 * 10 + 128 + 24;
+    file[padding] = 1;
     assert!(parse(&file).unwrap_err().contains("padding"));
-    file[end_of_table] = 0;
+    file[padding] = 0;
     file[40] = 1;
-    seal(&mut file, 11);
+    seal(&mut file, 10);
     assert!(parse(&file).unwrap_err().contains("header"));
 }
 
-/// Labels, cells and samples must tell the same story.
+/// Every row stands in one cell, once.
 #[test]
 fn disagreeing_cells_are_refused() {
     let mut raw = small();
     let cell = raw.sections()[5].2.clone();
     raw.labels[0] = 2;
     let mut sections = raw.sections();
-    let slct = sections[9].2.clone();
     sections[5].2 = cell;
-    assert!(parse(&container(&sections)).unwrap_err().contains("LABL"));
+    assert!(parse(&container(&sections)).unwrap_err().contains("ROWS"));
 
+    // The same number of rows in each cell, but row 1 in two of them and row 0 in none.
+    let n = raw.labels.len();
+    let with = |label: u32| -> Vec<usize> { (0..n).filter(|i| small().labels[*i] == label).collect() };
+    let mut first = with(0);
+    let cells = |first: &[usize]| [cell_rows(n, first), cell_rows(n, &with(1)), cell_rows(n, &with(2))].concat();
     let mut sections = small().sections();
-    assert_ne!(sections[9].2, slct);
-    sections[9].2 = slct;
-    assert!(parse(&container(&sections)).unwrap_err().contains("SLCT"));
-    sections[9].2.clear();
-    assert!(parse(&container(&sections)).is_err());
+    assert_eq!(sections[8].2, cells(&first));
+    first[0] = 1;
+    sections[8].2 = cells(&first);
+    assert!(parse(&container(&sections)).unwrap_err().contains("twice"));
+}
+
+/// Every bit of the rows of a cell matters, samples included.
+#[test]
+fn no_bit_of_a_cell_can_change() {
+    let mut raw = small();
+    let n = 3000;
+    raw.labels = (0..n).map(|i| if i * i % 3 == 0 { 0 } else { 2 }).collect();
+    raw.symbols = vec![vec![0; 3]; n as usize];
+    (raw.factor_codes, raw.gain_codes) = (vec![0; n as usize], vec![0; n as usize]);
+    let good = raw.sections();
+    let file = parse(&container(&good)).unwrap();
+    assert_eq!(file.cells, [0, 1000, 1000, 3000]);
+    assert_eq!((file.row_at[333], file.row_at[1001]), (999, 2));
+    // l = 1 with an upper string of 1000 + 1499 bits, l = 0 with one of 2000 + 2999.
+    assert_eq!(good[8].2.len(), 2 * 4 + 3499_usize.div_ceil(8) + 4 * 4 + 4999_usize.div_ceil(8));
+    for bit in 0..8 * good[8].2.len() {
+        let mut bad = good.clone();
+        bad[8].2[bit / 8] ^= 1 << (bit % 8);
+        assert!(parse(&container(&bad)).unwrap_err().contains("ROWS"), "bit {bit}");
+    }
 }

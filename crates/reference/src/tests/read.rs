@@ -11,7 +11,7 @@ fn table(lags: usize, f: impl Fn(i32, i32) -> i32) -> Vec<i8> {
 }
 
 /// 3 dimensions, 2 charts, 3 anchors, 3 symbols with 1 lag, l2, one factor and two gain nibbles,
-/// 300 rows: more than 128 in a cell and a last block of 12.
+/// 300 rows, a last block of 12.
 ///
 /// Chart 0 has the directions e_0 and e_2 (2 bits: q = 2 is +1/2 scale, q = 3 is 3/2 scale);
 /// its symbol 0 has width 0 and acts through the lag. Chart 1 has no direction at all.
@@ -144,7 +144,7 @@ fn pq8_and_one_anchor() {
     let file = parse(&bytes).unwrap();
     assert_eq!(file.coordinates(32), [4.5 + 0.5 * 104.0, -1.0 + 0.25 * 104.0]);
     assert_eq!(file.row_at, (0..33).collect::<Vec<_>>());
-    // Two blocks of one plane of 32 bytes; no labels at all.
-    assert_eq!(raw.sections()[10].2.len(), 64);
+    // Two blocks of one plane of 32 bytes; one cell of all rows takes none.
+    assert_eq!(raw.sections()[9].2.len(), 64);
     assert!(raw.sections()[8].2.is_empty());
 }

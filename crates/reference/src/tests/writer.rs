@@ -1,6 +1,7 @@
 //! A naive writer of `.vlc` files, as close to `docs/format.md` as the parser is.
 
 use crate::packed::pack;
+use crate::rows::low_bits;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// One chart as the file holds it.
@@ -52,6 +53,33 @@ fn nibble_plane(values: &[u8; 32]) -> Vec<u8> {
     (0..16).map(|i| values[i] | values[16 + i] << 4).collect()
 }
 
+/// A cell of section ROWS: the samples, then a string of bits built one by one.
+pub(super) fn cell_rows(n: usize, rows: &[usize]) -> Vec<u8> {
+    if rows.is_empty() || rows.len() == n {
+        return Vec::new();
+    }
+    let l = low_bits(n, rows.len());
+    let mut bits: Vec<u32> = Vec::new();
+    let mut high = 0;
+    for row in rows {
+        while high < row >> l {
+            bits.push(0);
+            high += 1;
+        }
+        bits.push(1);
+    }
+    bits.resize(bits.len() + ((n - 1) >> l) - high, 0);
+    let mut bytes = Vec::new();
+    for end in (1024..bits.len()).step_by(1024) {
+        bytes.extend(bits[..end].iter().sum::<u32>().to_le_bytes());
+    }
+    for row in rows {
+        bits.extend((0..l).map(|b| (row >> b & 1) as u32));
+    }
+    bytes.extend(pack(&bits, 1));
+    bytes
+}
+
 /// Header, table and sections from the sections' contents.
 pub(super) fn container(contents: &[(&[u8; 4], u32, Vec<u8>)]) -> Vec<u8> {
     let mut body = vec![0; 64 + 32 * contents.len()];
@@ -86,10 +114,9 @@ pub(super) fn seal(file: &mut [u8], count: usize) {
 impl Raw {
     fn meta(&self) -> Vec<u8> {
         let anchors = self.chart_of.len() as u32;
-        let label_bits = (0..=16).find(|b| 1 << b >= anchors).unwrap();
         let mut bytes = (self.labels.len() as u64).to_le_bytes().to_vec();
         bytes.extend(self.d.to_le_bytes());
-        bytes.extend([self.metric, self.kind, self.lags, label_bits]);
+        bytes.extend([self.metric, self.kind, self.lags, 0]);
         bytes.extend(anchors.to_le_bytes());
         bytes.extend((self.charts.len() as u32).to_le_bytes());
         bytes.extend((self.symbols[0].len() as u32).to_le_bytes());
@@ -141,18 +168,14 @@ impl Raw {
         bytes
     }
 
-    /// CELL, SLCT and CODE.
+    /// CELL, ROWS and CODE.
     fn rows(&self) -> [Vec<u8>; 3] {
-        let (mut cell, mut slct, mut order) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut cell, mut packed, mut order) = (Vec::new(), Vec::new(), Vec::new());
         for k in 0..self.chart_of.len() {
             cell.extend((order.len() as u64).to_le_bytes());
-            let rows = (0..self.labels.len()).filter(|&i| self.labels[i] as usize == k);
-            for (member, row) in rows.enumerate() {
-                if member % 128 == 0 {
-                    slct.extend((row as u32).to_le_bytes());
-                }
-                order.push(row);
-            }
+            let rows: Vec<usize> = (0..self.labels.len()).filter(|&i| self.labels[i] as usize == k).collect();
+            packed.extend(cell_rows(self.labels.len(), &rows));
+            order.extend(rows);
         }
         cell.extend((order.len() as u64).to_le_bytes());
         let mut code = Vec::new();
@@ -178,7 +201,7 @@ impl Raw {
                 plane(&|row| (self.gain_codes[row] >> (4 * nibble) & 15) as u8, true);
             }
         }
-        [cell, slct, code]
+        [cell, packed, code]
     }
 
     fn key_values(&self) -> Vec<u8> {
@@ -194,8 +217,7 @@ impl Raw {
 
     /// The sections of the file, in an order of the writer's choice.
     pub(super) fn sections(&self) -> Vec<(&'static [u8; 4], u32, Vec<u8>)> {
-        let label_bits = usize::from(self.meta()[15]);
-        let [cell, slct, code] = self.rows();
+        let [cell, rows, code] = self.rows();
         let center = if self.metric == 2 { f32s(&self.center) } else { Vec::new() };
         vec![
             (b"META", 1, self.meta()),
@@ -206,8 +228,7 @@ impl Raw {
             (b"CELL", 1, cell),
             (b"KEYV", 0, self.key_values()),
             (b"XTRA", 0, b"unknown and harmless".to_vec()),
-            (b"LABL", 1, pack(&self.labels, label_bits)),
-            (b"SLCT", 1, slct),
+            (b"ROWS", 1, rows),
             (b"CODE", 1, code),
         ]
     }

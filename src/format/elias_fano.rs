@@ -1,0 +1,455 @@
+//! Ascending numbers in about two bits more than log2 of their mean distance (Elias, 1974; Fano, 1971; Vigna, 2013, for
+//! searching them in place): docs/format.md, section 8.
+
+use super::header::{u32_at, u64_at};
+
+/// Bits of the upper string between two samples: what one search looks through at most.
+const SAMPLED: u64 = 1024;
+/// The row of a cursor behind the last member.
+const NONE: u64 = u64::MAX;
+
+/// How the row numbers of a cell are laid out. It follows from the rows of the file and of the cell alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Layout {
+    n: u64,
+    members: u64,
+    low_bits: u32,
+    /// Bits of the upper string.
+    upper: u64,
+}
+
+impl Layout {
+    /// For `members` numbers below n.
+    pub(crate) fn new(n: u64, members: u64) -> Layout {
+        if members == 0 || members == n {
+            return Layout { n, members, low_bits: 0, upper: 0 };
+        }
+        let last = n - 1;
+        // Going from l to l + 1 low bits costs a bit a member and saves half of `last >> l`, rounded up: it pays until
+        // that is at most 2 members, and the gain only falls, so the first such l has the fewest bits.
+        let mut low_bits = last.ilog2().saturating_sub((2 * members).ilog2());
+        low_bits += u32::from(last >> low_bits > 2 * members);
+        Layout { n, members, low_bits, upper: members + (last >> low_bits) }
+    }
+
+    /// Bytes of the cell.
+    pub(crate) fn bytes(&self) -> u64 {
+        let bits = self.upper + self.members * u64::from(self.low_bits);
+        self.samples() * self.sample_bytes() + bits.div_ceil(8)
+    }
+
+    fn samples(&self) -> u64 {
+        self.upper.saturating_sub(1) / SAMPLED
+    }
+
+    fn sample_bytes(&self) -> u64 {
+        if self.n <= 1 << 32 { 4 } else { 8 }
+    }
+
+    fn is_identity(&self) -> bool {
+        self.members == self.n
+    }
+}
+
+/// Bytes of the row numbers of `cells` cells of together n rows, whatever their sizes: at most.
+pub(crate) fn bytes_at_most(n: u64, cells: u64) -> u64 {
+    if cells <= 1 {
+        return 0;
+    }
+    // Each cell has the low bits that suit it, so together they take no more than with any one number for all.
+    let bits = |low: u32| n * u64::from(low + 1) + cells * ((n - 1) >> low);
+    let least = (0..=40).map(bits).min().unwrap_or(0);
+    // An upper string has at most 3 bits a member.
+    least.div_ceil(8) + cells + 3 * n / SAMPLED * Layout::new(n, 0).sample_bytes()
+}
+
+/// Appends a cell's ascending row numbers, each below n.
+pub(crate) fn encode(n: u64, rows: &[u64], out: &mut Vec<u8>) {
+    let layout = Layout::new(n, rows.len() as u64);
+    let start = out.len();
+    out.resize(start + layout.bytes() as usize, 0);
+    if layout.is_identity() {
+        return;
+    }
+    let width = layout.sample_bytes() as usize;
+    let (samples, bits) = out[start..].split_at_mut(layout.samples() as usize * width);
+    let places = rows.iter().zip(0..).map(|(row, member)| (row >> layout.low_bits) + member);
+    for (member, (&row, place)) in rows.iter().zip(places.clone()).enumerate() {
+        bits[(place / 8) as usize] |= 1 << (place % 8);
+        let at = layout.upper + member as u64 * u64::from(layout.low_bits);
+        let low = (row & ((1 << layout.low_bits) - 1)) << (at % 8);
+        for (byte, low) in bits[(at / 8) as usize..].iter_mut().zip(low.to_le_bytes()) {
+            *byte |= low;
+        }
+    }
+    let mut before = places.zip(1u64..).peekable();
+    let mut ones = 0;
+    for (sample, at) in samples.chunks_exact_mut(width).zip((SAMPLED..).step_by(SAMPLED as usize)) {
+        while let Some((_, number)) = before.next_if(|(place, _)| *place < at) {
+            ones = number;
+        }
+        sample.copy_from_slice(&ones.to_le_bytes()[..width]);
+    }
+}
+
+/// The ascending row numbers of a cell. On damaged bytes every answer is some row below n, after bounded work.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sequence<'a> {
+    layout: Layout,
+    samples: &'a [u8],
+    /// The upper string, then the low bits.
+    bits: &'a [u8],
+}
+
+/// A place in a sequence: a member, and where its bit stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Cursor {
+    /// The member's row; larger than any behind the last.
+    pub(crate) row: u64,
+    pub(crate) member: u64,
+    at: u64,
+}
+
+impl<'a> Sequence<'a> {
+    /// The sequence in `bytes`, as many as its layout says.
+    pub(crate) fn new(layout: Layout, bytes: &'a [u8]) -> Self {
+        let (samples, bits) = bytes.split_at((layout.samples() * layout.sample_bytes()) as usize);
+        Sequence { layout, samples, bits }
+    }
+
+    /// The row of a member. At most log2 of the samples and [`SAMPLED`] bits are looked at.
+    #[inline]
+    pub(crate) fn get(&self, member: u64) -> u64 {
+        if self.layout.is_identity() {
+            return member.min(self.layout.n - 1);
+        }
+        self.value(member, self.select::<true>(member))
+    }
+
+    /// The first member whose row is not below `row`.
+    pub(crate) fn seek(&self, row: u64) -> Cursor {
+        let Layout { n, members, low_bits, upper } = self.layout;
+        if row >= n || members == 0 {
+            return Cursor { row: NONE, member: members, at: upper };
+        }
+        if self.layout.is_identity() {
+            return Cursor { row, member: row, at: 0 };
+        }
+        // The members of equal high bits stand between two zeros.
+        let high = row >> low_bits;
+        let from = if high == 0 { 0 } else { (self.select::<false>(high - 1) + 1).min(upper) };
+        let mut cursor = self.settle(from.saturating_sub(high), from);
+        while cursor.row < row {
+            self.advance(&mut cursor);
+        }
+        cursor
+    }
+
+    /// Moves to the next member.
+    #[inline]
+    pub(crate) fn advance(&self, cursor: &mut Cursor) {
+        *cursor = self.settle(cursor.member + 1, cursor.at + 1);
+    }
+
+    /// The member whose bit is the first at `from` or behind it.
+    #[inline]
+    fn settle(&self, member: u64, from: u64) -> Cursor {
+        let Layout { n, members, upper, .. } = self.layout;
+        let none = Cursor { row: NONE, member: members, at: upper };
+        if member >= members {
+            return none;
+        }
+        if members == n {
+            return Cursor { row: member, member, at: 0 };
+        }
+        let mut at = from;
+        while at < upper {
+            let word = word_at(self.bits, at / 64 * 8) >> (at % 64);
+            if word != 0 {
+                at += u64::from(word.trailing_zeros());
+                // What stands behind the upper string are low bits.
+                return if at < upper { Cursor { row: self.value(member, at), member, at } } else { none };
+            }
+            at = (at / 64 + 1) * 64;
+        }
+        none
+    }
+
+    /// The row of the member whose bit stands at `at`.
+    #[inline]
+    fn value(&self, member: u64, at: u64) -> u64 {
+        self.read(member, at).min(self.layout.n - 1)
+    }
+
+    /// The same as it is written, which on damaged bytes may be n or more.
+    #[inline]
+    fn read(&self, member: u64, at: u64) -> u64 {
+        let Layout { low_bits, upper, .. } = self.layout;
+        let from = upper + member * u64::from(low_bits);
+        // At most 40 + 7 bits: a word holds them.
+        let low = word_at(self.bits, from / 8) >> (from % 8) & ((1 << low_bits) - 1);
+        at.saturating_sub(member) << low_bits | low
+    }
+
+    /// Ones of the upper string before block `block` of [`SAMPLED`] bits.
+    #[inline]
+    fn ones_before(&self, block: u64) -> u64 {
+        let Some(sample) = block.checked_sub(1) else { return 0 };
+        match self.layout.sample_bytes() {
+            4 => u32_at(self.samples, 4 * sample as usize).into(),
+            _ => u64_at(self.samples, 8 * sample as usize),
+        }
+    }
+
+    /// Where in the upper string the one (or zero) number `rank` stands, counted from 0.
+    #[inline]
+    fn select<const ONE: bool>(&self, rank: u64) -> u64 {
+        let before = |block: u64| {
+            let ones = self.ones_before(block);
+            if ONE { ones } else { (block * SAMPLED).saturating_sub(ones) }
+        };
+        let (mut block, mut behind) = (0, self.layout.samples() + 1);
+        while behind - block > 1 {
+            let middle = block + (behind - block) / 2;
+            if before(middle) <= rank {
+                block = middle;
+            } else {
+                behind = middle;
+            }
+        }
+        let mut left = rank.saturating_sub(before(block));
+        let mut at = block * SAMPLED;
+        let end = (at + SAMPLED).min(self.layout.upper);
+        while at < end {
+            let word = word_at(self.bits, at / 8);
+            let word = if ONE { word } else { !word };
+            let ones = u64::from(word.count_ones());
+            if left < ones {
+                // Beyond the end on damaged bytes only.
+                return (at + select_in_word(word, left as u32)).min(end);
+            }
+            left -= ones;
+            at += 64;
+        }
+        end
+    }
+
+    /// Checks every bit: what is wrong, if anything.
+    pub(crate) fn check(&self) -> Result<(), &'static str> {
+        let Layout { n, members, low_bits, upper } = self.layout;
+        if members == 0 || self.layout.is_identity() {
+            return Ok(());
+        }
+        let mut ones = 0;
+        for at in (0..upper).step_by(64) {
+            if at > 0 && at % SAMPLED == 0 && self.ones_before(at / SAMPLED) != ones {
+                return Err("a sample is not the number of ones before it");
+            }
+            let spare = 64 - (upper - at).min(64);
+            ones += u64::from((word_at(self.bits, at / 8) << spare).count_ones());
+        }
+        if ones != members {
+            return Err("the ones are not as many as the cell has rows");
+        }
+        let used = upper + members * u64::from(low_bits);
+        if used % 8 != 0 && self.bits.last().is_some_and(|last| last >> (used % 8) != 0) {
+            return Err("spare bits are not zero");
+        }
+        let mut cursor = self.settle(0, 0);
+        let mut least = 0;
+        while cursor.row != NONE {
+            let row = self.read(cursor.member, cursor.at);
+            if row < least || row >= n {
+                return Err("its rows do not ascend below n");
+            }
+            least = row + 1;
+            self.advance(&mut cursor);
+        }
+        Ok(())
+    }
+}
+
+/// The eight bytes from `at`, zeros where there are none.
+#[inline]
+fn word_at(bytes: &[u8], at: u64) -> u64 {
+    let rest = bytes.get(at as usize..).unwrap_or(&[]);
+    if let Some(word) = rest.first_chunk() {
+        return u64::from_le_bytes(*word);
+    }
+    let mut word = [0; 8];
+    word[..rest.len()].copy_from_slice(rest);
+    u64::from_le_bytes(word)
+}
+
+/// Where the one number `rank` of a word stands; it has more than `rank`.
+#[inline]
+fn select_in_word(mut word: u64, mut rank: u32) -> u64 {
+    let mut at = 0;
+    for half in [32, 16, 8] {
+        let ones = (word & ((1 << half) - 1)).count_ones();
+        if rank >= ones {
+            rank -= ones;
+            word >>= half;
+            at += half;
+        }
+    }
+    for _ in 0..rank {
+        word &= word - 1;
+    }
+    at + u64::from(word.trailing_zeros())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn layout_of(n: u64, rows: &[u64]) -> (Layout, Vec<u8>) {
+        let layout = Layout::new(n, rows.len() as u64);
+        let mut bytes = Vec::new();
+        encode(n, rows, &mut bytes);
+        assert_eq!(bytes.len() as u64, layout.bytes());
+        (layout, bytes)
+    }
+
+    /// Everything a sequence can be asked, against the rows themselves.
+    fn assert_comes_back(n: u64, rows: &[u64], seeks: &[u64]) {
+        let (layout, bytes) = layout_of(n, rows);
+        let sequence = Sequence::new(layout, &bytes);
+        sequence.check().unwrap();
+        for (member, &row) in rows.iter().enumerate() {
+            assert_eq!(sequence.get(member as u64), row, "member {member} of {rows:?} below {n}");
+        }
+        for &from in seeks.iter().chain(rows).chain(&[0, n - 1, n]) {
+            let first = rows.partition_point(|&row| row < from);
+            let mut cursor = sequence.seek(from);
+            for (member, &row) in rows.iter().enumerate().skip(first).take(70) {
+                assert_eq!((cursor.row, cursor.member), (row, member as u64), "from {from} of {rows:?} below {n}");
+                sequence.advance(&mut cursor);
+            }
+            if rows.len() - first < 70 {
+                assert_eq!((cursor.row, cursor.member), (NONE, rows.len() as u64));
+            }
+        }
+    }
+
+    fn ascending(n: u64, some: &[u64]) -> Vec<u64> {
+        let mut rows: Vec<u64> = some.iter().map(|v| v % n).collect();
+        rows.sort_unstable();
+        rows.dedup();
+        rows
+    }
+
+    proptest! {
+        #[test]
+        fn sequences_come_back(
+            n in 1u64..5000,
+            some in prop::collection::vec(any::<u64>(), 0..3000),
+            seeks in prop::collection::vec(0u64..5000, 10),
+        ) {
+            assert_comes_back(n, &ascending(n, &some), &seeks);
+        }
+
+        #[test]
+        fn sequences_below_any_n_come_back(
+            bits in 1u32..=40,
+            below in 0u64..1000,
+            some in prop::collection::vec(any::<u64>(), 0..60),
+            seeks in prop::collection::vec(any::<u64>(), 10),
+        ) {
+            let n = ((1 << bits) - below.min(1 << (bits - 1))).max(1);
+            let seeks: Vec<u64> = seeks.iter().map(|s| s % n).collect();
+            assert_comes_back(n, &ascending(n, &some), &seeks);
+        }
+
+        #[test]
+        fn the_low_bits_are_those_of_fewest_bits(n in 2u64..1 << 40, share in 0.0f64..1.0) {
+            let members = (share.powi(8) * n as f64).ceil().clamp(1.0, n as f64 - 1.0) as u64;
+            let bits = |low: u32| members * u64::from(low + 1) + ((n - 1) >> low);
+            let least = (0..=40).min_by_key(|&low| bits(low)).unwrap();
+            let layout = Layout::new(n, members);
+            prop_assert_eq!(layout.low_bits, least);
+            prop_assert_eq!(layout.upper + members * u64::from(least), bits(least));
+            prop_assert!(layout.upper <= 3 * members);
+        }
+
+        #[test]
+        fn cells_of_any_sizes_fit_the_bound(sizes in prop::collection::vec(0u64..40_000, 1..50)) {
+            let n = sizes.iter().sum::<u64>().max(1);
+            let total: u64 = sizes.iter().map(|&m| Layout::new(n, m).bytes()).sum();
+            prop_assert!(total <= bytes_at_most(n, sizes.len() as u64));
+        }
+
+        #[test]
+        fn any_bytes_give_rows_or_are_refused(
+            n in 2u64..100_000,
+            members in 1u64..3000,
+            seed in any::<u64>(),
+            density in 0u32..4,
+        ) {
+            let members = members.min(n);
+            let layout = Layout::new(n, members);
+            let mut state = seed;
+            let mut random = || {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                (state >> 33) as u8
+            };
+            let bytes: Vec<u8> =
+                (0..layout.bytes()).map(|_| (0..density).fold(random(), |byte, _| byte & random())).collect();
+            let sequence = Sequence::new(layout, &bytes);
+            let rows: Vec<u64> = (0..members).map(|member| sequence.get(member)).collect();
+            prop_assert!(rows.iter().all(|&row| row < n));
+            for from in [0, n / 2, n - 1] {
+                let mut cursor = sequence.seek(from);
+                let mut seen = 0;
+                while cursor.row != NONE {
+                    prop_assert!(cursor.row < n && cursor.member < members && seen < members);
+                    seen += 1;
+                    sequence.advance(&mut cursor);
+                }
+            }
+            if sequence.check().is_ok() {
+                prop_assert!(rows.windows(2).all(|w| w[0] < w[1]));
+                prop_assert_eq!(layout_of(n, &rows).1, bytes);
+            }
+        }
+    }
+
+    #[test]
+    fn extreme_sequences_come_back() {
+        let large = 1u64 << 40;
+        let dense: Vec<u64> = (0..9999).collect();
+        let late: Vec<u64> = (0..5000).map(|i| large - 5000 + i).collect();
+        let apart: Vec<u64> = (0..5000).map(|i| if i < 2500 { i } else { large - 5000 + i }).collect();
+        for (n, rows) in [
+            (1, vec![0]),
+            (2, vec![1]),
+            (10_000, (0..10_000).collect()),
+            (10_000, dense.clone()),
+            (10_000, dense.iter().map(|row| row + 1).collect()),
+            (20_000, dense.iter().map(|row| 2 * row + 1).collect()),
+            ((1 << 32) + 1, dense),
+            (large, vec![large - 1]),
+            (large, late),
+            (large, apart),
+        ] {
+            assert_comes_back(n, &rows, &[n / 3, n / 2]);
+        }
+    }
+
+    /// A few dozen words at most are looked through, so every bit of a small sequence can be tried.
+    #[test]
+    fn every_flipped_bit_is_found_unless_it_is_another_sequence() {
+        for (n, rows) in [(9000, (0..1200).map(|i| i * i % 7 + 7 * i).collect::<Vec<u64>>()), (50, vec![3, 4, 49])] {
+            let (layout, good) = layout_of(n, &rows);
+            for bit in 0..8 * good.len() {
+                let mut bad = good.clone();
+                bad[bit / 8] ^= 1 << (bit % 8);
+                let sequence = Sequence::new(layout, &bad);
+                let found: Vec<u64> = (0..rows.len() as u64).map(|member| sequence.get(member)).collect();
+                assert!(found.iter().all(|&row| row < n));
+                assert!(sequence.check().is_err() || found != rows, "bit {bit}");
+            }
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! Which row is at a position, and at which position a row is (docs/format.md, section 8).
+
+use super::{
+    ParseError,
+    elias_fano::{Cursor, Layout, Sequence},
+};
+
+/// Rows that [`RowIds::verify`] looks at together.
+const PART: u64 = 1 << 20;
+
+/// The rows of every cell.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RowIds<'a> {
+    pub(crate) n: u64,
+    /// Section `CELL`, parsed: the first position of each cell, then n.
+    pub(crate) cells: &'a [u64],
+    /// Where in `packed` each cell starts, then where the last one ends; of [`starts`].
+    pub(crate) starts: &'a [u64],
+    /// Section `ROWS`.
+    pub(crate) packed: &'a [u8],
+}
+
+/// Where each cell starts in section `ROWS`, and where the last one ends.
+pub(crate) fn starts(cells: &[u64]) -> Vec<u64> {
+    let n = cells.last().copied().unwrap_or(0);
+    let mut end = 0;
+    let mut out = Vec::with_capacity(cells.len());
+    out.push(end);
+    for pair in cells.windows(2) {
+        end += Layout::new(n, pair[1] - pair[0]).bytes();
+        out.push(end);
+    }
+    out
+}
+
+impl<'a> RowIds<'a> {
+    /// The cell that holds a position. O(log cells).
+    pub(crate) fn cell_of(&self, position: u64) -> usize {
+        self.cells.partition_point(|&start| start <= position) - 1
+    }
+
+    /// The row at a position. O(log n).
+    ///
+    /// On a damaged file the answer is any row below n.
+    pub(crate) fn row(&self, position: u64) -> u64 {
+        let cell = self.cell_of(position);
+        self.sequence(cell).get(position - self.cells[cell])
+    }
+
+    fn sequence(&self, cell: usize) -> Sequence<'a> {
+        let bytes = &self.packed[self.starts[cell] as usize..self.starts[cell + 1] as usize];
+        Sequence::new(Layout::new(self.n, self.cells[cell + 1] - self.cells[cell]), bytes)
+    }
+
+    /// Checks that every row stands in one cell, once, and every bit of the section. O(n), in memory of O(cells).
+    pub(crate) fn verify(&self) -> Result<(), ParseError> {
+        let cells = self.cells.len() - 1;
+        for cell in 0..cells {
+            self.sequence(cell)
+                .check()
+                .map_err(|what| ParseError::invalid("ROWS", format!("cell {cell}: {what}")))?;
+        }
+        // A cell of all rows takes no bytes, so n says nothing about the size of the file then.
+        if self.cells.windows(2).any(|pair| pair[1] - pair[0] == self.n) {
+            return Ok(());
+        }
+        // Each cell has as many rows as it should, all different: where no row stands twice, none is missing.
+        let mut walk = Walk::new(*self, 0);
+        for start in (0..self.n).step_by(PART as usize) {
+            let mut seen = vec![0u64; PART.min(self.n - start).div_ceil(64) as usize];
+            let mut twice = None;
+            walk.until((start + PART).min(self.n), |row, _, _| {
+                let (word, bit) = ((row - start) as usize / 64, 1 << ((row - start) % 64));
+                if seen[word] & bit != 0 {
+                    twice = Some(row);
+                }
+                seen[word] |= bit;
+            });
+            if let Some(row) = twice {
+                return Err(ParseError::invalid("ROWS", format!("row {row} stands in two cells")));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Finds the places of ascending rows: a cursor in every cell.
+#[derive(Debug)]
+pub(crate) struct Walk<'a> {
+    ids: RowIds<'a>,
+    cursors: Vec<Cursor>,
+}
+
+impl<'a> Walk<'a> {
+    /// Starts before `row`. O(cells).
+    pub(crate) fn new(ids: RowIds<'a>, row: u64) -> Self {
+        let cursors = (0..ids.cells.len() - 1).map(|cell| ids.sequence(cell).seek(row)).collect();
+        Walk { ids, cursors }
+    }
+
+    /// Gives row, cell and position of every row below `end` that has not been passed yet, cell after cell.
+    /// O(cells + rows).
+    ///
+    /// On a damaged file rows may be missing or come twice, or come though they are passed.
+    pub(crate) fn until(&mut self, end: u64, mut each: impl FnMut(u64, usize, u64)) {
+        for (cell, cursor) in self.cursors.iter_mut().enumerate() {
+            if cursor.row >= end {
+                continue;
+            }
+            let sequence = self.ids.sequence(cell);
+            while cursor.row < end {
+                each(cursor.row, cell, self.ids.cells[cell] + cursor.member);
+                sequence.advance(cursor);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{hint::black_box, time::Instant};
+
+    use proptest::prelude::*;
+
+    use super::{super::elias_fano::encode, *};
+    use crate::train::Random;
+
+    struct Rows {
+        cells: Vec<u64>,
+        starts: Vec<u64>,
+        packed: Vec<u8>,
+        /// The row at each position.
+        row_at: Vec<u64>,
+    }
+
+    impl Rows {
+        fn new(labels: &[usize], anchors: usize) -> Rows {
+            let mut members = vec![Vec::new(); anchors];
+            labels.iter().zip(0..).for_each(|(&label, row)| members[label].push(row));
+            let (mut cells, mut packed) = (vec![0], Vec::new());
+            for rows in &members {
+                encode(labels.len() as u64, rows, &mut packed);
+                cells.push(cells[cells.len() - 1] + rows.len() as u64);
+            }
+            let starts = starts(&cells);
+            assert_eq!(starts.last(), Some(&(packed.len() as u64)));
+            Rows { cells, starts, packed, row_at: members.concat() }
+        }
+
+        fn ids(&self) -> RowIds<'_> {
+            RowIds { n: self.row_at.len() as u64, cells: &self.cells, starts: &self.starts, packed: &self.packed }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn rows_and_positions_lead_to_each_other(
+            labels in prop::collection::vec(0usize..12, 1..3000),
+            used in 1usize..=12,
+            from in 0.0f64..1.0,
+            step in 1u64..700,
+        ) {
+            let labels: Vec<usize> = labels.iter().map(|label| label % used).collect();
+            let rows = Rows::new(&labels, 12);
+            let (ids, n) = (rows.ids(), labels.len() as u64);
+            ids.verify().unwrap();
+            for (position, &row) in rows.row_at.iter().enumerate() {
+                prop_assert_eq!(ids.row(position as u64), row);
+            }
+            let from = (from * n as f64) as u64;
+            let mut walk = Walk::new(ids, from);
+            let mut next = from;
+            while next < n {
+                let (first, end) = (next, (next + step).min(n));
+                let mut found = Vec::new();
+                walk.until(end, |row, cell, position| found.push((row, cell, position)));
+                found.sort_unstable();
+                for &(row, cell, position) in &found {
+                    prop_assert_eq!((row, rows.row_at[position as usize]), (next, next));
+                    prop_assert_eq!((cell, ids.cell_of(position)), (labels[row as usize], cell));
+                    next += 1;
+                }
+                prop_assert_eq!(next, end, "from {}", first);
+            }
+        }
+    }
+
+    #[test]
+    fn rows_in_two_cells_are_found() {
+        let mut rows = Rows::new(&[0, 1, 0, 1, 0], 2);
+        rows.packed.clear();
+        encode(5, &[0, 2, 3], &mut rows.packed);
+        encode(5, &[1, 3], &mut rows.packed);
+        let error = rows.ids().verify().unwrap_err();
+        assert!(error.to_string().contains("row 3"), "{error}");
+    }
+
+    #[test]
+    fn every_flipped_bit_is_found() {
+        let labels: Vec<usize> = (0..2500).map(|i| [0, 0, 0, 3, 4][i * i % 5]).collect();
+        let mut rows = Rows::new(&labels, 6);
+        let n = labels.len() as u64;
+        for bit in 0..8 * rows.packed.len() {
+            rows.packed[bit / 8] ^= 1 << (bit % 8);
+            let ids = rows.ids();
+            assert!(ids.verify().is_err(), "bit {bit}");
+            assert!((0..n).step_by(7).all(|position| ids.row(position) < n), "bit {bit}");
+            let mut seen = 0;
+            Walk::new(ids, n / 2).until(n, |row, cell, position| {
+                assert!(row < n && ids.cell_of(position) == cell);
+                seen += 1;
+            });
+            assert!(seen <= n);
+            rows.packed[bit / 8] ^= 1 << (bit % 8);
+        }
+        rows.ids().verify().unwrap();
+    }
+
+    /// `cargo test --release --lib lookups -- --ignored --nocapture`
+    #[test]
+    #[ignore = "prints speeds"]
+    fn lookups_per_second() {
+        let n = 1_000_000;
+        for anchors in [1, 2, 256, 1024, 4096, 65_536] {
+            let mut random = Random::new(1, 1);
+            let labels: Vec<usize> = (0..n).map(|_| random.below(anchors)).collect();
+            let rows = Rows::new(&labels, anchors);
+            let ids = rows.ids();
+            let positions: Vec<u64> = (0..1 << 20).map(|_| random.below(n) as u64).collect();
+            let start = Instant::now();
+            let sum: u64 = positions.iter().map(|&position| ids.row(black_box(position))).sum();
+            let lookup = positions.len() as f64 / start.elapsed().as_secs_f64();
+            black_box(sum);
+            let start = Instant::now();
+            Walk::new(ids, 0).until(n as u64, |row, _, position| {
+                black_box((row, position));
+            });
+            let walk = n as f64 / start.elapsed().as_secs_f64();
+            let start = Instant::now();
+            black_box(Walk::new(ids, n as u64 / 2));
+            let seek = start.elapsed().as_secs_f64();
+            let start = Instant::now();
+            black_box(starts(black_box(&rows.cells)));
+            let open = start.elapsed().as_secs_f64();
+            let bits = 8.0 * rows.packed.len() as f64 / n as f64;
+            println!(
+                "{anchors} anchors: {bits:.2} bits a row, {:.1} M lookups/s, {:.1} M rows/s walked, seeking all cells \
+                 {:.2} ms, starts {:.3} ms",
+                lookup / 1e6,
+                walk / 1e6,
+                1e3 * seek,
+                1e3 * open,
+            );
+        }
+    }
+}
