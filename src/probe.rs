@@ -1,13 +1,12 @@
-//! How much of a store a query looks at: all of it, or the cells whose anchors promise most.
+//! How much of a store a query looks at: all of it, or the cells whose anchors score highest.
 //!
-//! The scores of a cell's rows spread about what the anchor alone gives them, by as much as the query's tables do over
-//! random symbols. A cell is left out when the score to beat is more than a margin of such deviations away. The margin is
-//! measured when the file is written: what the hits of the held-out queries needed, but for a few. So a query with a
-//! clear answer looks at few cells and one without at many.
+//! How many cells that must be is measured when the file is written, on the hits that an exhaustive search of it gives
+//! the held-out queries. Leaving cells out by the score they would have to reach (anchors' scores in units of the query's
+//! spread over random symbols) looked at more rows for the same loss.
 
 use std::{fmt, str::FromStr};
 
-use crate::{Error, MatRef, ops::ScoreTables};
+use crate::{Error, Mat, MatRef, format::Meta};
 
 /// How much of the store a query looks at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -16,8 +15,8 @@ pub enum Probe {
     /// Every row.
     #[default]
     All,
-    /// As many cells as lose less than 0.005 of the hits of an exhaustive search, on queries like those that the file was
-    /// measured with when it was written. Every row where it was not measured: on stores of few rows.
+    /// As many cells as lose less than 0.005 of recall against every row, on queries like those that the file was measured
+    /// with when it was written. Every row where it was not measured: in stores of few rows.
     Auto,
     /// The rows of this many cells, those of the anchors that score highest; more where these hold fewer than k rows.
     Cells(usize),
@@ -48,111 +47,51 @@ impl FromStr for Probe {
     }
 }
 
-/// [`Probe`] as a scan needs it.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Reach {
-    All,
-    Cells(usize),
-    /// Cells that a row this many deviations above its anchor may bring into the answer.
-    Margin(f32),
-}
+/// Cells that a query looks at; `None` for all.
+pub(crate) type Reach = Option<usize>;
 
-impl Reach {
-    /// `margin` is what the file says, 0 where it was not measured.
-    pub(crate) fn new(probe: Probe, margin: f32) -> Reach {
-        match probe {
-            Probe::Cells(cells) => Reach::Cells(cells),
-            Probe::Auto if margin.is_finite() && margin != 0.0 => Reach::Margin(margin),
-            Probe::Auto | Probe::All => Reach::All,
+/// The two numbers of hits that cells are measured for; other numbers lie on the power law through them.
+pub(crate) const MEASURED: [usize; 2] = [10, 100];
+
+/// The cells that `k` hits take.
+pub(crate) fn reach(probe: Probe, k: usize, meta: &Meta) -> Reach {
+    let [few, many] = meta.probe_cells.map(f64::from);
+    match probe {
+        Probe::Cells(cells) => Some(cells),
+        Probe::Auto if few > 0.0 => {
+            let power =
+                if many > few { (many / few).ln() / (MEASURED[1] as f64 / MEASURED[0] as f64).ln() } else { 0.0 };
+            let cells = few * (k as f64 / MEASURED[0] as f64).powf(power);
+            Some(cells.ceil() as usize).filter(|&cells| cells < meta.anchors as usize)
         }
+        Probe::Auto | Probe::All => None,
     }
 }
 
-/// From scores to the sums of tables that they come from.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Scale {
-    factor: f32,
-    gain: f32,
-    squared: bool,
-}
-
-impl Scale {
-    pub(crate) fn new(factors: &[f32], gains: &[f32], squared: bool) -> Scale {
-        let mean = factors.iter().sum::<f32>() / factors.len().max(1) as f32;
-        Scale {
-            factor: if factors.is_empty() { 1.0 } else { mean },
-            gain: gains.iter().copied().fold(0.0, f32::max),
-            squared,
-        }
-    }
-
-    /// The sum that a row needs for `score`, if its length suits it best.
-    pub(crate) fn needed(&self, score: f32) -> f32 {
-        if self.squared { score.max(0.0).sqrt() / self.factor } else { score / (self.factor * self.gain) }
-    }
-}
-
-/// Mean and standard deviation of what a query's tables add up to over random symbols.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Spread {
-    pub(crate) mean: f32,
-    deviation: f32,
-}
-
-impl Spread {
-    /// From the tables of one chart, `alphabet` values a symbol.
-    pub(crate) fn new(tables: &[f32], alphabet: usize) -> Spread {
-        let (mut mean, mut variance) = (0f32, 0f32);
-        for table in tables.chunks_exact(alphabet) {
-            let middle = table.iter().sum::<f32>() / alphabet as f32;
-            mean += middle;
-            variance += table.iter().map(|v| (v - middle) * (v - middle)).sum::<f32>() / alphabet as f32;
-        }
-        Spread { mean, deviation: variance.sqrt() }
-    }
-
-    /// How many deviations a row must be above its anchor, which adds `base`, for a sum of `needed`.
-    pub(crate) fn distance(&self, needed: f32, base: f32) -> f32 {
-        (needed - base - self.mean) / self.deviation
-    }
-}
-
-/// Share of the hits that [`Probe::Auto`] may lose on the queries it is measured with; less than what is promised, as these
-/// are few.
-const LOSS: f64 = 0.002;
+/// Share of an exhaustive search's hits that may be lost on the queries it is measured with. Of such hits, the last ones of
+/// their cells, every third is no true neighbour, so recall loses less.
+const LOSS: f64 = 0.004;
 /// Hits below which nothing can be said about so small a share.
 const HITS: usize = 1000;
 
-/// The margin of which all but [`LOSS`] of the hits of an exhaustive search are within: `scores` (queries x k) are theirs, best
-/// first, and `cells` the cells they are in. 0 when there are too few.
-pub(crate) fn measure_margin(
-    queries: &ScoreTables,
-    alphabet: usize,
-    anchor_chart: &[u8],
-    scale: Scale,
-    scores: MatRef<'_>,
-    cells: MatRef<'_, u64>,
-) -> f32 {
-    let charts = usize::from(anchor_chart.iter().copied().max().unwrap_or(0)) + 1;
-    let per_chart = queries.tables.dim() / charts;
-    let mut distances = Vec::with_capacity(cells.as_slice().len());
-    for q in 0..scores.rows() {
-        let Some(&worst) = scores.row(q).last() else { continue };
-        let needed = scale.needed(worst);
-        let tables = queries.tables.row(q);
-        let spreads: Vec<Spread> =
-            (0..charts).map(|g| Spread::new(&tables[g * per_chart..(g + 1) * per_chart], alphabet)).collect();
-        distances.extend(cells.row(q).iter().map(|&cell| {
-            let cell = cell as usize;
-            spreads[usize::from(anchor_chart[cell])].distance(needed, queries.bases.row(q)[cell])
-        }));
+/// The numbers of cells, those of highest base first, that hold all but [`LOSS`] of the best [`MEASURED`] hits. `bases` is
+/// queries x anchors, `cells` has the cells of each query's hits, best first, and `sizes` the rows of each cell. 0 when
+/// there are too few hits to say.
+pub(crate) fn measure(bases: &Mat, cells: MatRef<'_, u64>, sizes: &[u64]) -> [u32; 2] {
+    let mut ranks = Mat::<u64>::zeros(cells.rows(), cells.dim());
+    for q in 0..cells.rows() {
+        let mut order: Vec<usize> = (0..sizes.len()).filter(|&cell| sizes[cell] > 0).collect();
+        order.sort_by(|&a, &b| bases.row(q)[b].total_cmp(&bases.row(q)[a]).then(a.cmp(&b)));
+        let mut rank = vec![0; sizes.len()];
+        order.iter().enumerate().for_each(|(r, &cell)| rank[cell] = r as u64 + 1);
+        ranks.row_mut(q).iter_mut().zip(cells.row(q)).for_each(|(r, &cell)| *r = rank[cell as usize]);
     }
-    distances.retain(|d| d.is_finite());
-    if distances.len() < HITS {
-        return 0.0;
-    }
-    distances.sort_by(f32::total_cmp);
-    distances[((1.0 - LOSS) * distances.len() as f64) as usize]
+    MEASURED.map(|k| {
+        let mut all: Vec<u64> =
+            (0..ranks.rows()).flat_map(|q| ranks.row(q).iter().take(k).copied().collect::<Vec<_>>()).collect();
+        all.sort_unstable();
+        if all.len() < HITS || cells.dim() < k { 0 } else { all[((1.0 - LOSS) * all.len() as f64) as usize] as u32 }
+    })
 }
 
 #[cfg(test)]
@@ -168,14 +107,15 @@ mod tests {
     }
 
     #[test]
-    fn the_spread_is_that_of_random_symbols() {
-        let tables: Vec<f32> = (0..48).map(|i| (i * 7 % 11) as f32).collect();
-        let spread = Spread::new(&tables, 16);
-        let mut random = crate::train::Random::new(3, 3);
-        let draws: Vec<f32> = (0..200_000).map(|_| (0..3).map(|t| tables[16 * t + random.below(16)]).sum()).collect();
-        let mean = draws.iter().sum::<f32>() / draws.len() as f32;
-        let variance = draws.iter().map(|d| (d - mean) * (d - mean)).sum::<f32>() / draws.len() as f32;
-        assert!((mean - spread.mean).abs() < 0.05);
-        assert!((spread.distance(mean + variance.sqrt(), 0.0) - 1.0).abs() < 0.02);
+    fn the_rank_of_the_last_cell_that_counts() {
+        // 200 queries whose hits are in the cells of highest base, one of them in the one after.
+        let bases = Mat::new([0.5, 0.1, 0.9, 0.7].repeat(200), 200, 4).unwrap();
+        let mut cells = Mat::new([2, 2, 2, 2, 2, 3, 3, 3, 3, 3].repeat(200), 200, 10).unwrap();
+        cells.row_mut(0)[9] = 0;
+        assert_eq!(measure(&bases, cells.view(), &[5; 4]), [2, 0]);
+        assert_eq!(measure(&bases, cells.view(), &[5, 5, 0, 5])[0], 1, "a cell without rows is not looked at");
+        (0..30).for_each(|q| cells.row_mut(q)[9] = 1);
+        assert_eq!(measure(&bases, cells.view(), &[5; 4]), [4, 0]);
+        assert_eq!(measure(&bases, cells.view().slice(0..50), &[5; 4]), [0, 0], "too few hits");
     }
 }

@@ -17,6 +17,7 @@ use crate::{
     format::{BLOCK, BlockShape, FileShape, Meta, SECTIONS, Writer, place_side, place_symbols},
     ops::Ops,
     prepare::{Prepared, to_unit},
+    probe::{self, MEASURED},
     read::chunk_rows,
     search::{Exact, Neighbors},
     train::{TARGET_K, Trained, factor},
@@ -243,7 +244,7 @@ pub(crate) fn write_file<T: Target>(
         seed: config.seed,
         training_rows: prepared.unit.rows() as u64,
         alpha: trained.alpha,
-        probe_margin: 0.0,
+        probe_cells: [0; 2],
     };
     let shape = FileShape::new(&meta, model, &config.metadata);
     let (cells, rows) = cell_order(&encoded.labels, model.anchors());
@@ -268,9 +269,9 @@ pub(crate) fn write_file<T: Target>(
     if let Some(truth) = &encoded.truth {
         let k = TARGET_K.min(meta.n as usize);
         let look = |bytes: &[u8]| measure(bytes, prepared, truth, &encoded.labels, k);
-        let (recall, margin) = written.sink.read_back(look).map_err(io)??;
+        let (recall, probe_cells) = written.sink.read_back(look).map_err(io)??;
         meta.recall = recall as f32;
-        meta.probe_margin = margin;
+        meta.probe_cells = probe_cells;
         meta.recall_k = k as u32;
         meta.recall_queries = prepared.held.rows() as u32;
         meta.query_source = if prepared.held_rows.is_some() { 2 } else { 1 };
@@ -296,22 +297,20 @@ fn cell_order(labels: &[u32], anchors: usize) -> (Vec<u64>, Vec<u64>) {
     (cells, rows)
 }
 
-/// Recall of the file in `bytes` on the held-out queries, and the margin for probing.
+/// Recall of the file in `bytes` on the held-out queries, and the cells that probing takes.
 fn measure(
     bytes: &[u8],
     prepared: &Prepared<'_>,
     truth: &Neighbors,
     labels: &[u32],
     k: usize,
-) -> Result<(f64, f32), Error> {
+) -> Result<(f64, [u32; 2]), Error> {
     let index = crate::Index::from_bytes(bytes)?;
     let own = prepared.held_rows.as_deref();
     let searcher = Searcher::open(&index, Backend::Cpu)?;
-    let wanted = k + usize::from(own.is_some());
-    let (found, margin) =
-        searcher.measure(prepared.held.view(), wanted, wanted, |row| labels[row as usize].into())?;
+    let (found, bases) = searcher.query_prepared(prepared.held.view(), MEASURED[1] + usize::from(own.is_some()))?;
     // A row that is its own query finds itself, which says nothing.
-    let without_self = |found: &Mat<u64>| -> Result<Mat<u64>, Error> {
+    let without_self = |found: &Mat<u64>, k: usize| -> Result<Mat<u64>, Error> {
         let width = k.min(found.dim() - usize::from(own.is_some()));
         let mut out = Vec::with_capacity(found.rows() * width);
         for q in 0..found.rows() {
@@ -320,7 +319,11 @@ fn measure(
         }
         Mat::new(out, found.rows(), width)
     };
-    Ok((recall(without_self(&found.ids)?.view(), without_self(&truth.ids)?.view()), margin))
+    let recall = recall(without_self(&found.ids, k)?.view(), without_self(&truth.ids, k)?.view());
+    let mut cells = without_self(&found.ids, MEASURED[1])?;
+    cells.as_mut_slice().iter_mut().for_each(|row| *row = labels[*row as usize].into());
+    let sizes: Vec<u64> = index.parsed().cells.windows(2).map(|w| w[1] - w[0]).collect();
+    Ok((recall, probe::measure(&bases, cells.view(), &sizes)))
 }
 
 #[cfg(test)]

@@ -2,11 +2,11 @@
 
 use crate::{
     Backend, Error, Mat, MatRef, Metric,
-    format::Parsed,
+    format::{Meta, Parsed},
     index::Index,
     model::Model,
     ops::{self, CodesRef, Ops, ScoreTables, WithOps},
-    probe::{Probe, Reach, Scale, measure_margin},
+    probe::{self, Probe},
     query::{QueryModel, prepare_queries},
 };
 pub(crate) use crate::{exact::Exact, topk::TopK};
@@ -48,8 +48,7 @@ impl SearchOptions {
 /// An index made ready on one backend for many queries.
 pub struct Searcher<'a> {
     model: &'a Model,
-    /// See [`Reach::Margin`].
-    margin: f32,
+    meta: &'a Meta,
     query_model: &'a QueryModel,
     backend: Backend,
     loaded: Box<dyn Search + 'a>,
@@ -94,7 +93,7 @@ impl<'a> WithOps for Open<'a> {
         let backend = ops.backend();
         Ok(Searcher {
             model: &parsed.model,
-            margin: parsed.meta.probe_margin,
+            meta: &parsed.meta,
             query_model: self.query_model,
             backend,
             loaded: Box::new(Loaded { ops, codes }),
@@ -138,7 +137,7 @@ impl<'a> Searcher<'a> {
         if options.probe == Probe::Cells(0) {
             return Err(Error::Config("at least one cell must be probed".into()));
         }
-        let reach = Reach::new(options.probe, self.margin);
+        let reach = probe::reach(options.probe, k, self.meta);
         let mut ids = Vec::new();
         let mut scores = Vec::new();
         let mut width = 0;
@@ -162,28 +161,11 @@ impl<'a> Searcher<'a> {
 }
 
 impl Searcher<'_> {
-    /// Searches exhaustively for queries that are as the codec sees them, and gives the margin that [`Probe::Auto`] needs
-    /// for the best `hits` of them; `cell_of` knows the cell of every row. Scores lack the queries' own constants.
-    pub(crate) fn measure(
-        &self,
-        queries: MatRef<'_>,
-        k: usize,
-        hits: usize,
-        cell_of: impl Fn(u64) -> u64,
-    ) -> Result<(Neighbors, f32), Error> {
-        let model = self.model;
-        let tables = self.query_model.tables(model, queries, Reach::All);
-        let found = self.loaded.score(&tables, k)?;
-        let hits = hits.min(found.ids.dim());
-        let (mut cells, mut scores) = (Mat::zeros(queries.rows(), hits), Mat::zeros(queries.rows(), hits));
-        for q in 0..queries.rows() {
-            scores.row_mut(q).copy_from_slice(&found.scores.row(q)[..hits]);
-            cells.row_mut(q).iter_mut().zip(found.ids.row(q)).for_each(|(cell, &id)| *cell = cell_of(id));
-        }
-        let alphabet = model.charts.first().map_or(16, |c| c.code.alphabet());
-        let scale = Scale::new(&model.side.factors, &model.side.gain_table(), model.metric == Metric::L2);
-        let margin = measure_margin(&tables, alphabet, &model.anchor_chart, scale, scores.view(), cells.view());
-        Ok((found, margin))
+    /// As [`Searcher::query_batch`] for queries that are as the codec sees them, with what each anchor adds to their scores
+    /// (queries x anchors); scores lack the queries' own constants.
+    pub(crate) fn query_prepared(&self, queries: MatRef<'_>, k: usize) -> Result<(Neighbors, Mat), Error> {
+        let tables = self.query_model.tables(self.model, queries, None);
+        Ok((self.loaded.score(&tables, k)?, tables.bases))
     }
 }
 

@@ -7,7 +7,7 @@ use super::{
 use crate::{CodeKind, Metric};
 
 pub(crate) const META_LEN: usize = 128;
-const RESERVED: std::ops::Range<usize> = 88..META_LEN;
+const RESERVED: std::ops::Range<usize> = 92..META_LEN;
 
 /// Section `META`.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,8 +32,8 @@ pub(crate) struct Meta {
     pub(crate) seed: u64,
     pub(crate) training_rows: u64,
     pub(crate) alpha: f32,
-    /// See [`Reach::Margin`](crate::probe::Reach); 0 when it was not measured.
-    pub(crate) probe_margin: f32,
+    /// Cells to look at for the two numbers of hits of [`crate::probe::MEASURED`]; 0 when it was not measured.
+    pub(crate) probe_cells: [u32; 2],
 }
 
 impl Meta {
@@ -65,7 +65,9 @@ impl Meta {
         out.extend_from_slice(&self.seed.to_le_bytes());
         out.extend_from_slice(&self.training_rows.to_le_bytes());
         out.extend_from_slice(&self.alpha.to_le_bytes());
-        out.extend_from_slice(&self.probe_margin.to_le_bytes());
+        for v in self.probe_cells {
+            out.extend_from_slice(&v.to_le_bytes());
+        }
         out.resize(META_LEN, 0);
         out
     }
@@ -107,7 +109,7 @@ impl Meta {
             seed: u64_at(b, 64),
             training_rows: u64_at(b, 72),
             alpha: f32::from_bits(u32_at(b, 80)),
-            probe_margin: f32::from_bits(u32_at(b, 84)),
+            probe_cells: [u32_at(b, 84), u32_at(b, 88)],
         };
         let within = |what: &str, value: u64, lo: u64, hi: u64| {
             if (lo..=hi).contains(&value) {

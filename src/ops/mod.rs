@@ -162,7 +162,7 @@ pub(crate) struct ScoreTables {
     pub(crate) tables: Mat,
     /// Queries x anchors: what the anchor (and the mean) adds.
     pub(crate) bases: Mat,
-    /// Which cells are looked at.
+    /// How many cells are looked at.
     pub(crate) reach: Reach,
 }
 

@@ -50,8 +50,8 @@ pub struct Meta {
     pub training_rows: u64,
     /// Exponent of the score factor.
     pub alpha: f64,
-    /// Deviations within which automatic probing looks; 0 when it was not measured.
-    pub probe_margin: f64,
+    /// Cells that automatic probing looks at for 10 and for 100 hits; 0 when it was not measured.
+    pub probe_cells: [u32; 2],
 }
 
 /// One chart of section `CHRT`: y -> mean + sum over j of y_j b_j.
@@ -117,10 +117,10 @@ pub fn meta(bytes: &[u8]) -> Result<Meta, String> {
         seed: at.u64()?,
         training_rows: at.u64()?,
         alpha: at.f32()?,
-        probe_margin: at.f32()?,
+        probe_cells: [at.u32()?, at.u32()?],
     };
     within("query source", meta.query_source as usize, 0, 2)?;
-    at.zeros(40)?;
+    at.zeros(36)?;
     at.end()?;
     Ok(meta)
 }

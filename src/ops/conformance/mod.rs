@@ -38,6 +38,8 @@ macro_rules! suite {
             suite!(@ $backend, $check, score, best_rows_of_pq8_codes);
             suite!(@ $backend, $check, score, ties_go_to_the_lower_row);
             suite!(@ $backend, $check, score, rows_without_codes);
+            suite!(@ $backend, $check, score, best_of_many_rows);
+            suite!(@ $backend, $check, score, probed_rows_are_of_the_best_cells);
         }
     };
     (@ $backend:expr, $check:path, $part:ident, $law:ident) => {

@@ -3,7 +3,7 @@
 use vlc_reference::distance::{Metric, dot, normalised};
 
 use super::store::Store;
-use crate::{Mat, ops::ScoreTables, probe::Reach};
+use crate::{Mat, ops::ScoreTables};
 
 impl Store {
     /// The tables of `queries` in f64, rounded once, straight from the formulas of docs/format.md.
@@ -35,7 +35,7 @@ impl Store {
                 bases.row_mut(q)[k] = (dot(&query, &file.mean) + sum) as f32;
             }
         }
-        ScoreTables { tables, bases, reach: Reach::All }
+        ScoreTables { tables, bases, reach: None }
     }
 
     /// A query as the score multiplies it.

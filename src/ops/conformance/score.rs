@@ -7,7 +7,11 @@ use super::{
     store::{Spec, Store},
     wide,
 };
-use crate::{CodeKind, ops::Ops, search::Neighbors};
+use crate::{
+    CodeKind,
+    ops::{Ops, ScoreTables},
+    search::Neighbors,
+};
 
 const METRICS: [Metric; 3] = [Metric::Cosine, Metric::Dot, Metric::L2];
 
@@ -21,13 +25,27 @@ fn gain_nibbles(metric: Metric, n: usize) -> usize {
 
 /// Checks that the found rows are the best by the reference, near-ties aside.
 fn assert_best(store: &Store, queries: &[Vec<f64>], found: &Neighbors, k: usize) {
+    assert_best_of(store, queries, found, k, |_, _| true);
+}
+
+/// The same among the rows that `looked_at` says of a query and a row's cell.
+fn assert_best_of(
+    store: &Store,
+    queries: &[Vec<f64>],
+    found: &Neighbors,
+    k: usize,
+    looked_at: impl Fn(usize, usize) -> bool,
+) {
     let n = store.file.meta.n;
     let k = k.min(n);
     assert_eq!((found.ids.rows(), found.ids.dim()), (queries.len(), k));
     assert_eq!((found.scores.rows(), found.scores.dim()), (queries.len(), k));
     for (q, query) in queries.iter().enumerate() {
-        let scores = store.scores(query);
+        let mut scores = store.scores(query);
         let largest_size = scores.iter().fold(1.0, |m: f64, s| m.max(s.abs()));
+        for (score, &cell) in scores.iter_mut().zip(&store.file.labels) {
+            *score = if looked_at(q, cell) { *score } else { f64::NEG_INFINITY };
+        }
         let tolerance = 2e-6 * largest_size;
         let best = largest(&scores, k);
         let ids = found.ids.row(q);
@@ -146,6 +164,66 @@ pub(super) fn rows_without_codes<O: Ops>(ops: &O) {
                 distinct: 70,
             };
             assert_store(ops, seed, spec, &[1, 10, 70]);
+        }
+    }
+}
+
+/// Enough rows for whatever is done to look at fewer of them closely, for one query and for several.
+pub(super) fn best_of_many_rows<O: Ops>(ops: &O) {
+    let mut seed = 1400;
+    for kind in [CodeKind::Chain, CodeKind::Pq8] {
+        for (metric, anchors, charts, symbols) in
+            [(Metric::Cosine, 40, 1, 21), (Metric::Dot, 300, 3, 10), (Metric::L2, 40, 2, 5)]
+        {
+            seed += 1;
+            let _case = Case::new(format!("seed {seed}, {kind:?}"));
+            let (n, gain_nibbles) = (6000, gain_nibbles(metric, 1));
+            let (d, lags, factor) = (8, 0, true);
+            let spec = Spec { n, d, metric, kind, lags, symbols, anchors, charts, factor, gain_nibbles, distinct: n };
+            let mut random = random(seed);
+            let store = Store::new(&mut random, spec);
+            let queries: Vec<Vec<f64>> = (0..9).map(|_| wide(normals(&mut random, 1, d).as_slice())).collect();
+            let codes = ops.load(store.codes()).unwrap();
+            for count in [1, 2, 9] {
+                for k in [1, 10, 70] {
+                    let found = ops.score(&codes, &store.tables(&queries[..count]), k).unwrap();
+                    assert_best(&store, &queries[..count], &found, k);
+                }
+            }
+        }
+    }
+}
+
+/// Of the cells only those of highest anchors are looked at, and more where these hold too few rows.
+pub(super) fn probed_rows_are_of_the_best_cells<O: Ops>(ops: &O) {
+    let mut seed = 1500;
+    for (metric, n, charts) in [(Metric::Cosine, 900, 1), (Metric::Dot, 400, 2), (Metric::L2, 30, 1)] {
+        for (most, k) in [(1, 1), (3, 10), (5, 200), (20, 10), (100, 10)] {
+            seed += 1;
+            let _case = Case::new(format!("seed {seed}, {metric:?}, {most} cells, k = {k}"));
+            let gain_nibbles = gain_nibbles(metric, 1);
+            let (kind, d, lags, symbols, anchors, factor) = (CodeKind::Chain, 8, 1, 6, 20, true);
+            let spec = Spec { n, d, metric, kind, lags, symbols, anchors, charts, factor, gain_nibbles, distinct: n };
+            let mut random = random(seed);
+            let store = Store::new(&mut random, spec);
+            let queries: Vec<Vec<f64>> = (0..3).map(|_| wide(normals(&mut random, 1, d).as_slice())).collect();
+            let tables = ScoreTables { reach: Some(most), ..store.tables(&queries) };
+            let found = ops.score(&ops.load(store.codes()).unwrap(), &tables, k).unwrap();
+            let sizes: Vec<usize> = store.file.cells.windows(2).map(|w| w[1] - w[0]).collect();
+            let looked_at: Vec<Vec<usize>> = (0..queries.len())
+                .map(|q| {
+                    let bases = tables.bases.row(q);
+                    let mut order: Vec<usize> = (0..anchors).filter(|&cell| sizes[cell] > 0).collect();
+                    order.sort_by(|&a, &b| bases[b].total_cmp(&bases[a]).then(a.cmp(&b)));
+                    let (mut taken, mut rows) = (0, 0);
+                    while taken < order.len() && (taken < most || rows < k) {
+                        rows += sizes[order[taken]];
+                        taken += 1;
+                    }
+                    order[..taken].to_vec()
+                })
+                .collect();
+            assert_best_of(&store, &queries, &found, k, |q, cell| looked_at[q].contains(&cell));
         }
     }
 }

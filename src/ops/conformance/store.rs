@@ -131,7 +131,7 @@ impl Store {
                 seed: 0,
                 training_rows: 0,
                 alpha: 0.0,
-                probe_margin: 0.0,
+                probe_cells: [0; 2],
             },
             center: if spec.metric == Metric::L2 { wide(normals(random, 1, d).as_slice()) } else { vec![0.0; d] },
             mean: wide(normals(random, 1, d).as_slice()),

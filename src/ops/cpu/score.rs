@@ -17,7 +17,7 @@ use crate::{
     Mat,
     format::BLOCK,
     ops::{CodesRef, ScoreTables},
-    probe::{Reach, Scale, Spread},
+    probe::Reach,
     search::{Neighbors, TopK},
 };
 
@@ -28,7 +28,7 @@ const CHUNK: usize = 32;
 /// Bytes of codes that stay in cache while the groups of a chunk pass over them.
 const TILE: usize = 512 << 10;
 /// Rows of a part of the codes, where there are more threads than queries.
-const PART: u64 = 1 << 17;
+const PART: u64 = if cfg!(test) { 1 << 11 } else { 1 << 17 };
 /// Rows that are scanned first, those of the best cells, for a threshold that keeps most others out: at least this many.
 const SEED: u64 = 256;
 /// Best cells scanned first at most.
@@ -47,8 +47,8 @@ pub(super) fn score(level: Level, codes: &CodesRef<'_>, queries: &ScoreTables, k
     let chunk = count.div_ceil(threads).next_multiple_of(GROUP).min(CHUNK);
     let chunks: Vec<usize> = (0..count).step_by(chunk).collect();
     let parts = match queries.reach {
-        Reach::All => (threads / chunks.len()).clamp(1, n.div_ceil(PART) as usize) as u64,
-        _ => 1,
+        None => (threads / chunks.len()).clamp(1, n.div_ceil(PART) as usize) as u64,
+        Some(_) => 1,
     };
     let jobs: Vec<(usize, u64)> = chunks.iter().flat_map(|&c| (0..parts).map(move |p| (c, p))).collect();
     let found: Vec<Vec<TopK>> = jobs
@@ -138,8 +138,8 @@ pub(super) struct Scan<'a> {
 impl<'a> Scan<'a> {
     /// Scans the positions `from..to` for all queries.
     fn all(&self, mut queries: Vec<Query<'a>>, reach: Reach, from: u64, to: u64) -> Vec<TopK> {
-        if reach != Reach::All {
-            queries.iter_mut().for_each(|query| self.probe(query, reach));
+        if let Some(most) = reach {
+            queries.iter_mut().for_each(|query| self.probe(query, most));
             return queries.into_iter().map(|q| q.top).collect();
         }
         for query in &mut queries {
@@ -160,39 +160,17 @@ impl<'a> Scan<'a> {
         queries.into_iter().map(|q| q.top).collect()
     }
 
-    /// Scans the cells within reach, those of the highest anchors first.
-    fn probe(&self, query: &mut Query<'a>, reach: Reach) {
-        let codes = self.codes;
-        let per_chart = codes.shape.symbols * codes.alphabet;
-        let scale = Scale::new(codes.factors, codes.gains, codes.squared);
-        let spreads: Vec<Spread> = (0..query.bytes.len())
-            .map(|g| Spread::new(&query.tables[g * per_chart..(g + 1) * per_chart], codes.alphabet))
-            .collect();
-        let spread = |cell: usize| spreads[usize::from(codes.anchor_chart[cell])];
-        let cells = codes.labels.cells;
+    /// Scans the `most` cells of highest anchors, more where these hold fewer than k rows.
+    fn probe(&self, query: &mut Query<'a>, most: usize) {
+        let cells = self.codes.labels.cells;
         let mut ranked: BinaryHeap<(Ordered, Reverse<usize>)> = (0..query.bases.len())
             .filter(|&cell| cells[cell] < cells[cell + 1])
-            .map(|cell| (Ordered(query.bases[cell] + spread(cell).mean), Reverse(cell)))
+            .map(|cell| (Ordered(query.bases[cell]), Reverse(cell)))
             .collect();
         let (mut probed, mut rows) = (0, 0);
-        while let Some((_, Reverse(cell))) = ranked.pop() {
-            let within = match reach {
-                Reach::All => true,
-                Reach::Cells(most) => probed < most,
-                Reach::Margin(margin) => {
-                    let needed = scale.needed(query.top.threshold());
-                    let distance = spread(cell).distance(needed, query.bases[cell]);
-                    // What is not a number says nothing against the cell.
-                    distance <= margin || distance.is_nan()
-                }
-            };
-            if !within && rows >= query.top.k() as u64 {
-                // Another chart's cells may spread more.
-                match spreads.len() {
-                    1 => break,
-                    _ => continue,
-                }
-            }
+        while let Some((_, Reverse(cell))) = ranked.pop()
+            && (probed < most || rows < query.top.k() as u64)
+        {
             self.range([query], cells[cell], cells[cell + 1]);
             probed += 1;
             rows += cells[cell + 1] - cells[cell];
