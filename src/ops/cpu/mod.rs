@@ -12,6 +12,8 @@ mod simd;
 mod update;
 mod viterbi;
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use super::{Assignments, Backend, CellStats, CodesRef, EncodeJob, Encoded, Ops, ScoreTables, Step};
 use crate::{Error, Mat, MatRef, search::Neighbors};
 
@@ -23,12 +25,14 @@ pub(super) use simd::Level;
 /// This machine's processor.
 pub(super) struct Cpu {
     level: Level,
+    /// Whether the last scan went from the last row to the first.
+    backwards: AtomicBool,
 }
 
 impl Cpu {
     /// With the instructions of `level`, which this machine must have.
     pub(super) fn with(level: Level) -> Cpu {
-        Cpu { level }
+        Cpu { level, backwards: AtomicBool::new(false) }
     }
 }
 
@@ -79,6 +83,7 @@ impl Ops for Cpu {
     }
 
     fn score(&self, codes: &CodesRef<'_>, queries: &ScoreTables, k: usize) -> Result<Neighbors, Error> {
-        Ok(score::score(self.level, codes, queries, k))
+        let backwards = self.backwards.fetch_xor(true, Ordering::Relaxed);
+        Ok(score::score(self.level, codes, queries, k, backwards))
     }
 }

@@ -34,7 +34,15 @@ const SEED: u64 = 256;
 /// Best cells scanned first at most.
 const SEED_CELLS: usize = 16;
 
-pub(super) fn score(level: Level, codes: &CodesRef<'_>, queries: &ScoreTables, k: usize) -> Neighbors {
+/// `backwards` scans from the last row to the first: a scan that turns round where the last one ended finds the codes it passed
+/// there still in cache.
+pub(super) fn score(
+    level: Level,
+    codes: &CodesRef<'_>,
+    queries: &ScoreTables,
+    k: usize,
+    backwards: bool,
+) -> Neighbors {
     let count = queries.tables.rows();
     let n = codes.labels.n;
     let k = k.min(n as usize);
@@ -42,7 +50,7 @@ pub(super) fn score(level: Level, codes: &CodesRef<'_>, queries: &ScoreTables, k
     if k == 0 || count == 0 {
         return neighbors;
     }
-    let scan = Scan { level, kernel: Kernel::of(level), codes, pieces: pieces(codes) };
+    let scan = Scan { level, kernel: Kernel::of(level), codes, pieces: pieces(codes), backwards };
     let threads = rayon::current_num_threads();
     let chunk = count.div_ceil(threads).next_multiple_of(GROUP).min(CHUNK);
     let chunks: Vec<usize> = (0..count).step_by(chunk).collect();
@@ -133,6 +141,7 @@ pub(super) struct Scan<'a> {
     pub(super) kernel: Kernel,
     pub(super) codes: &'a CodesRef<'a>,
     pieces: Vec<(u64, u64, usize)>,
+    backwards: bool,
 }
 
 impl<'a> Scan<'a> {
@@ -146,7 +155,9 @@ impl<'a> Scan<'a> {
             self.seed(query);
         }
         let rows = (TILE / self.codes.shape.bytes().max(1)).max(RUN).next_multiple_of(RUN) * BLOCK;
-        for tile in (from..to).step_by(rows) {
+        let tiles = (to - from).div_ceil(rows as u64);
+        for t in 0..tiles {
+            let tile = from + rows as u64 * if self.backwards { tiles - 1 - t } else { t };
             let end = (tile + rows as u64).min(to);
             for group in queries.chunks_mut(GROUP) {
                 match group {
