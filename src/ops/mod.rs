@@ -114,16 +114,16 @@ pub(crate) struct EncodeJob<'a> {
     /// Anchors to try for each row, `candidates` of them, all tried and the best kept.
     pub(crate) tries: &'a [u32],
     pub(crate) candidates: usize,
-    /// How hard a chain code with two or more lags is searched.
+    /// How hard a chain code with more than two lags is searched.
     pub(crate) effort: Effort,
 }
 
-/// How many paths per state the search of a chain code keeps.
+/// How many paths per state the search of a chain code keeps where it cannot be exact: with more than two lags.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Effort {
     /// Two: half the time, 1 to 2 % more distortion. For the early rounds of training.
     Quick,
-    /// Four: as good as the exact search with two lags.
+    /// Four.
     Full,
 }
 

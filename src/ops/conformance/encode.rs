@@ -92,7 +92,7 @@ impl Work {
     }
 }
 
-/// Exact where a state knows all that matters (up to one lag), nearly so with two.
+/// With up to two lags the search is exact, but for the steps in which it counts.
 pub(super) fn chain_codes_are_nearly_optimal<O: Ops>(ops: &O) {
     let all_widths: [&[u16]; 8] =
         [&[1], &[3, 2], &[1, 1, 1], &[2, 0, 3], &[0, 2, 1], &[1, 2, 0], &[5, 1, 1], &[1, 2, 1, 1]];
@@ -111,19 +111,13 @@ pub(super) fn chain_codes_are_nearly_optimal<O: Ops>(ops: &O) {
             let reference = reference_code(&code);
             for i in 0..n {
                 let (error, least) = (f64::from(found.errors[i]), work.least(&reference, i));
-                // A symbol without directions is chosen blindly, by what it does to later ones.
-                let most = match lags {
-                    0 | 1 => 1.0 + 1e-4,
-                    _ if widths.contains(&0) => 2.0,
-                    _ => 1.35,
-                };
-                assert!(error <= most * least + 1e-5, "row {i}: error {error}, the least is {least}");
+                assert!(error <= (1.0 + 1e-4) * least + 5e-3, "row {i}: error {error}, the least is {least}");
                 total += error;
                 optimum += least;
             }
             work.assert_consistent(&code, &work.run(ops, &code, Effort::Quick));
         }
-        assert!(total <= 1.03 * optimum, "lags {lags}: {total} in all, the least is {optimum}");
+        assert!(total <= 1.001 * optimum, "lags {lags}: {total} in all, the least is {optimum}");
     }
 }
 

@@ -5,6 +5,7 @@ use rayon::prelude::*;
 
 use super::{
     simd::Level,
+    trellis::{Costs, LAGS, Trellis, squares},
     viterbi::{Paths, SURVIVORS, viterbi},
 };
 use crate::{
@@ -22,15 +23,18 @@ pub(super) fn encode(level: Level, rows: MatRef<'_>, job: EncodeJob<'_>) -> Enco
     // A row without symbols still needs a place in every list that is split below.
     let stride = symbols.max(1);
     let mut codes = vec![0u8; n * stride];
+    let exact = job.code.kind == CodeKind::Chain && job.code.lags <= LAGS;
+    let trellis = exact.then(|| Trellis::new(job.code));
+    let trellis = trellis.as_ref();
     codes
         .par_chunks_mut(CHUNK * stride)
         .zip(out.labels.par_chunks_mut(CHUNK).zip(out.errors.par_chunks_mut(CHUNK)))
         .enumerate()
         .for_each_init(
-            || Scratch::new(job.code),
+            || Scratch::new(job.code, exact),
             |scratch, (chunk, (codes, (labels, errors)))| {
                 let first = chunk * CHUNK;
-                level.run(EncodeChunk { rows, job, first, scratch, codes, labels, errors });
+                level.run(EncodeChunk { rows, job, trellis, first, scratch, codes, labels, errors });
             },
         );
     if symbols > 0 {
@@ -44,6 +48,7 @@ pub(super) fn encode(level: Level, rows: MatRef<'_>, job: EncodeJob<'_>) -> Enco
 struct EncodeChunk<'a, 'b> {
     rows: MatRef<'a>,
     job: EncodeJob<'a>,
+    trellis: Option<&'a Trellis>,
     first: usize,
     scratch: &'b mut Scratch,
     codes: &'b mut [u8],
@@ -60,13 +65,51 @@ impl WithSimd for EncodeChunk<'_, '_> {
         for (i, code) in self.codes.chunks_exact_mut(symbols.max(1)).enumerate() {
             let row = self.first + i;
             let tries = &self.job.tries[row * candidates..(row + 1) * candidates];
-            let found = best_try(simd, self.rows.row(row), self.job, tries, self.scratch, &mut code[..symbols]);
-            (self.labels[i], self.errors[i]) = found;
+            let (row, code) = (self.rows.row(row), &mut code[..symbols]);
+            (self.labels[i], self.errors[i]) = match self.trellis {
+                Some(trellis) => best_path(simd, row, self.job, trellis, tries, self.scratch, code),
+                None => best_try(simd, row, self.job, tries, self.scratch, code),
+            };
         }
     }
 }
 
-/// Encodes a row against each anchor of `tries` and keeps the best; of equally good ones the first.
+/// Encodes a row against each anchor of `tries`, exactly, and keeps the best; of equally good ones the first.
+#[inline(always)]
+fn best_path<S: Simd>(
+    simd: S,
+    row: &[f32],
+    job: EncodeJob<'_>,
+    trellis: &Trellis,
+    tries: &[u32],
+    scratch: &mut Scratch,
+    code: &mut [u8],
+) -> (u32, f32) {
+    let mut best = (tries[0], f32::INFINITY);
+    for (i, &anchor) in tries.iter().enumerate() {
+        if tries[..i].contains(&anchor) {
+            continue;
+        }
+        let residual = &mut scratch.residual;
+        for ((r, y), a) in residual.iter_mut().zip(row).zip(job.anchors.row(anchor as usize)) {
+            *r = y - a;
+        }
+        let error = trellis.search(simd, residual, &mut scratch.costs);
+        if error < best.1 || i == 0 {
+            best = (anchor, error);
+            std::mem::swap(&mut scratch.residual, &mut scratch.best_residual);
+            std::mem::swap(&mut scratch.costs, &mut scratch.best_costs);
+        }
+    }
+    trellis.trace(&scratch.best_costs, code);
+    // What the search found is rounded; this is what a reader will see.
+    scratch.decoded.fill(0.0);
+    job.code.add_codeword(code, &mut scratch.decoded);
+    scratch.decoded.iter_mut().zip(&scratch.best_residual).for_each(|(d, r)| *d = r - *d);
+    (best.0, squares(&scratch.decoded))
+}
+
+/// The same where there is no exact search.
 #[inline(always)]
 fn best_try<S: Simd>(
     simd: S,
@@ -89,7 +132,6 @@ fn best_try<S: Simd>(
         let paths = &mut scratch.paths;
         match (job.code.kind, job.code.lags, job.effort) {
             (CodeKind::Pq8, ..) => independent(&residual, job.code, &mut found),
-            (_, 0 | 1, _) => viterbi::<S, 1>(simd, &residual, job.code, paths, &mut found),
             (.., Effort::Quick) => viterbi::<S, 2>(simd, &residual, job.code, paths, &mut found),
             (.., Effort::Full) => viterbi::<S, SURVIVORS>(simd, &residual, job.code, paths, &mut found),
         }
@@ -135,15 +177,22 @@ struct Scratch {
     decoded: Vec<f32>,
     found: Vec<u8>,
     paths: Paths,
+    costs: Costs,
+    best_residual: Vec<f32>,
+    best_costs: Costs,
 }
 
 impl Scratch {
-    fn new(code: &Code) -> Self {
+    fn new(code: &Code, exact: bool) -> Self {
+        let steps = if exact { code.symbols() } else { 0 };
         Scratch {
             residual: vec![0.0; code.active()],
             decoded: vec![0.0; code.active()],
             found: vec![0; code.symbols()],
             paths: Paths::new(code),
+            costs: Costs::new(steps),
+            best_residual: vec![0.0; code.active()],
+            best_costs: Costs::new(steps),
         }
     }
 }

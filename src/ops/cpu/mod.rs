@@ -9,6 +9,7 @@ mod reduce;
 mod scan;
 mod score;
 mod simd;
+mod trellis;
 mod update;
 mod viterbi;
 
