@@ -134,7 +134,7 @@ impl<T: Target> WithOps for Job<'_, T> {
             tell(&Event::Progress { stage, done: done as u64, total: total as u64 })
         };
         let prepared = prepare(self.rows, config, &report)?;
-        let plan = plan_on(&ops, &prepared, config, &report)?;
+        let (plan, pilot) = plan_on(&ops, &prepared, config, &report)?;
         tell(&Event::Plan(&plan))?;
         let plan_seconds = start.elapsed().as_secs_f64();
 
@@ -147,7 +147,7 @@ impl<T: Target> WithOps for Job<'_, T> {
                 center: prepared.center.clone(),
                 gain_range: prepared.gain_range,
                 sizes: prepared.sizes,
-                anchors: plan.anchors,
+                pilot,
                 charts: plan.charts,
                 symbols: plan.symbols,
                 config,

@@ -1,12 +1,21 @@
 //! From unit rows to codes, generic over the backend; memory is bounded by the chunk given.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use crate::{
     Error, Mat, MatRef,
-    model::Model,
-    ops::{Effort, EncodeJob, Encoded, Ops, product_nn},
+    model::{Chart, Model},
+    ops::{Effort, EncodeJob, Encoded, Ops, dot, product_nn, product_nt, squared_distance},
+    prepare::copy_rows,
 };
+
+/// Coordinates that the nearest anchors are looked for in: those along which they differ most. Which of them is best of all is
+/// decided by trying them.
+const SEARCHED: usize = 128;
+/// Rows of a unit of parallel work.
+const CHUNK: usize = 256;
 
 /// Anchors tried for each row: the nearest few, of which the one of least error is kept. Two
 /// take 0.5 % off the distortion, four 0.7 %.
@@ -16,39 +25,140 @@ const TRIES: usize = 4;
 #[derive(Debug, Clone)]
 pub(crate) struct Encoder {
     mean: Vec<f32>,
-    /// d x d: to the coordinates in which the nearest anchors are looked for.
+    /// To the coordinates in which the nearest anchors are looked for.
     space: Mat,
-    /// The anchors there, K x d.
+    /// The anchors there, one a row.
     anchors: Mat,
-    /// For each chart, active x d: to its directions.
-    forward: Vec<Mat>,
-    /// For each chart, the anchors in its directions, K x active (zeros for the anchors of other charts).
-    coordinates: Vec<Mat>,
+    charts: Vec<ChartMaps>,
+}
+
+/// A chart's part of an encoder.
+#[derive(Debug, Clone)]
+struct ChartMaps {
+    /// active x d: to its directions.
+    forward: Mat,
+    /// The anchors in its directions, K x active (zeros for the anchors of other charts).
+    coordinates: Mat,
+    /// active x d: back from them.
+    decoder: Mat,
+    /// Inner products of the decoder's rows with one another, and twice those with the mean: what lengths take.
+    gram: Mat,
+    slope: Vec<f32>,
 }
 
 impl Encoder {
     pub(crate) fn new(model: &Model, space: Mat, forward: Vec<Mat>) -> Encoder {
         let k = model.anchors();
-        let coordinates: Vec<Mat> = forward.iter().map(|f| Mat::zeros(k, f.rows())).collect();
-        let mut encoder =
-            Encoder { mean: model.mean.clone(), anchors: Mat::zeros(k, space.rows()), space, forward, coordinates };
+        let mut anchors = Mat::zeros(k, space.rows());
         let rows = model.anchor_coordinates();
-        let decoders: Vec<Mat> = model.charts.iter().map(|c| c.decoder.to_mat()).collect();
-        for (k, row) in rows.iter().enumerate() {
-            let chart = usize::from(model.anchor_chart[k]);
-            encoder.coordinates[chart].row_mut(k).copy_from_slice(row);
-            let decoder = &decoders[chart];
-            let mut at = vec![0f32; model.dim];
-            for (j, &y) in row.iter().enumerate() {
-                at.iter_mut().zip(decoder.row(j)).for_each(|(a, b)| *a += y * b);
+        let maps = |(g, (chart, forward)): (usize, (&Chart, Mat))| {
+            let decoder = chart.decoder.to_mat();
+            let mut coordinates = Mat::zeros(k, chart.active());
+            let mut gram = Mat::zeros(chart.active(), chart.active());
+            let mut slope = vec![0f32; chart.active()];
+            if chart.active() > 0 {
+                product_nt(gram.as_mut_slice(), decoder.view(), decoder.view(), 1.0);
+                slope.iter_mut().enumerate().for_each(|(j, s)| *s = 2.0 * dot(decoder.row(j), &model.mean));
+                let mut seen = Mat::zeros(space.rows(), chart.active());
+                product_nt(seen.as_mut_slice(), space.view(), decoder.view(), 1.0);
+                for k in (0..k).filter(|&k| usize::from(model.anchor_chart[k]) == g) {
+                    coordinates.row_mut(k).copy_from_slice(&rows[k]);
+                    let at = anchors.row_mut(k).iter_mut().enumerate();
+                    at.for_each(|(i, o)| *o = dot(seen.row(i), &rows[k]));
+                }
             }
-            let (space, out) = (&encoder.space, &mut encoder.anchors);
-            for (i, o) in out.row_mut(k).iter_mut().enumerate() {
-                *o = space.row(i).iter().zip(&at).map(|(s, a)| s * a).sum();
-            }
-        }
-        encoder
+            ChartMaps { forward, coordinates, decoder, gram, slope }
+        };
+        let charts = model.charts.iter().zip(forward).enumerate().map(maps).collect();
+        let (space, anchors) = most_varied(&space, &anchors);
+        Encoder { mean: model.mean.clone(), space, anchors, charts }
     }
+
+    /// What a reader of the file will decode for these codes, as unit rows.
+    pub(crate) fn decode(&self, model: &Model, codes: &RowCodes) -> Mat {
+        let dim = model.dim;
+        let mut out = Mat::zeros(codes.labels.len(), dim);
+        out.as_mut_slice().par_chunks_mut(CHUNK * dim).enumerate().for_each(|(chunk, out)| {
+            let rows = chunk * CHUNK..chunk * CHUNK + out.len() / dim;
+            for (g, maps) in self.charts.iter().enumerate() {
+                let (members, y) = self.codewords(model, g, rows.clone(), &codes.labels, &codes.symbols);
+                let mut decoded = Mat::zeros(members.len(), dim);
+                if y.dim() > 0 {
+                    product_nn(decoded.as_mut_slice(), y.view(), maps.decoder.view());
+                }
+                for (r, &i) in members.iter().enumerate() {
+                    let at = (i - chunk * CHUNK) * dim;
+                    for ((o, x), m) in out[at..at + dim].iter_mut().zip(decoded.row(r)).zip(&self.mean) {
+                        *o = x + m;
+                    }
+                }
+            }
+        });
+        out
+    }
+
+    /// The lengths of the rows that [`Encoder::decode`] gives, without decoding them: most directions are dropped.
+    fn norms(&self, model: &Model, found: &Encoded) -> Vec<f32> {
+        let constant = dot(&self.mean, &self.mean);
+        let mut out = vec![0f32; found.labels.len()];
+        out.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, out)| {
+            let rows = chunk * CHUNK..chunk * CHUNK + out.len();
+            for (g, maps) in self.charts.iter().enumerate() {
+                let (members, y) = self.codewords(model, g, rows.clone(), &found.labels, &found.symbols);
+                let mut products = Mat::zeros(y.rows(), y.dim());
+                if y.dim() > 0 {
+                    product_nn(products.as_mut_slice(), y.view(), maps.gram.view());
+                }
+                for (r, &i) in members.iter().enumerate() {
+                    products.row_mut(r).iter_mut().zip(&maps.slope).for_each(|(p, s)| *p += s);
+                    let square = constant + dot(products.row(r), y.row(r));
+                    out[i - chunk * CHUNK] = square.max(0.0).sqrt();
+                }
+            }
+        });
+        out
+    }
+
+    /// The members of chart `g` among `rows`, and anchor plus codeword of each in the directions of the chart.
+    fn codewords(
+        &self,
+        model: &Model,
+        g: usize,
+        rows: Range<usize>,
+        labels: &[u32],
+        symbols: &[u8],
+    ) -> (Vec<usize>, Mat) {
+        let (chart, count) = (&model.charts[g], model.symbols());
+        let of_chart = |i: &usize| usize::from(model.anchor_chart[labels[*i] as usize]) == g;
+        let members: Vec<usize> = rows.filter(of_chart).collect();
+        let mut y = Mat::zeros(members.len(), chart.active());
+        for (r, &i) in members.iter().enumerate() {
+            y.row_mut(r).copy_from_slice(self.charts[g].coordinates.row(labels[i] as usize));
+            chart.code.add_codeword(&symbols[i * count..(i + 1) * count], y.row_mut(r));
+        }
+        (members, y)
+    }
+}
+
+/// The coordinates of `space` in which `anchors` (K x r) differ most, and the anchors in them.
+fn most_varied(space: &Mat, anchors: &Mat) -> (Mat, Mat) {
+    let spread = |j: usize| -> f64 {
+        let (mut sum, mut squares) = (0.0, 0.0);
+        for k in 0..anchors.rows() {
+            let v = f64::from(anchors.row(k)[j]);
+            (sum, squares) = (sum + v, squares + v * v);
+        }
+        squares - sum * sum / anchors.rows().max(1) as f64
+    };
+    let spreads: Vec<f64> = (0..anchors.dim()).map(spread).collect();
+    let mut order: Vec<usize> = (0..anchors.dim()).collect();
+    order.sort_by(|&a, &b| spreads[b].total_cmp(&spreads[a]).then(a.cmp(&b)));
+    order.truncate(SEARCHED);
+    let mut there = Mat::zeros(anchors.rows(), order.len());
+    for k in 0..anchors.rows() {
+        there.row_mut(k).iter_mut().zip(&order).for_each(|(t, &j)| *t = anchors.row(k)[j]);
+    }
+    (copy_rows(space.view(), &order), there)
 }
 
 /// Codes of some rows.
@@ -56,43 +166,35 @@ pub(crate) struct RowCodes {
     pub(crate) labels: Vec<u32>,
     /// `symbols` values per row.
     pub(crate) symbols: Vec<u8>,
-    decoded: Mat,
-    norms: Vec<f32>,
+    /// Lengths of the decoded unit rows.
+    pub(crate) norms: Vec<f32>,
 }
 
-impl RowCodes {
-    /// The decoded unit rows.
-    pub(crate) fn decoded(&self) -> MatRef<'_> {
-        self.decoded.view()
+/// Mean squared L2 error of decoded rows, and the same when only the anchor is kept.
+pub(crate) fn energies(
+    model: &Model,
+    encoder: &Encoder,
+    unit: MatRef<'_>,
+    codes: &RowCodes,
+    decoded: MatRef<'_>,
+) -> (f64, f64) {
+    let anchors: Vec<Vec<f32>> = (0..model.anchors())
+        .map(|k| {
+            let maps = &encoder.charts[usize::from(model.anchor_chart[k])];
+            let mut at = model.mean.clone();
+            for (j, &y) in maps.coordinates.row(k).iter().enumerate() {
+                at.iter_mut().zip(maps.decoder.row(j)).for_each(|(a, b)| *a += y * b);
+            }
+            at
+        })
+        .collect();
+    let (mut full, mut coarse) = (0.0, 0.0);
+    for i in 0..unit.rows() {
+        full += f64::from(squared_distance(unit.row(i), decoded.row(i)));
+        coarse += f64::from(squared_distance(unit.row(i), &anchors[codes.labels[i] as usize]));
     }
-
-    /// Their lengths.
-    pub(crate) fn norms(&self) -> &[f32] {
-        &self.norms
-    }
-
-    /// Mean squared L2 error of the decoded rows, and the same when only the anchor is kept.
-    pub(crate) fn energies(&self, model: &Model, encoder: &Encoder, unit: MatRef<'_>) -> (f64, f64) {
-        let decoders: Vec<Mat> = model.charts.iter().map(|c| c.decoder.to_mat()).collect();
-        let anchors: Vec<Vec<f32>> = (0..model.anchors())
-            .map(|k| {
-                let chart = usize::from(model.anchor_chart[k]);
-                let mut at = model.mean.clone();
-                for (j, &y) in encoder.coordinates[chart].row(k).iter().enumerate() {
-                    at.iter_mut().zip(decoders[chart].row(j)).for_each(|(a, b)| *a += y * b);
-                }
-                at
-            })
-            .collect();
-        let squared = |a: &[f32], b: &[f32]| -> f64 { a.iter().zip(b).map(|(x, y)| f64::from(x - y).powi(2)).sum() };
-        let (mut full, mut coarse) = (0.0, 0.0);
-        for i in 0..unit.rows() {
-            full += squared(unit.row(i), self.decoded.row(i));
-            coarse += squared(unit.row(i), &anchors[self.labels[i] as usize]);
-        }
-        let n = unit.rows().max(1) as f64;
-        (full / n, coarse / n)
-    }
+    let n = unit.rows().max(1) as f64;
+    (full / n, coarse / n)
 }
 
 /// Encodes unit rows (n x d).
@@ -105,28 +207,17 @@ pub(crate) fn encode_rows<O: Ops>(
     let resident = ops.upload(unit)?;
     let candidates = TRIES.min(model.anchors());
     let placed = ops.project(&resident, &encoder.mean, encoder.space.view())?;
-    let assigned = ops.assign(&placed, encoder.anchors.view(), candidates)?;
+    let tries = ops.assign(&placed, encoder.anchors.view(), candidates)?.labels;
     drop(placed);
-    let found = if model.charts.len() == 1 {
-        let y = ops.project(&resident, &encoder.mean, encoder.forward[0].view())?;
-        let job = EncodeJob {
-            code: &model.charts[0].code,
-            anchors: encoder.coordinates[0].view(),
-            tries: &assigned.labels,
-            candidates,
-            effort: Effort::Full,
-        };
-        ops.encode(&y, job)?
+    let found = if let ([chart], [maps]) = (model.charts.as_slice(), encoder.charts.as_slice()) {
+        let y = ops.project(&resident, &encoder.mean, maps.forward.view())?;
+        let anchors = maps.coordinates.view();
+        ops.encode(&y, EncodeJob { code: &chart.code, anchors, tries: &tries, candidates, effort: Effort::Full })?
     } else {
-        encode_by_chart(ops, encoder, model, unit, &assigned.labels, candidates)?
+        encode_by_chart(ops, encoder, model, unit, &tries, candidates)?
     };
-    let decoded = decode(encoder, model, &found, unit.dim());
-    let norms = (0..unit.rows()).map(|i| {
-        let square: f64 = decoded.row(i).iter().map(|&v| f64::from(v) * f64::from(v)).sum();
-        square.sqrt() as f32
-    });
-    let norms = norms.collect();
-    Ok(RowCodes { labels: found.labels, symbols: found.symbols, decoded, norms })
+    let norms = encoder.norms(model, &found);
+    Ok(RowCodes { labels: found.labels, symbols: found.symbols, norms })
 }
 
 /// Encodes the rows of each chart with its code; of a row's tries only those in the chart of its nearest anchor count.
@@ -154,10 +245,10 @@ fn encode_by_chart<O: Ops>(
             let own = &tries[i * candidates..(i + 1) * candidates];
             part_tries.extend(own.iter().map(|&a| if in_chart(a) { a } else { own[0] }));
         }
-        let y = ops.project(&ops.upload(part.view())?, &encoder.mean, encoder.forward[g].view())?;
+        let y = ops.project(&ops.take(part)?, &encoder.mean, encoder.charts[g].forward.view())?;
         let job = EncodeJob {
             code: &chart.code,
-            anchors: encoder.coordinates[g].view(),
+            anchors: encoder.charts[g].coordinates.view(),
             tries: &part_tries,
             candidates,
             effort: Effort::Full,
@@ -171,36 +262,4 @@ fn encode_by_chart<O: Ops>(
         }
     }
     Ok(all)
-}
-
-/// What a reader of the file will decode for these codes, as unit rows.
-fn decode(encoder: &Encoder, model: &Model, found: &Encoded, dim: usize) -> Mat {
-    const CHUNK: usize = 256;
-    let symbols = model.symbols();
-    let decoders: Vec<Mat> = model.charts.iter().map(|c| c.decoder.to_mat()).collect();
-    let mut out = Mat::zeros(found.labels.len(), dim);
-    out.as_mut_slice().par_chunks_mut(CHUNK * dim).enumerate().for_each(|(chunk, out)| {
-        let first = chunk * CHUNK;
-        let rows = first..first + out.len() / dim;
-        for (g, chart) in model.charts.iter().enumerate() {
-            let of_chart = |i: &usize| usize::from(model.anchor_chart[found.labels[*i] as usize]) == g;
-            let members: Vec<usize> = rows.clone().filter(of_chart).collect();
-            let mut y = Mat::zeros(members.len(), chart.active());
-            for (r, &i) in members.iter().enumerate() {
-                y.row_mut(r).copy_from_slice(encoder.coordinates[g].row(found.labels[i] as usize));
-                chart.code.add_codeword(&found.symbols[i * symbols..(i + 1) * symbols], y.row_mut(r));
-            }
-            let mut decoded = Mat::zeros(members.len(), dim);
-            if chart.active() > 0 {
-                product_nn(decoded.as_mut_slice(), y.view(), decoders[g].view());
-            }
-            for (r, &i) in members.iter().enumerate() {
-                let at = (i - first) * dim;
-                for ((o, x), m) in out[at..at + dim].iter_mut().zip(decoded.row(r)).zip(&model.mean) {
-                    *o = x + m;
-                }
-            }
-        }
-    });
-    out
 }

@@ -4,8 +4,8 @@ use crate::{
     AnnealingConfig, Budget, CodeKind, Config, Error, Mat, MatRef, Metric, RowSource, Stage,
     format::{BlockShape, SECTIONS, file_len, metadata_bytes, row_ids_len},
     ops::{Ops, WithOps, dispatch, product_nt},
-    prepare::{Prepared, prepare},
-    train::{self, MetricRoot, Random, Shape, Spectrum, allocate, symbol_bits},
+    prepare::{Prepared, copy_rows, prepare},
+    train::{self, Random, Shape, Space, Spectrum, allocate, symbol_bits},
 };
 
 /// What a file will be.
@@ -49,7 +49,7 @@ pub fn plan(rows: &dyn RowSource, config: &Config<'_>) -> Result<Plan, Error> {
         type Output = Plan;
         fn run<O: Ops>(self, ops: O) -> Result<Plan, Error> {
             let prepared = prepare(self.0, self.1, &|_, _, _| Ok(()))?;
-            plan_on(&ops, &prepared, self.1, &|_, _, _| Ok(()))
+            plan_on(&ops, &prepared, self.1, &|_, _, _| Ok(())).map(|(plan, _)| plan)
         }
     }
     crate::compress::with_threads(config, || dispatch(config.backend, Job(rows, config)))
@@ -158,7 +158,9 @@ pub(crate) fn fit_symbols(
     if !varied {
         return Ok(at(0).0);
     }
-    let (mut lo, mut hi) = (least, (sizes.dim * (sizes.lags + 1)).min(65_536) + 1);
+    // The codes alone must fit, and no more symbols are of use than each direction can reach.
+    let codes = (sizes.budget * 8.0 / (sizes.n as f64 * symbol_bits(config.code) as f64)).min(65_536.0) as usize;
+    let (mut lo, mut hi) = (least, (sizes.dim * (sizes.lags + 1)).min(codes).max(least) + 1);
     while lo + 1 < hi {
         let middle = (lo + hi) / 2;
         if fits(middle) {
@@ -198,115 +200,126 @@ const ROWS_PER_ANCHOR: u64 = 240;
 const PILOT_ITERATIONS: usize = 4;
 const PURPOSE_PILOT: u64 = 11;
 
+/// Anchors of the chosen number as the planner found them, and the residuals they leave: where training starts.
+#[derive(Debug)]
+pub(crate) struct Pilot {
+    pub(crate) space: Space,
+    /// Among unit rows, K x d.
+    pub(crate) anchors: Mat,
+    /// Of rows that the anchors were not found on, in the space.
+    pub(crate) spectrum: Spectrum,
+}
+
 /// Chooses the anchors by the distortion they leave on rows held out from a pilot sample.
 pub(crate) fn plan_on<O: Ops>(
     ops: &O,
     prepared: &Prepared<'_>,
     config: &Config<'_>,
     report: &dyn Fn(Stage, usize, usize) -> Result<(), Error>,
-) -> Result<Plan, Error> {
+) -> Result<(Plan, Pilot), Error> {
     let sample = prepared.unit.view();
     let sizes = &prepared.sizes;
-    let wanted = (sizes.n as usize / 8).clamp(PILOT_LEAST, PILOT_MOST);
-    let mut random = Random::new(config.seed, PURPOSE_PILOT);
-    let mut picked = random.sample(sample.rows(), wanted);
-    random.shuffle(&mut picked);
-    let mut pilot = Mat::zeros(picked.len(), sample.dim());
-    picked.iter().enumerate().for_each(|(r, &i)| pilot.row_mut(r).copy_from_slice(sample.row(i)));
-    let root = train::to_f32(&MetricRoot::new(prepared.training_queries(), sample)?.root);
-    let zero = vec![0.0; sample.dim()];
-    let weighted = ops.download(&ops.project(&ops.upload(pilot.view())?, &zero, root.view())?)?;
-
-    let given = config.annealing.anchors;
-    if let Some(k) = given
-        && (k == 0 || k > sample.rows().min(65_536))
-    {
-        let most = sample.rows().min(65_536);
-        return Err(Error::Config(format!("{k} anchors for {} rows: 1 to {most} are allowed", sizes.n)));
-    }
-    let ladder: Vec<usize> = match given {
-        Some(k) => vec![k],
-        None => (0..8)
-            .map(|e| 4usize.pow(e))
-            .filter(|&k| k == 1 || (k * PILOT_PER_ANCHOR <= pilot.rows() && k as u64 * ROWS_PER_ANCHOR <= sizes.n))
-            .collect(),
-    };
+    let ladder = ladder(sizes, sample.rows(), config)?;
     let charts = config.charts.unwrap_or(1);
     if charts == 0 || charts > 256 {
         return Err(Error::Config(format!("{charts} charts: 1 to 256 are allowed")));
     }
-    let mut best: Option<(usize, Fit)> = None;
+    let wanted = (sizes.n as usize / 8).clamp(PILOT_LEAST, PILOT_MOST);
+    let mut random = Random::new(config.seed, PURPOSE_PILOT);
+    let mut picked = random.sample(sample.rows(), wanted);
+    random.shuffle(&mut picked);
+    let pilot = copy_rows(sample, &picked);
+    let space = Space::new(prepared.training_queries(), sample)?;
+    let rows = PilotRows { unit: pilot.view(), space: &space, sample: sample.rows() };
+    // From many anchors to few: once fewer are worse, fewer still will not be better.
+    let mut best: Option<(Fit, Mat, Spectrum)> = None;
     let mut refused = None;
-    for (step, &anchors) in ladder.iter().enumerate() {
+    for (step, &anchors) in ladder.iter().rev().enumerate() {
         report(Stage::Plan, step, ladder.len())?;
-        let spectrum =
-            pilot_spectrum(ops, pilot.view(), weighted.view(), &root, anchors, sample.rows(), config.seed)?;
+        let (found, spectrum) = rows.spectrum(ops, anchors, config.seed)?;
         let shape = Shape { rows: sizes.n as f64, dim: sizes.dim, anchors, kind: config.code, lags: sizes.lags };
         match fit_symbols(sizes, &[(shape, &spectrum.variances, &spectrum.anchors)], config) {
-            Ok(fit) if best.is_none_or(|(_, b)| fit.distortion < b.distortion) => best = Some((anchors, fit)),
-            Ok(_) => {}
-            Err(e) => {
-                refused.get_or_insert(e);
-                break;
+            Ok(fit) if best.as_ref().is_none_or(|(b, ..)| fit.distortion < b.distortion) => {
+                best = Some((fit, found, spectrum));
             }
+            Ok(_) => break,
+            Err(e) => refused = Some(e),
         }
     }
     report(Stage::Plan, ladder.len(), ladder.len())?;
-    let Some((anchors, fit)) = best else {
+    let Some((fit, found, spectrum)) = best else {
         return Err(refused.unwrap_or_else(|| too_small(sizes, 0)));
     };
-    // Charts need anchors to divide among them.
-    let charts = charts.min(anchors);
     let n = sizes.n as f64;
     let bytes_per_vector = fit.file_bytes as f64 / n;
-    Ok(Plan {
+    let plan = Plan {
         n: sizes.n,
         dim: sizes.dim as u32,
         file_bytes: fit.file_bytes,
         bytes_per_vector,
         ratio: bytes_per_vector / (4.0 * sizes.dim as f64),
-        anchors,
-        charts,
+        anchors: found.rows(),
+        // Charts need anchors to divide among them.
+        charts: charts.min(found.rows()),
         symbols: fit.symbols,
         code_bytes: (fit.symbols * symbol_bits(config.code)) as f64 / 8.0,
         model_bytes: fit.model_bytes.ceil() as u64,
         expected_recall: expected_recall(prepared, pilot.view(), fit.distortion, config),
         peak_memory_bytes: peak_memory(sizes, sample.rows(), fit.symbols),
-    })
+    };
+    Ok((plan, Pilot { space, anchors: found, spectrum }))
 }
 
-/// The spectrum of the weighted residuals of held-out pilot rows. `weighted` are the same rows in the metric.
-fn pilot_spectrum<O: Ops>(
-    ops: &O,
-    pilot: MatRef<'_>,
-    weighted: MatRef<'_>,
-    root: &Mat,
-    anchors: usize,
-    training_rows: usize,
-    seed: u64,
-) -> Result<Spectrum, Error> {
-    // A third of the rows is held out, where there are enough to go round.
-    let third = pilot.rows() / 3;
-    let trained = if third >= anchors.max(pilot.dim() / 4) { pilot.rows() - third } else { pilot.rows() };
-    let held = if trained < pilot.rows() { trained..pilot.rows() } else { 0..pilot.rows() };
-    let settings = AnnealingConfig {
-        anchors: Some(anchors),
-        iterations: PILOT_ITERATIONS,
-        temperature: 0.0,
-        seed,
-        ..AnnealingConfig::default()
-    };
-    let (found, _) = train::anneal_on(ops, pilot.slice(0..trained), &settings, |_| Ok(()))?;
-    let assigned = ops.assign(&ops.upload(pilot.slice(held.clone()))?, found.anchors(), 1)?;
-    let mut cells = Mat::zeros(anchors, root.rows());
-    product_nt(cells.as_mut_slice(), found.anchors(), root.view(), 1.0);
-    let labels: Vec<u32> = assigned.nearest().collect();
-    let mut spectrum = Spectrum::new(weighted.slice(held), &labels, cells.view())?;
-    // A mean of few rows is off by its share of their variance; training will take it over more.
-    let share = |rows: usize| 1.0 + anchors as f64 / rows.max(1) as f64;
-    let correction = share(training_rows) / share(trained);
-    spectrum.variances.iter_mut().for_each(|v| *v *= correction);
-    Ok(spectrum)
+/// The numbers of anchors that are weighed, ascending.
+fn ladder(sizes: &Sizes, sample: usize, config: &Config<'_>) -> Result<Vec<usize>, Error> {
+    let most = sample.min(65_536);
+    if let Some(k) = config.annealing.anchors {
+        if k == 0 || k > most {
+            return Err(Error::Config(format!("{k} anchors for {} rows: 1 to {most} are allowed", sizes.n)));
+        }
+        return Ok(vec![k]);
+    }
+    let pilot = (sizes.n as usize / 8).clamp(PILOT_LEAST, PILOT_MOST).min(sample);
+    let fits = |k: &usize| *k == 1 || (*k * PILOT_PER_ANCHOR <= pilot && *k as u64 * ROWS_PER_ANCHOR <= sizes.n);
+    Ok((0..=5).map(|e| 4usize.pow(e)).filter(fits).collect())
+}
+
+/// The rows that the planner looks at.
+struct PilotRows<'a> {
+    /// Unit rows, in random order.
+    unit: MatRef<'a>,
+    space: &'a Space,
+    /// Rows of the sample they come from.
+    sample: usize,
+}
+
+impl PilotRows<'_> {
+    /// Anchors found on some of the rows, and the spectrum of the residuals of others.
+    fn spectrum<O: Ops>(&self, ops: &O, anchors: usize, seed: u64) -> Result<(Mat, Spectrum), Error> {
+        let pilot = self.unit;
+        // A third of the rows is held out, where there are enough to go round.
+        let third = pilot.rows() / 3;
+        let trained = if third >= anchors.max(pilot.dim() / 4) { pilot.rows() - third } else { pilot.rows() };
+        let held = if trained < pilot.rows() { trained..pilot.rows() } else { 0..pilot.rows() };
+        let settings = AnnealingConfig {
+            anchors: Some(anchors),
+            iterations: PILOT_ITERATIONS,
+            temperature: 0.0,
+            seed,
+            ..AnnealingConfig::default()
+        };
+        let (found, _) = train::anneal_on(ops, pilot.slice(0..trained), &settings, |_| Ok(()))?;
+        let held = ops.upload(pilot.slice(held))?;
+        let labels = ops.assign(&held, found.anchors(), 1)?.labels;
+        let weighted = ops.give(ops.project(&held, &self.space.mean, self.space.whiten.view())?)?;
+        let cells = self.space.of(found.anchors());
+        let mut spectrum = Spectrum::new(weighted.view(), &labels, cells.view())?;
+        // A mean of few rows is off by its share of their variance; training will take it over more.
+        let share = |rows: usize| 1.0 + anchors as f64 / rows.max(1) as f64;
+        let correction = share(self.sample) / share(trained);
+        spectrum.variances.iter_mut().for_each(|v| *v *= correction);
+        Ok((found.into_anchors(), spectrum))
+    }
 }
 
 /// The squared error of the scores that decide, those near the top, in units of the mean over all rows and queries.
@@ -331,17 +344,20 @@ fn expected_recall(prepared: &Prepared<'_>, pilot: MatRef<'_>, distortion: f64, 
     let mut random = Random::new(config.seed, PURPOSE_PILOT + 1);
     let deviation = (NEAR_ERROR * distortion).sqrt();
     let mut total = 0.0;
-    let mut products = vec![0f32; pilot.rows()];
+    let mut chosen = Mat::zeros(count, queries.dim());
+    (0..count).for_each(|q| chosen.row_mut(q).copy_from_slice(queries.row(q * queries.rows() / count)));
+    let mut products = Mat::zeros(count, pilot.rows());
+    product_nt(products.as_mut_slice(), chosen.view(), pilot, 1.0);
     for q in 0..count {
-        let query = queries.slice(q * queries.rows() / count..q * queries.rows() / count + 1);
-        product_nt(&mut products, query, pilot, 1.0);
-        products.sort_by(|a, b| b.total_cmp(a));
+        let products = products.row_mut(q);
+        products.select_nth_unstable_by(far, |a, b| b.total_cmp(a));
+        products[..=far].sort_unstable_by(|a, b| b.total_cmp(a));
         let fall = f64::from(products[near] - products[far]) / ((far + 1) as f64 / (near + 1) as f64).ln();
         for _ in 0..DRAWS {
             let mut noisy: Vec<(f64, usize)> = (0..RANKS)
                 .map(|r| (-fall * (r as f64 + 0.5).ln() + deviation * f64::from(random.normal()), r))
                 .collect();
-            noisy.sort_by(|a, b| b.0.total_cmp(&a.0));
+            noisy.select_nth_unstable_by(9, |a, b| b.0.total_cmp(&a.0));
             total += noisy[..10].iter().filter(|(_, r)| *r < 10).count() as f64 / 10.0;
         }
     }

@@ -43,7 +43,7 @@ const SAMPLE_ROWS: usize = 1 << 16;
 /// One of so many sample queries is held out.
 const HELD_OUT: usize = 8;
 /// Held-out queries at most: the exact truth costs a pass over all rows for each.
-const HELD_MOST: usize = 500;
+const HELD_MOST: usize = 256;
 /// Rows used as queries where there are no sample queries.
 const HELD_ROWS: usize = 256;
 const PURPOSE_SAMPLE: u64 = 21;
@@ -103,7 +103,8 @@ pub(crate) fn prepare<'a>(
     Ok(Prepared { rows, sizes, center, gain_range, unit, gains, queries, held, held_rows })
 }
 
-fn copy_rows(rows: MatRef<'_>, picked: &[usize]) -> Mat {
+/// Copies of the `picked` rows.
+pub(crate) fn copy_rows(rows: MatRef<'_>, picked: &[usize]) -> Mat {
     let mut out = Mat::zeros(picked.len(), rows.dim());
     picked.iter().enumerate().for_each(|(r, &i)| out.row_mut(r).copy_from_slice(rows.row(i)));
     out

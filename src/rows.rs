@@ -200,7 +200,7 @@ pub(crate) fn encode_all<O: Ops>(
         for i in 0..count {
             let mut side = Vec::with_capacity(record.shape.side_nibbles);
             if model.side.factor_nibbles() == 1 {
-                side.push(model.side.factor_code(factor(codes.norms()[i], trained.alpha)));
+                side.push(model.side.factor_code(factor(codes.norms[i], trained.alpha)));
             }
             let gain = model.side.gain_code(gains[i]);
             side.extend((0..model.side.gain_nibbles).map(|s| (gain >> (4 * s) & 15) as u8));

@@ -6,7 +6,7 @@ mod absent;
 mod conformance;
 mod cpu;
 
-pub(crate) use cpu::product::{gram, product_nn, product_nt};
+pub(crate) use cpu::product::{dot, gram, product_nn, product_nt, squared_distance};
 
 use std::{fmt, str::FromStr};
 
@@ -181,6 +181,16 @@ pub(crate) trait Ops: 'static {
 
     /// Copies rows back.
     fn download(&self, rows: &Self::Rows) -> Result<Mat, Error>;
+
+    /// As [`Ops::upload`], for rows that the caller needs no more.
+    fn take(&self, rows: Mat) -> Result<Self::Rows, Error> {
+        self.upload(rows.view())
+    }
+
+    /// As [`Ops::download`], giving up what is on the device.
+    fn give(&self, rows: Self::Rows) -> Result<Mat, Error> {
+        self.download(&rows)
+    }
 
     /// The `candidates` (at least 1, at most the number of anchors) nearest anchors of every row in squared L2.
     /// Ties go to the lower number. O(n K d), the n x K distances are never kept.

@@ -135,7 +135,8 @@ pub(crate) fn allocate(variances: &[f64], anchors: &[f64], bits: f64, shape: &Sh
     let mut level = if largest > 0.0 { largest } else { 1e-6 * anchors.iter().copied().fold(0.0, f64::max) };
     if largest > 0.0 && bits > 0.0 {
         let (mut lo, mut hi) = ((largest * 1e-30).ln(), largest.ln());
-        for _ in 0..100 {
+        // To 1e-12 of the level.
+        for _ in 0..46 {
             let middle = 0.5 * (lo + hi);
             if total(middle.exp()) > bits {
                 lo = middle;

@@ -6,8 +6,10 @@ use crate::{
     ops::{Assignments, CellStats, Ops, Step},
 };
 
-/// Rows per anchor that k-means++ chooses from; more change the start little and cost n K d.
+/// Rows per anchor that the start chooses from; more change it little and cost n K d.
 const START_ROWS: usize = 16;
+/// A batch of the start has one anchor for so many that there are.
+const START_BATCH: usize = 4;
 /// Share of the iterations that have noise.
 const NOISY: f64 = 2.0 / 3.0;
 
@@ -25,34 +27,52 @@ pub(crate) fn anneal<O: Ops>(
     ops: &O,
     rows: MatRef<'_>,
     config: &AnnealingConfig,
-    mut each: impl FnMut(usize) -> Result<(), Error>,
+    each: impl FnMut(usize) -> Result<(), Error>,
 ) -> Result<(AnchorSet, Assignments), Error> {
     let count = check(rows, config)?;
     // Distances are measured about the mean, where their expanded form loses least.
     let offset = linalg::mean(rows);
     let moved = offset.iter().any(|&m| m != 0.0).then(|| subtract(rows, &offset));
     let centred = moved.as_ref().map_or(rows, Mat::view);
-    let resident = ops.upload(centred)?;
+    let begin = start(ops, centred, count, config.seed)?;
+    let (mut anchors, assigned) = anneal_from(ops, &ops.upload(centred)?, centred, begin, config, each)?;
+    for k in 0..count {
+        anchors.row_mut(k).iter_mut().zip(&offset).for_each(|(a, o)| *a += o);
+    }
+    Ok((AnchorSet { anchors, energy: assigned.energy() }, assigned))
+}
 
-    let mut anchors = start(ops, centred, count, config.seed)?;
-    let mut assigned = ops.assign(&resident, anchors.view(), 1)?;
+/// As [`anneal`], for centred `rows`, which `resident` holds on the device, from given anchors.
+pub(crate) fn anneal_from<O: Ops>(
+    ops: &O,
+    resident: &O::Rows,
+    rows: MatRef<'_>,
+    mut anchors: Mat,
+    config: &AnnealingConfig,
+    mut each: impl FnMut(usize) -> Result<(), Error>,
+) -> Result<(Mat, Assignments), Error> {
+    let count = anchors.rows();
+    let mut assigned = ops.assign(resident, anchors.view(), 1)?;
     let noisy = if config.temperature > 0.0 { (config.iterations as f64 * NOISY) as usize } else { 0 };
     let mut temperature = config.temperature;
     let mut energy = assigned.energy();
     let mut best = (anchors.clone(), assigned.clone(), energy);
-    let mut relocating = true;
+    let mut relocating = count > 1;
     for iteration in 0..config.iterations {
         let hot = iteration < noisy;
-        let stats = ops.reduce(&resident, &assigned, count, if hot { config.trim } else { 0.0 })?;
+        let stats = ops.reduce(resident, &assigned, count, if hot { config.trim } else { 0.0 })?;
         let noise = hot.then(|| noise(&stats, temperature, config.seed, iteration));
         let step = Step { learning_rate: config.learning_rate, noise: noise.as_ref().map(Mat::view) };
+        let before = (assigned.candidates > 1).then(|| anchors.clone());
         ops.update(&mut anchors, &stats, step)?;
-        refill(&mut anchors, &stats, centred, &assigned, config.seed, iteration);
-        // Not in the first iteration, whose cells are those of the start, nor in the last, which could not settle.
-        if relocating && (1..RELOCATIONS.min(config.iterations - 1)).contains(&iteration) {
-            relocating = relocate(ops, &resident, centred, &mut anchors, config.seed, iteration)? > 0;
+        refill(&mut anchors, &stats, rows, &assigned, config.seed, iteration);
+        if let Some(before) = before {
+            relocating = relocate(rows, before.view(), &assigned, &mut anchors, config.seed, iteration) > 0;
         }
-        assigned = ops.assign(&resident, anchors.view(), 1)?;
+        // Two anchors where the next iteration relocates: not in the first, whose cells are those of the start, nor in
+        // the last, which could not settle.
+        let relocates = relocating && iteration + 1 < RELOCATIONS.min(config.iterations - 1);
+        assigned = ops.assign(resident, anchors.view(), if relocates { 2 } else { 1 })?;
         temperature *= 1.0 - config.cooling;
         let previous = std::mem::replace(&mut energy, assigned.energy());
         if energy < best.2 {
@@ -63,14 +83,14 @@ pub(crate) fn anneal<O: Ops>(
             break;
         }
     }
-    let (mut anchors, assigned, _) = best;
-    for k in 0..count {
-        anchors.row_mut(k).iter_mut().zip(&offset).for_each(|(a, o)| *a += o);
-    }
-    Ok((AnchorSet { anchors, energy: assigned.energy() }, assigned))
+    let (anchors, mut assigned, _) = best;
+    assigned.labels = assigned.nearest().collect();
+    assigned.candidates = 1;
+    Ok((anchors, assigned))
 }
 
-fn subtract(rows: MatRef<'_>, offset: &[f32]) -> Mat {
+/// The rows less `offset`.
+pub(crate) fn subtract(rows: MatRef<'_>, offset: &[f32]) -> Mat {
     let mut out = Mat::zeros(rows.rows(), rows.dim());
     for i in 0..rows.rows() {
         out.row_mut(i).iter_mut().zip(rows.row(i)).zip(offset).for_each(|((t, x), o)| *t = x - o);
@@ -104,7 +124,8 @@ fn check(rows: MatRef<'_>, config: &AnnealingConfig) -> Result<usize, Error> {
     }
 }
 
-/// k-means++ (Arthur and Vassilvitskii, 2007) on a sample, keeping each row's distance to its nearest anchor so far.
+/// k-means++ (Arthur and Vassilvitskii, 2007) on a sample, an ever larger batch of anchors at a time: a row is drawn by its
+/// squared distance to the nearest of the batches before. Relocation mends what that loses against one by one.
 fn start<O: Ops>(ops: &O, rows: MatRef<'_>, count: usize, seed: u64) -> Result<Mat, Error> {
     let mut random = Random::new(seed, PURPOSE_START);
     let sample = random.sample(rows.rows(), count.saturating_mul(START_ROWS));
@@ -115,32 +136,31 @@ fn start<O: Ops>(ops: &O, rows: MatRef<'_>, count: usize, seed: u64) -> Result<M
     let resident = ops.upload(chosen.view())?;
     let mut anchors = Mat::zeros(count, rows.dim());
     let mut nearest = vec![f32::INFINITY; sample.len()];
-    let mut pick = random.below(sample.len());
-    for k in 0..count {
-        anchors.row_mut(k).copy_from_slice(chosen.row(pick));
-        if k + 1 == count {
-            break;
-        }
-        let added = MatRef::new(anchors.row(k), 1, rows.dim())?;
+    anchors.row_mut(0).copy_from_slice(chosen.row(random.below(sample.len())));
+    let (mut from, mut to) = (0, 1);
+    while to < count {
+        let added = MatRef::new(&anchors.as_slice()[from * rows.dim()..to * rows.dim()], to - from, rows.dim())?;
         let distances = ops.assign(&resident, added, 1)?.distances;
         let mut total = 0f64;
+        let mut sums = Vec::with_capacity(sample.len());
         for (near, d) in nearest.iter_mut().zip(distances) {
             *near = near.min(d);
             total += f64::from(*near);
+            sums.push(total);
         }
-        // Where all rows are anchors already any row will do.
-        let mut left = random.uniform() * total;
-        pick = random.below(sample.len());
-        if total > 0.0 {
-            for (i, &near) in nearest.iter().enumerate() {
-                left -= f64::from(near);
-                if near > 0.0 {
-                    pick = i;
-                    if left <= 0.0 {
-                        break;
-                    }
-                }
+        (from, to) = (to, (to + to / START_BATCH + 1).min(count));
+        for k in from..to {
+            // Where all rows are anchors already any row will do.
+            let mut pick = random.below(sample.len());
+            if total > 0.0 {
+                let wanted = random.uniform() * total;
+                pick = sums.partition_point(|&s| s < wanted).min(sample.len() - 1);
+                // Once each, while there are others; the sums still count those taken in this batch.
+                let mut free = (pick..sample.len()).chain(0..pick).filter(|&i| nearest[i] > 0.0);
+                pick = free.next().unwrap_or(pick);
+                nearest[pick] = 0.0;
             }
+            anchors.row_mut(k).copy_from_slice(chosen.row(pick));
         }
     }
     Ok(anchors)

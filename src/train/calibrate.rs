@@ -1,10 +1,11 @@
 //! The score's factor |u_hat|^-alpha: a badly coded row is short, and dividing by a power of its length puts it back
 //! where it belongs among the others. Alpha is chosen on sample queries.
 
+use rayon::prelude::*;
+
 use super::{Random, quantize};
 use crate::{
     Mat, MatRef, Metric,
-    encode::RowCodes,
     exact::recall,
     model::Model,
     ops::product_nt,
@@ -14,7 +15,7 @@ use crate::{
 /// The k that recall is measured at.
 pub(crate) const TARGET_K: usize = 10;
 /// Rows and queries alpha is chosen on.
-const ROWS: usize = 16_384;
+const ROWS: usize = 8192;
 const QUERIES: usize = 512;
 const ALPHAS: [f32; 9] = [0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2];
 /// What is taken when there is nothing to choose on.
@@ -52,7 +53,8 @@ pub(crate) fn truth_scores(queries: &Mat, unit: MatRef<'_>, gains: &[f32], metri
 /// The alpha of highest recall on the sample queries, or on rows in their place.
 pub(crate) fn choose_alpha(
     model: &Model,
-    encoded: &RowCodes,
+    norms: &[f32],
+    decoded: MatRef<'_>,
     unit: MatRef<'_>,
     gains: &[f32],
     queries: Option<MatRef<'_>>,
@@ -68,23 +70,26 @@ pub(crate) fn choose_alpha(
         chosen.row_mut(q).copy_from_slice(source.row(q * source.rows() / count));
     }
     let truth = truth_scores(&chosen, unit, gains, model.metric, false);
-    let norms = encoded.norms();
+    const CHUNK: usize = 32;
     let mut products = Mat::zeros(count, unit.rows());
-    product_nt(products.as_mut_slice(), chosen.view(), encoded.decoded(), 1.0);
+    products.as_mut_slice().par_chunks_mut(CHUNK * unit.rows()).enumerate().for_each(|(chunk, out)| {
+        let first = chunk * CHUNK;
+        product_nt(out, chosen.view().slice(first..first + out.len() / unit.rows()), decoded, 1.0);
+    });
     let measured: Vec<f64> = ALPHAS
         .iter()
         .map(|&alpha| {
             let factors: Vec<f32> = norms.iter().map(|&n| factor(n, alpha)).collect();
-            let mut ids = Vec::with_capacity(count * TARGET_K);
-            for q in 0..count {
+            let found = |q: usize| -> Vec<u64> {
                 let mut top = TopK::new(truth.ids.dim());
                 for (i, &p) in products.row(q).iter().enumerate() {
                     let s = gains[i] * factors[i] * p;
                     let score = if model.metric == Metric::L2 { 2.0 * s - gains[i] * gains[i] } else { s };
                     top.offer(score, i as u64, |row| row);
                 }
-                ids.extend(top.into_sorted().into_iter().map(|(_, row)| row));
-            }
+                top.into_sorted().into_iter().map(|(_, row)| row).collect()
+            };
+            let ids = (0..count).into_par_iter().map(found).collect::<Vec<_>>().concat();
             MatRef::new(&ids, count, truth.ids.dim()).map_or(0.0, |found| recall(found, truth.ids.view()))
         })
         .collect();

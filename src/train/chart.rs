@@ -3,7 +3,7 @@
 use super::{
     allocate::{Allocation, Direction, Shape, allocate, pack, symbol_bits},
     linalg::{principal, product, product_nt, solve_ridge, to_f32, widen},
-    quantize::{group_means, ranged, symmetric},
+    quantize::{ranged, symmetric},
     rng::Random,
     space::Space,
     tables,
@@ -13,6 +13,7 @@ use crate::{
     Error, Mat, MatRef, Stage,
     model::{Chart, Model},
     ops::{Ops, product_nt as product_nt_f32},
+    prepare::copy_rows,
 };
 
 /// Rows the tables are trained on.
@@ -20,6 +21,7 @@ const TABLE_ROWS: usize = 32_768;
 const PURPOSE_PACK: u64 = 5;
 
 /// Principal directions of a chart's residuals in the metric, and how its anchors spread along them.
+#[derive(Debug)]
 pub(crate) struct Spectrum {
     /// One direction a row, by falling variance.
     pub(crate) vectors: Mat<f64>,
@@ -58,6 +60,8 @@ pub(crate) struct ChartRows<'a> {
     /// n x r.
     pub(crate) rows: MatRef<'a>,
     pub(crate) labels: &'a [u32],
+    /// The means of the cells there, one for every anchor.
+    pub(crate) cells: MatRef<'a>,
     pub(crate) spectrum: &'a Spectrum,
     pub(crate) shape: Shape,
 }
@@ -87,9 +91,11 @@ pub(crate) fn train_chart<O: Ops>(
         symmetric(columns.view(), order.iter().map(|&j| of.shape.column_bits(direction(j).power())).collect());
     let forward = forward_map(&decoder.to_mat(), &space.whiten)?;
 
-    let y = ops.download(&ops.project(&ops.upload(of.rows)?, &vec![0.0; of.rows.dim()], forward.view())?)?;
+    let mut at_cells = Mat::zeros(of.cells.rows(), order.len());
+    if !order.is_empty() {
+        product_nt_f32(at_cells.as_mut_slice(), of.cells, forward.view(), 1.0);
+    }
     let members: Vec<usize> = (0..model.anchors()).filter(|&k| usize::from(model.anchor_chart[k]) == g).collect();
-    let at_cells = group_means(y.view(), of.labels.iter().copied(), model.anchors());
     let mut coordinates = Mat::zeros(order.len(), members.len());
     for (i, &k) in members.iter().enumerate() {
         for j in 0..order.len() {
@@ -103,10 +109,11 @@ pub(crate) fn train_chart<O: Ops>(
     members.iter().enumerate().for_each(|(i, &k)| own[k] = i);
     let stored = anchors.to_rows();
     let picked = random.sample(of.rows.rows(), TABLE_ROWS);
-    let mut residual = Mat::zeros(picked.len(), order.len());
+    let rows = ops.take(copy_rows(of.rows, &picked))?;
+    let mut residual = ops.give(ops.project(&rows, &vec![0.0; of.rows.dim()], forward.view())?)?;
     for (r, &i) in picked.iter().enumerate() {
         let anchor = stored.row(own[of.labels[i] as usize]);
-        residual.row_mut(r).iter_mut().zip(y.row(i)).zip(anchor).for_each(|((r, x), a)| *r = x - a);
+        residual.row_mut(r).iter_mut().zip(anchor).for_each(|(r, a)| *r -= a);
     }
     let seed = config.seed.wrapping_add(g as u64);
     let code = tables::train(ops, residual.view(), config.code, t.sizes.lags, widths, seed, |done| {

@@ -17,9 +17,9 @@ pub(crate) use allocate::{Shape, allocate, symbol_bits};
 pub(crate) use anneal::anneal as anneal_on;
 pub(crate) use calibrate::{TARGET_K, factor};
 pub(crate) use chart::Spectrum;
-pub(crate) use linalg::{mean, to_f32};
-pub(crate) use metric::MetricRoot;
+pub(crate) use linalg::mean;
 pub(crate) use rng::Random;
+pub(crate) use space::Space;
 pub(crate) use transform::{Trained, Training, train};
 
 use crate::{
@@ -39,6 +39,10 @@ impl AnchorSet {
     #[must_use]
     pub fn anchors(&self) -> MatRef<'_> {
         self.anchors.view()
+    }
+
+    pub(crate) fn into_anchors(self) -> Mat {
+        self.anchors
     }
 
     /// Mean squared L2 distance of the training rows to their nearest anchors.

@@ -1,14 +1,17 @@
 //! The space of training: rows less their mean, weighted by the metric, in as few coordinates as the sample needs.
 
 use super::{
-    linalg::{principal, product, to_f32, widen},
+    anneal::subtract,
+    linalg::{mean, principal, product, to_f32, widen},
     metric::MetricRoot,
 };
-use crate::{Error, Mat, MatRef};
+use crate::{Error, Mat, MatRef, ops::product_nt};
 
 /// Maps between unit rows (d dimensions) and the space of training (r coordinates).
 #[derive(Debug, Clone)]
 pub(crate) struct Space {
+    /// Of the unit rows of the sample.
+    pub(crate) mean: Vec<f32>,
     /// r x d: to the space.
     pub(crate) whiten: Mat,
     /// r x d: row i is what coordinate i stands for among unit rows.
@@ -16,16 +19,18 @@ pub(crate) struct Space {
 }
 
 impl Space {
-    /// With fewer sample rows than dimensions, which is when the sample is the whole store, r is the number of dimensions
-    /// that its rows span, and nothing is lost; otherwise r = d.
-    pub(crate) fn new(metric: &MetricRoot, unit: MatRef<'_>, mean: &[f32]) -> Result<Space, Error> {
-        let d = unit.dim();
+    /// For the metric of unit queries, or of the rows in their place. With fewer sample rows than dimensions, which is when
+    /// the sample is the whole store, r is the number of dimensions that its rows span, and nothing is lost; otherwise
+    /// r = d.
+    pub(crate) fn new(queries: Option<MatRef<'_>>, unit: MatRef<'_>) -> Result<Space, Error> {
+        let (d, mean) = (unit.dim(), mean(unit));
+        let metric = MetricRoot::new(queries, unit)?;
         if unit.rows() >= d {
-            return Ok(Space { whiten: to_f32(&metric.root), back: metric.inverse.clone() });
+            return Ok(Space { mean, whiten: to_f32(&metric.root), back: metric.inverse });
         }
         let mut moved = widen(unit);
         for i in 0..moved.rows() {
-            moved.row_mut(i).iter_mut().zip(mean).for_each(|(x, m)| *x -= f64::from(*m));
+            moved.row_mut(i).iter_mut().zip(&mean).for_each(|(x, m)| *x -= f64::from(*m));
         }
         let weighted = to_f32(&product(&moved, &metric.root));
         let (_, mut basis) = principal(weighted.view())?;
@@ -34,6 +39,13 @@ impl Space {
             basis = Mat::zeros(1, d);
             basis.row_mut(0)[0] = 1.0;
         }
-        Ok(Space { whiten: to_f32(&product(&basis, &metric.root)), back: product(&basis, &metric.inverse) })
+        Ok(Space { mean, whiten: to_f32(&product(&basis, &metric.root)), back: product(&basis, &metric.inverse) })
+    }
+
+    /// A few unit rows in the space.
+    pub(crate) fn of(&self, unit: MatRef<'_>) -> Mat {
+        let mut out = Mat::zeros(unit.rows(), self.whiten.rows());
+        product_nt(out.as_mut_slice(), subtract(unit, &self.mean).view(), self.whiten.view(), 1.0);
+        out
     }
 }

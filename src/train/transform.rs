@@ -2,29 +2,32 @@
 
 use super::{
     allocate::{Shape, allocate, symbol_bits},
-    anneal::anneal,
+    anneal::{anneal, anneal_from},
     calibrate,
     chart::{ChartRows, Spectrum, train_chart},
-    linalg::{mean, to_f32},
-    metric::MetricRoot,
+    linalg::to_f32,
     quantize::group_means,
     rng::Random,
-    space::Space,
     tables,
 };
 use crate::{
     AnnealingConfig, Config, Error, Mat, MatRef, Stage,
-    encode::{Encoder, encode_rows},
+    encode::{Encoder, encode_rows, energies},
     model::{Model, Side},
-    ops::{Ops, product_nn},
-    plan::{Sizes, fit_symbols},
+    ops::{Ops, product_nn, product_nt},
+    plan::{Pilot, Sizes, fit_symbols},
+    prepare::copy_rows,
 };
 
-/// Iterations of the k-means that only serves to find directions.
-const FIRST_ITERATIONS: usize = 6;
+/// Rows per anchor of all but the last iterations, which take the whole sample.
+const ROWS_PER_ANCHOR: usize = 64;
+const LEAST_ROWS: usize = 12_288;
+const ON_SOME: usize = 8;
+const ON_ALL: usize = 2;
 /// Rows that decide which anchors share a chart.
 const CHART_ROWS: usize = 8192;
 const PURPOSE_CHARTS: u64 = 41;
+const PURPOSE_ANCHORS: u64 = 42;
 
 /// What training starts from.
 pub(crate) struct Training<'a> {
@@ -37,7 +40,8 @@ pub(crate) struct Training<'a> {
     pub(crate) center: Vec<f32>,
     pub(crate) gain_range: (f32, f32),
     pub(crate) sizes: Sizes,
-    pub(crate) anchors: usize,
+    /// Where the anchors start.
+    pub(crate) pilot: Pilot,
     pub(crate) charts: usize,
     /// Symbols the plan counts on; the final number is fitted once the variances are known.
     pub(crate) symbols: usize,
@@ -58,18 +62,17 @@ pub(crate) struct Trained {
 /// Trains a model on a sample.
 pub(crate) fn train<O: Ops>(ops: &O, t: &Training<'_>) -> Result<Trained, Error> {
     let (config, dim) = (t.config, t.unit.dim());
-    let metric = MetricRoot::new(t.queries, t.unit)?;
-    let offset = mean(t.unit);
-    let space = Space::new(&metric, t.unit, &offset)?;
-    let z = ops.download(&ops.project(&ops.upload(t.unit)?, &offset, space.whiten.view())?)?;
-
-    let (nearest, labels) = find_anchors(ops, t, z.view(), &space)?;
-    let cells = group_means(z.view(), labels.iter().copied(), t.anchors);
+    let space = &t.pilot.space;
+    let z = ops.project(&ops.upload(t.unit)?, &space.mean, space.whiten.view())?;
+    let (nearest, labels) = find_anchors(ops, t, &z)?;
+    let z = ops.give(z)?;
+    let cells = group_means(z.view(), labels.iter().copied(), t.pilot.anchors.rows());
     let (anchor_chart, charts) = group_anchors(ops, z.view(), cells.view(), t.charts, config.seed)?;
-    let parts: Vec<(Mat, Vec<u32>)> =
-        (0..charts).map(|g| rows_of_chart(z.view(), &labels, &anchor_chart, g)).collect();
     let sample_rows = z.rows();
-    drop(z);
+    let parts: Vec<(Mat, Vec<u32>)> = match charts {
+        1 => vec![(z, labels)],
+        _ => (0..charts).map(|g| rows_of_chart(z.view(), &labels, &anchor_chart, g)).collect(),
+    };
     let spectra = parts
         .iter()
         .map(|(rows, labels)| Spectrum::new(rows.view(), labels, cells.view()))
@@ -93,7 +96,7 @@ pub(crate) fn train<O: Ops>(ops: &O, t: &Training<'_>) -> Result<Trained, Error>
         metric: config.metric,
         dim,
         center: t.center.clone(),
-        mean: offset,
+        mean: space.mean.clone(),
         charts: Vec::new(),
         anchor_chart,
         side: Side { factors: vec![1.0; 16], gain_nibbles: t.sizes.gain_nibbles, gain_range: t.gain_range },
@@ -101,8 +104,9 @@ pub(crate) fn train<O: Ops>(ops: &O, t: &Training<'_>) -> Result<Trained, Error>
     let mut forward = Vec::new();
     for (number, spectrum) in spectra.iter().enumerate() {
         let (rows, labels) = &parts[number];
-        let of = ChartRows { number, rows: rows.view(), labels, spectrum, shape: shapes[number] };
-        let (chart, map) = train_chart(ops, t, &space, &of, &model, symbols)?;
+        let of =
+            ChartRows { number, rows: rows.view(), labels, cells: cells.view(), spectrum, shape: shapes[number] };
+        let (chart, map) = train_chart(ops, t, space, &of, &model, symbols)?;
         model.charts.push(chart);
         forward.push(compose(&map, &space.whiten));
     }
@@ -113,9 +117,10 @@ pub(crate) fn train<O: Ops>(ops: &O, t: &Training<'_>) -> Result<Trained, Error>
     let rows = calibrate::sample(t.unit.rows(), config.seed);
     let (unit, gains) = calibrate::gather(t.unit, t.gains, &rows);
     let encoded = encode_rows(ops, &encoder, &model, unit.view())?;
-    let alpha = calibrate::choose_alpha(&model, &encoded, unit.view(), &gains, t.queries);
-    model.side.factors = calibrate::factor_levels(encoded.norms(), alpha);
-    let (energy, anchor_energy) = encoded.energies(&model, &encoder, unit.view());
+    let decoded = encoder.decode(&model, &encoded);
+    let alpha = calibrate::choose_alpha(&model, &encoded.norms, decoded.view(), unit.view(), &gains, t.queries);
+    model.side.factors = calibrate::factor_levels(&encoded.norms, alpha);
+    let (energy, anchor_energy) = energies(&model, &encoder, unit.view(), &encoded, decoded.view());
     Ok(Trained { model, encoder, alpha, energy, anchor_energy })
 }
 
@@ -130,47 +135,53 @@ fn compose(a: &Mat, b: &Mat) -> Mat {
 
 /// Finds the anchors: the map from rows to the coordinates they are nearest in, the anchor of each row.
 ///
-/// What counts after water-filling is the sum of the logarithms of the variances of the residual, not their sum. So a
-/// first, short k-means on the rows as they are gives the directions and variances of a residual, and the anchors are found
-/// in those directions divided by the deviations (not below the water level): the gradient of what counts. Plain k-means,
-/// weighted or not, leaves 1 to 4 % more distortion.
-fn find_anchors<O: Ops>(ops: &O, t: &Training<'_>, z: MatRef<'_>, space: &Space) -> Result<(Mat, Vec<u32>), Error> {
-    let config = t.config;
-    let total = FIRST_ITERATIONS + config.annealing.iterations;
-    let first = AnnealingConfig {
-        anchors: Some(t.anchors),
-        iterations: FIRST_ITERATIONS,
-        temperature: 0.0,
-        seed: config.seed,
-        ..config.annealing.clone()
-    };
-    let (_, assigned) = anneal(ops, t.unit, &first, |done| (t.report)(Stage::Anchors, done, total))?;
-    let labels: Vec<u32> = assigned.nearest().collect();
-    let cells = group_means(z, labels.iter().copied(), t.anchors);
-    let spectrum = Spectrum::new(z, &labels, cells.view())?;
+/// What counts after water-filling is the sum of the logarithms of the variances of the residual, not their sum. So the
+/// planner's short k-means on the rows as they are gives the directions and variances of a residual, and the anchors are
+/// found in those directions divided by the deviations (not below the water level): the gradient of what counts. Plain
+/// k-means, weighted or not, leaves 1 to 4 % more distortion.
+fn find_anchors<O: Ops>(ops: &O, t: &Training<'_>, z: &O::Rows) -> Result<(Mat, Vec<u32>), Error> {
+    let (config, Pilot { space, anchors, spectrum }) = (t.config, &t.pilot);
     let shape = Shape {
         rows: t.sizes.n as f64,
         dim: t.unit.dim(),
-        anchors: t.anchors,
+        anchors: anchors.rows(),
         kind: config.code,
         lags: t.sizes.lags,
     };
     let bits = (t.symbols * symbol_bits(config.code)) as f64;
     let level = allocate(&spectrum.variances, &spectrum.anchors, bits, &shape).level;
-    let scale = |v: f64| 1.0 / v.max(level).max(f64::MIN_POSITIVE).sqrt();
-    let mut weighted = spectrum.vectors;
-    for (j, &v) in spectrum.variances.iter().enumerate() {
-        // Without any variance at all (constant rows) every map will do.
-        let scale = if level > 0.0 { scale(v) } else { 1.0 };
-        weighted.row_mut(j).iter_mut().for_each(|x| *x *= scale);
+    // Without any variance at all (constant rows) every map will do.
+    let weight = |j: usize| if level > 0.0 { 1.0 / spectrum.variances[j].max(level) } else { 1.0 };
+    let mut weighted = to_f32(&spectrum.vectors);
+    for j in 0..weighted.rows() {
+        let scale = weight(j).sqrt() as f32;
+        weighted.row_mut(j).iter_mut().for_each(|w| *w *= scale);
     }
-    let weighted = to_f32(&weighted);
-    let placed = ops.download(&ops.project(&ops.upload(z)?, &vec![0.0; z.dim()], weighted.view())?)?;
-    let settings = AnnealingConfig { anchors: Some(t.anchors), seed: config.seed, ..config.annealing.clone() };
-    let (_, assigned) =
-        anneal(ops, placed.view(), &settings, |done| (t.report)(Stage::Anchors, FIRST_ITERATIONS + done, total))?;
-    (t.report)(Stage::Anchors, total, total)?;
-    Ok((compose(&weighted, &space.whiten), assigned.nearest().collect()))
+    let mut begin = Mat::zeros(anchors.rows(), weighted.rows());
+    product_nt(begin.as_mut_slice(), space.of(anchors.view()).view(), weighted.view(), 1.0);
+    let zero = vec![0.0; space.whiten.rows()];
+    let resident = ops.project(z, &zero, weighted.view())?;
+    let placed = ops.download(&resident)?;
+
+    // Neither noise nor further iterations gain anything from here.
+    let settings = |iterations: usize| AnnealingConfig {
+        iterations: iterations.min(config.annealing.iterations),
+        temperature: 0.0,
+        seed: config.seed,
+        ..config.annealing.clone()
+    };
+    let report = |done: usize| (t.report)(Stage::Anchors, done, ON_SOME + ON_ALL);
+    let wanted = anchors.rows().saturating_mul(ROWS_PER_ANCHOR).max(LEAST_ROWS);
+    if wanted < placed.rows() {
+        let some = Random::new(config.seed, PURPOSE_ANCHORS).sample(placed.rows(), wanted);
+        let some = copy_rows(placed.view(), &some);
+        (begin, _) = anneal_from(ops, &ops.upload(some.view())?, some.view(), begin, &settings(ON_SOME), report)?;
+    }
+    let rest = if wanted < placed.rows() { ON_ALL } else { ON_SOME + ON_ALL };
+    let report = |done: usize| report(ON_SOME + ON_ALL - rest + done);
+    let (_, assigned) = anneal_from(ops, &resident, placed.view(), begin, &settings(rest), report)?;
+    report(rest)?;
+    Ok((compose(&weighted, &space.whiten), assigned.labels))
 }
 
 /// The rows whose anchor is of chart `g`, with their labels.

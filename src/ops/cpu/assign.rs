@@ -2,11 +2,16 @@
 
 use rayon::prelude::*;
 
-use super::{CHUNK, product::product_nt};
+use super::{
+    CHUNK,
+    product::{product_nt, squared_distance},
+};
 use crate::{MatRef, ops::Assignments};
 
 /// Anchors whose products are held at a time.
 const ANCHORS: usize = 1024;
+/// Products that are passed at once by those that look for several anchors.
+const BLOCK: usize = 16;
 
 pub(super) fn assign(rows: MatRef<'_>, anchors: MatRef<'_>, candidates: usize) -> Assignments {
     let n = rows.rows();
@@ -22,7 +27,7 @@ pub(super) fn assign(rows: MatRef<'_>, anchors: MatRef<'_>, candidates: usize) -
             for (i, distance) in distances.iter_mut().enumerate() {
                 // Measured directly: the expanded form below cancels where a row is close to its anchor.
                 let anchor = anchors.row(labels[i * candidates] as usize);
-                *distance = rows.row(i).iter().zip(anchor).map(|(x, a)| (x - a) * (x - a)).sum();
+                *distance = squared_distance(rows.row(i), anchor);
             }
         },
     );
@@ -49,8 +54,15 @@ fn nearest(rows: MatRef<'_>, anchors: MatRef<'_>, half_norms: &[f32], candidates
                     best[0] = (row[at], (start + at) as u32);
                 }
             } else {
-                for (k, &p) in row.iter().enumerate() {
-                    insert(best, p, (start + k) as u32);
+                // Once the first anchors are in, few of the others get in: most blocks are passed by their minimum.
+                for (b, block) in row.chunks(BLOCK).enumerate() {
+                    let least = block.iter().fold(f32::INFINITY, |m, &v| if v < m { v } else { m });
+                    let (worst, filled) = best[candidates - 1];
+                    if filled == u32::MAX || least < worst {
+                        for (k, &p) in block.iter().enumerate() {
+                            insert(best, p, (start + b * BLOCK + k) as u32);
+                        }
+                    }
                 }
             }
         }

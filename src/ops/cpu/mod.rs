@@ -58,6 +58,14 @@ impl Ops for Cpu {
         Ok(rows.clone())
     }
 
+    fn take(&self, rows: Mat) -> Result<Mat, Error> {
+        Ok(rows)
+    }
+
+    fn give(&self, rows: Mat) -> Result<Mat, Error> {
+        Ok(rows)
+    }
+
     fn assign(&self, rows: &Mat, anchors: MatRef<'_>, candidates: usize) -> Result<Assignments, Error> {
         Ok(assign::assign(rows.view(), anchors, candidates))
     }

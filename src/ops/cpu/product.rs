@@ -27,3 +27,35 @@ pub(crate) fn gram(out: &mut [f32], a: MatRef<'_>) {
     let a = faer::MatRef::from_row_major_slice(a.as_slice(), a.rows(), a.dim());
     matmul(dst, Accum::Add, a.transpose(), a, 1.0, Par::Seq);
 }
+
+/// Partial sums of what is added up outside of dense products, so that it vectorises.
+const LANES: usize = 16;
+
+/// `|a - b|^2`: partial sums, added in order.
+#[inline]
+pub(crate) fn squared_distance(a: &[f32], b: &[f32]) -> f32 {
+    let (a_chunks, a_rest) = a.as_chunks::<LANES>();
+    let (b_chunks, b_rest) = b.as_chunks::<LANES>();
+    let mut sums = [0f32; LANES];
+    for (a, b) in a_chunks.iter().zip(b_chunks) {
+        for l in 0..LANES {
+            sums[l] += (a[l] - b[l]) * (a[l] - b[l]);
+        }
+    }
+    let rest: f32 = a_rest.iter().zip(b_rest).map(|(a, b)| (a - b) * (a - b)).sum();
+    sums.iter().sum::<f32>() + rest
+}
+
+/// `<a, b>`, in the lanes of [`squared_distance`].
+#[inline]
+pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let (a_chunks, a_rest) = a.as_chunks::<LANES>();
+    let (b_chunks, b_rest) = b.as_chunks::<LANES>();
+    let mut sums = [0f32; LANES];
+    for (a, b) in a_chunks.iter().zip(b_chunks) {
+        for l in 0..LANES {
+            sums[l] += a[l] * b[l];
+        }
+    }
+    sums.iter().sum::<f32>() + a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum::<f32>()
+}

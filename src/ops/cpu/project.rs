@@ -10,18 +10,21 @@ pub(super) fn project(rows: MatRef<'_>, offset: &[f32], transform: MatRef<'_>) -
     if transform.rows() == 0 {
         return out;
     }
-    out.as_mut_slice().par_chunks_mut(CHUNK * transform.rows()).enumerate().for_each(|(chunk, out)| {
+    let centred = offset.iter().all(|&o| o == 0.0);
+    let scratch = || if centred { Mat::zeros(0, rows.dim()) } else { Mat::zeros(CHUNK, rows.dim()) };
+    let chunks = out.as_mut_slice().par_chunks_mut(CHUNK * transform.rows()).enumerate();
+    chunks.for_each_init(scratch, |moved, (chunk, out)| {
         let count = out.len() / transform.rows();
         let rows = rows.slice(chunk * CHUNK..chunk * CHUNK + count);
-        let mut moved = Mat::zeros(count, rows.dim());
-        for (to, from) in
-            moved.as_mut_slice().chunks_exact_mut(rows.dim()).zip(rows.as_slice().chunks_exact(rows.dim()))
-        {
-            for ((t, x), o) in to.iter_mut().zip(from).zip(offset) {
-                *t = x - o;
-            }
+        if centred {
+            product_nt(out, rows, transform, 1.0);
+            return;
         }
-        product_nt(out, moved.view(), transform, 1.0);
+        // Subtracted before the product and not after it: rows may lie much closer to the offset than to zero.
+        for i in 0..count {
+            moved.row_mut(i).iter_mut().zip(rows.row(i)).zip(offset).for_each(|((t, x), o)| *t = x - o);
+        }
+        product_nt(out, moved.view().slice(0..count), transform, 1.0);
     });
     out
 }
