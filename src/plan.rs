@@ -334,7 +334,7 @@ const NEAR_ERROR: f64 = 1.6;
 fn expected_recall(prepared: &Prepared<'_>, pilot: MatRef<'_>, distortion: f64, config: &Config<'_>) -> Option<f64> {
     const RANKS: usize = 400;
     const QUERIES: usize = 64;
-    const DRAWS: usize = 6;
+    const DRAWS: usize = 4;
     let (near, far) = (4, 40.min(pilot.rows() / 4));
     if pilot.rows() < 200 || config.metric != Metric::Cosine {
         return None;
@@ -343,6 +343,7 @@ fn expected_recall(prepared: &Prepared<'_>, pilot: MatRef<'_>, distortion: f64, 
     let count = queries.rows().min(QUERIES);
     let mut random = Random::new(config.seed, PURPOSE_PILOT + 1);
     let deviation = (NEAR_ERROR * distortion).sqrt();
+    let logarithms: Vec<f64> = (0..RANKS).map(|r| (r as f64 + 0.5).ln()).collect();
     let mut total = 0.0;
     let mut chosen = Mat::zeros(count, queries.dim());
     (0..count).for_each(|q| chosen.row_mut(q).copy_from_slice(queries.row(q * queries.rows() / count)));
@@ -354,9 +355,8 @@ fn expected_recall(prepared: &Prepared<'_>, pilot: MatRef<'_>, distortion: f64, 
         products[..=far].sort_unstable_by(|a, b| b.total_cmp(a));
         let fall = f64::from(products[near] - products[far]) / ((far + 1) as f64 / (near + 1) as f64).ln();
         for _ in 0..DRAWS {
-            let mut noisy: Vec<(f64, usize)> = (0..RANKS)
-                .map(|r| (-fall * (r as f64 + 0.5).ln() + deviation * f64::from(random.normal()), r))
-                .collect();
+            let mut noisy: Vec<(f64, usize)> =
+                (0..RANKS).map(|r| (deviation * f64::from(random.normal()) - fall * logarithms[r], r)).collect();
             noisy.select_nth_unstable_by(9, |a, b| b.0.total_cmp(&a.0));
             total += noisy[..10].iter().filter(|(_, r)| *r < 10).count() as f64 / 10.0;
         }

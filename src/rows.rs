@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use tempfile::NamedTempFile;
 
 use crate::{
-    Backend, CodeKind, Config, Error, Mat, Searcher, Stage,
+    Backend, CodeKind, Config, Error, Mat, RowSource, Searcher, Stage,
     encode::encode_rows,
     exact::recall,
     format::{BLOCK, BlockShape, FileShape, Meta, SECTIONS, Writer, place_side, place_symbols},
@@ -25,6 +25,8 @@ use crate::{
 
 /// Codes kept in memory on their way to the file; more go through a temporary file.
 pub(crate) const SPOOL_MEMORY: u64 = 128 << 20;
+/// Rows of a unit of parallel work.
+const RECORDS: usize = 256;
 /// Blocks put together at a time.
 const BLOCKS: usize = 4096;
 
@@ -134,12 +136,16 @@ impl Record {
         self.symbol_bytes() + self.shape.side_nibbles
     }
 
-    fn put(self, symbols: &[u8], side: &[u8], out: &mut Vec<u8>) {
+    /// Fills the part of `out` that holds the symbols; side nibbles follow.
+    fn put(self, symbols: &[u8], out: &mut [u8]) {
         match self.shape.kind {
-            CodeKind::Chain => out.extend(symbols.chunks(2).map(|p| p[0] | p.get(1).map_or(0, |high| high << 4))),
-            CodeKind::Pq8 => out.extend_from_slice(symbols),
+            CodeKind::Chain => {
+                for (o, pair) in out.iter_mut().zip(symbols.chunks(2)) {
+                    *o = pair[0] | pair.get(1).map_or(0, |high| high << 4);
+                }
+            }
+            CodeKind::Pq8 => out[..symbols.len()].copy_from_slice(symbols),
         }
-        out.extend_from_slice(side);
     }
 
     fn place(self, record: &[u8], block: &mut [u8], i: usize, symbols: &mut [u8]) {
@@ -178,7 +184,8 @@ pub(crate) fn encode_all<O: Ops>(
     let mut labels = Vec::with_capacity(n);
     let k = (TARGET_K + usize::from(prepared.held_rows.is_some())).min(n);
     let mut exact = (prepared.held.rows() > 0).then(|| Exact::new(prepared.held.clone(), k, config.metric));
-    let step = chunk_rows(dim).min(n);
+    // Large enough that waiting for the last unit of work of each step costs little.
+    let step = (4 * chunk_rows(dim)).min(n);
     let mut buffer = Mat::zeros(step, dim);
     let mut records = Vec::new();
     for start in (0..n).step_by(step) {
@@ -187,7 +194,7 @@ pub(crate) fn encode_all<O: Ops>(
         if count < buffer.rows() {
             buffer = Mat::zeros(count, dim);
         }
-        rows.read(start, buffer.as_mut_slice())?;
+        read_parts(rows, start, &mut buffer)?;
         let gains =
             to_unit(&mut buffer, config.metric, &prepared.center, |i, fault| fault.at(rows.path(), start + i))?;
         // The gain of cosine is not kept and plays no part in scores.
@@ -196,21 +203,33 @@ pub(crate) fn encode_all<O: Ops>(
             exact.offer(start as u64, buffer.view(), if ones.is_empty() { &gains } else { &ones });
         }
         let codes = encode_rows(ops, &trained.encoder, model, buffer.view())?;
-        records.clear();
-        for i in 0..count {
-            let mut side = Vec::with_capacity(record.shape.side_nibbles);
-            if model.side.factor_nibbles() == 1 {
-                side.push(model.side.factor_code(factor(codes.norms[i], trained.alpha)));
+        records.resize(count * record.len(), 0);
+        records.par_chunks_mut(record.len().max(1) * RECORDS).enumerate().for_each(|(part, out)| {
+            for (r, out) in out.chunks_exact_mut(record.len().max(1)).enumerate() {
+                let i = part * RECORDS + r;
+                record.put(&codes.symbols[i * symbols..(i + 1) * symbols], out);
+                let side = &mut out[record.symbol_bytes()..];
+                let factors = model.side.factor_nibbles();
+                if factors == 1 {
+                    side[0] = model.side.factor_code(factor(codes.norms[i], trained.alpha));
+                }
+                let gain = model.side.gain_code(gains[i]);
+                side[factors..].iter_mut().enumerate().for_each(|(s, nibble)| *nibble = (gain >> (4 * s) & 15) as u8);
             }
-            let gain = model.side.gain_code(gains[i]);
-            side.extend((0..model.side.gain_nibbles).map(|s| (gain >> (4 * s) & 15) as u8));
-            record.put(&codes.symbols[i * symbols..(i + 1) * symbols], &side, &mut records);
-        }
+        });
         spool.write(&records).map_err(spool_error)?;
         labels.extend_from_slice(&codes.labels);
     }
     report(Stage::Encode, n, n)?;
     Ok(EncodedRows { labels, spool: spool.finish().map_err(spool_error)?, truth: exact.map(Exact::finish) })
+}
+
+/// Reads the rows from `start` on, parts of them at once; of several errors the first counts.
+fn read_parts(rows: &dyn RowSource, start: usize, buffer: &mut Mat) -> Result<(), Error> {
+    let dim = buffer.dim();
+    let parts = buffer.as_mut_slice().par_chunks_mut(RECORDS * dim).enumerate();
+    let read: Vec<_> = parts.map(|(part, out)| rows.read(start + part * RECORDS, out)).collect();
+    read.into_iter().collect()
 }
 
 /// Writes the file, measures recall on it, and completes its facts.
@@ -350,9 +369,9 @@ mod tests {
             let shape = BlockShape { kind, symbols: 5, side_nibbles: 2 };
             let record = Record { shape };
             let symbols = [1, 15, 7, 0, 9];
-            let mut bytes = Vec::new();
-            record.put(&symbols, &[3, 12], &mut bytes);
-            assert_eq!(bytes.len(), record.len());
+            let mut bytes = vec![0; record.len()];
+            record.put(&symbols, &mut bytes);
+            bytes[record.symbol_bytes()..].copy_from_slice(&[3, 12]);
             let mut block = vec![0; shape.bytes()];
             record.place(&bytes, &mut block, 21, &mut [0; 5]);
             for (t, symbol) in symbols.iter().enumerate() {

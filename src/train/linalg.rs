@@ -143,7 +143,12 @@ pub(crate) fn second_moment(rows: MatRef<'_>) -> Vec<f64> {
         }
     }
     let scale = 1.0 / rows.rows().max(1) as f64;
-    total.iter_mut().for_each(|t| *t *= scale);
+    for i in 0..d {
+        for j in 0..=i {
+            let value = scale * total[i * d + j];
+            (total[i * d + j], total[j * d + i]) = (value, value);
+        }
+    }
     total
 }
 

@@ -1,5 +1,7 @@
 //! Rounds the model's matrices to uniform steps, a step per column.
 
+use rayon::prelude::*;
+
 use crate::{
     Mat, MatRef,
     model::{Quantized, symmetric_offset},
@@ -23,30 +25,36 @@ pub(crate) fn ranged(columns: MatRef<'_>, bits: Vec<u8>) -> Quantized {
     })
 }
 
-fn quantize(columns: MatRef<'_>, bits: Vec<u8>, range: impl Fn(&[f32]) -> (f32, f32)) -> Quantized {
+fn quantize(columns: MatRef<'_>, bits: Vec<u8>, range: impl Fn(&[f32]) -> (f32, f32) + Sync) -> Quantized {
     let mut out = Quantized { len: columns.dim(), bits, ..Quantized::default() };
-    for j in 0..columns.rows() {
-        let values = columns.row(j);
-        let (lo, hi) = if values.is_empty() { (0.0, 0.0) } else { range(values) };
-        let top = ((1u32 << out.bits[j]) - 1) as f32;
-        let (middle, half) = (0.5 * (lo + hi), 0.5 * (hi - lo));
-        let mut best = (f64::INFINITY, 0.0, 0.0);
-        for share in RANGES {
-            let scale = 2.0 * half * share / top;
-            // The exact expression a reader uses, so that both see the same values.
-            let offset = if lo == -hi { symmetric_offset(scale, out.bits[j]) } else { middle - half * share };
-            let error: f64 =
-                values.iter().map(|&v| f64::from(v - (offset + scale * code(v, offset, scale, top))).powi(2)).sum();
-            if error < best.0 {
-                best = (error, scale, offset);
-            }
-        }
-        let (_, scale, offset) = best;
+    let rounded: Vec<_> =
+        (0..columns.rows()).into_par_iter().map(|j| round(columns.row(j), out.bits[j], &range)).collect();
+    for (scale, offset, codes) in rounded {
         out.scale.push(scale);
         out.offset.push(offset);
-        out.codes.extend(values.iter().map(|&v| code(v, offset, scale, top) as u16));
+        out.codes.extend(codes);
     }
     out
+}
+
+/// Scale, offset and codes of one column.
+fn round(values: &[f32], bits: u8, range: impl Fn(&[f32]) -> (f32, f32)) -> (f32, f32, Vec<u16>) {
+    let (lo, hi) = if values.is_empty() { (0.0, 0.0) } else { range(values) };
+    let top = ((1u32 << bits) - 1) as f32;
+    let (middle, half) = (0.5 * (lo + hi), 0.5 * (hi - lo));
+    let mut best = (f64::INFINITY, 0.0, 0.0);
+    for share in RANGES {
+        let scale = 2.0 * half * share / top;
+        // The exact expression a reader uses, so that both see the same values.
+        let offset = if lo == -hi { symmetric_offset(scale, bits) } else { middle - half * share };
+        let error: f64 =
+            values.iter().map(|&v| f64::from(v - (offset + scale * code(v, offset, scale, top))).powi(2)).sum();
+        if error < best.0 {
+            best = (error, scale, offset);
+        }
+    }
+    let (_, scale, offset) = best;
+    (scale, offset, values.iter().map(|&v| code(v, offset, scale, top) as u16).collect())
 }
 
 fn code(value: f32, offset: f32, scale: f32, top: f32) -> f32 {

@@ -1,7 +1,13 @@
 //! Dense products, on faer's kernels. Always on one thread: callers split rows into fixed chunks and run those in
 //! parallel, which keeps results independent of the number of threads.
 
-use faer::{Accum, Par, linalg::matmul::matmul};
+use faer::{
+    Accum, Par,
+    linalg::matmul::{
+        matmul,
+        triangular::{self, BlockStructure},
+    },
+};
 
 use crate::MatRef;
 
@@ -21,11 +27,12 @@ pub(crate) fn product_nn(out: &mut [f32], a: MatRef<'_>, b: MatRef<'_>) {
     matmul(dst, Accum::Replace, a, b, 1.0, Par::Seq);
 }
 
-/// `out += a^T a`: a is m x d, out is d x d. O(m d^2).
+/// The lower triangle of `out += a^T a`: a is m x d, out is d x d. O(m d^2).
 pub(crate) fn gram(out: &mut [f32], a: MatRef<'_>) {
     let dst = faer::MatMut::from_row_major_slice_mut(out, a.dim(), a.dim());
     let a = faer::MatRef::from_row_major_slice(a.as_slice(), a.rows(), a.dim());
-    matmul(dst, Accum::Add, a.transpose(), a, 1.0, Par::Seq);
+    let (lower, full) = (BlockStructure::TriangularLower, BlockStructure::Rectangular);
+    triangular::matmul(dst, lower, Accum::Add, a.transpose(), full, a, full, 1.0, Par::Seq);
 }
 
 /// Partial sums of what is added up outside of dense products, so that it vectorises.
