@@ -22,8 +22,8 @@ use crate::{
 /// Rows per anchor of all but the last iterations, which take the whole sample.
 const ROWS_PER_ANCHOR: usize = 64;
 const LEAST_ROWS: usize = 12_288;
-const ON_SOME: usize = 8;
-const ON_ALL: usize = 2;
+const ON_SOME: usize = 10;
+const ON_ALL: usize = 5;
 /// Rows that decide which anchors share a chart.
 const CHART_ROWS: usize = 8192;
 const PURPOSE_CHARTS: u64 = 41;
