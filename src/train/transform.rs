@@ -21,7 +21,9 @@ use crate::{
 
 /// Rows per anchor of all but the last iterations, which take the whole sample.
 const ROWS_PER_ANCHOR: usize = 64;
+/// Rows that those iterations take at least.
 const LEAST_ROWS: usize = 12_288;
+/// Iterations on some of the rows, and on all of them.
 const ON_SOME: usize = 10;
 const ON_ALL: usize = 5;
 /// Rows that decide which anchors share a chart.
