@@ -57,6 +57,7 @@ pub(crate) fn prepare<'a>(
     report: &ReportFn<'_>,
 ) -> Result<Prepared<'a>, Error> {
     check_metadata(config)?;
+    train::check_annealing(&config.annealing)?;
     let (n, dim) = (rows.rows(), rows.dim());
     if n == 0 || dim == 0 || dim > 65_536 {
         let message = format!("{n} rows of {dim} dimensions: at least one row of 1 to 65536 dimensions is needed");

@@ -100,14 +100,17 @@ pub(crate) fn subtract(rows: MatRef<'_>, offset: &[f32]) -> Mat {
 
 fn check(rows: MatRef<'_>, config: &AnnealingConfig) -> Result<usize, Error> {
     let count = config.anchors.unwrap_or(0);
-    let bad = |message: String| Err(Error::Config(message));
     if count == 0 || count > rows.rows().min(65_536) {
-        return bad(format!(
-            "{count} anchors for {} rows: 1 to {} are allowed",
-            rows.rows(),
-            rows.rows().min(65_536)
-        ));
+        let most = rows.rows().min(65_536);
+        return Err(Error::Config(format!("{count} anchors for {} rows: 1 to {most} are allowed", rows.rows())));
     }
+    check_settings(config)?;
+    Ok(count)
+}
+
+/// Refuses settings out of range, the number of anchors aside.
+pub(crate) fn check_settings(config: &AnnealingConfig) -> Result<(), Error> {
+    let bad = |message: String| Err(Error::Config(message));
     if config.iterations == 0 {
         return bad("annealing needs at least one iteration".into());
     }
@@ -120,7 +123,7 @@ fn check(rows: MatRef<'_>, config: &AnnealingConfig) -> Result<usize, Error> {
     ];
     match ranges.iter().find(|(_, _, ok)| !ok) {
         Some((name, value, _)) => bad(format!("annealing {name} {value} is out of range")),
-        None => Ok(count),
+        None => Ok(()),
     }
 }
 

@@ -14,7 +14,7 @@ mod tables;
 mod transform;
 
 pub(crate) use allocate::{Shape, allocate, symbol_bits};
-pub(crate) use anneal::anneal as anneal_on;
+pub(crate) use anneal::{anneal as anneal_on, check_settings as check_annealing};
 pub(crate) use calibrate::{TARGET_K, factor};
 pub(crate) use chart::Spectrum;
 pub(crate) use linalg::mean;

@@ -165,10 +165,9 @@ fn find_anchors<O: Ops>(ops: &O, t: &Training<'_>, z: &O::Rows) -> Result<(Mat, 
     let resident = ops.project(z, &zero, weighted.view())?;
     let placed = ops.download(&resident)?;
 
-    // Neither noise nor further iterations gain anything from here.
-    let settings = |iterations: usize| AnnealingConfig {
+    let settings = |iterations: usize, temperature: f32| AnnealingConfig {
         iterations: iterations.min(config.annealing.iterations),
-        temperature: 0.0,
+        temperature,
         seed: config.seed,
         ..config.annealing.clone()
     };
@@ -177,11 +176,21 @@ fn find_anchors<O: Ops>(ops: &O, t: &Training<'_>, z: &O::Rows) -> Result<(Mat, 
     if wanted < placed.rows() {
         let some = Random::new(config.seed, PURPOSE_ANCHORS).sample(placed.rows(), wanted);
         let some = copy_rows(placed.view(), &some);
-        (begin, _) = anneal_from(ops, &ops.upload(some.view())?, some.view(), begin, &settings(ON_SOME), report)?;
+        (begin, _) = anneal_from(
+            ops,
+            &ops.upload(some.view())?,
+            some.view(),
+            begin,
+            &settings(ON_SOME, config.annealing.temperature),
+            report,
+        )?;
     }
-    let rest = if wanted < placed.rows() { ON_ALL } else { ON_SOME + ON_ALL };
+    // What has settled on some rows stays cool on all.
+    let (rest, temperature) =
+        if wanted < placed.rows() { (ON_ALL, 0.0) } else { (ON_SOME + ON_ALL, config.annealing.temperature) };
     let report = |done: usize| report(ON_SOME + ON_ALL - rest + done);
-    let (_, assigned) = anneal_from(ops, &resident, placed.view(), begin, &settings(rest), report)?;
+    let settings = settings(rest, temperature);
+    let (_, assigned) = anneal_from(ops, &resident, placed.view(), begin, &settings, report)?;
     report(rest)?;
     Ok((compose(&weighted, &space.whiten), assigned.labels))
 }

@@ -251,7 +251,7 @@ impl Trellis {
             let mut keys = [0u32; STATES];
             for h in 0..HALVES {
                 let both = costs.paths[t][h].0[p].wrapping_add(self.far[t][h].0[s]);
-                keys[h] = (both & LOW) << 4 | 2 * h as u32;
+                keys[h] = ((both & LOW) << 4) | (2 * h as u32);
                 keys[HALVES + h] = both >> 16 << 4 | (2 * h as u32 + 1);
             }
             let mut kept = HALVES;
