@@ -3,8 +3,8 @@
 //! The squared error of a row is a constant, plus a term per symbol that is linear in the row, plus terms of two symbols one
 //! or two steps apart that all rows share ([`Trellis`]). So the Viterbi algorithm over the 256 pairs of neighbouring
 //! symbols needs no more per step than, for each pair and each new symbol, one addition and one minimum. Costs are 16 bits
-//! wide, two to a lane: the finer they are against what a step can cost, the less is lost, and 21,800 steps lose nothing
-//! that can be measured. Whole numbers make every instruction set give the same result.
+//! wide, two to a lane, in units as fine as a symbol's neighbourhood allows. Whole
+//! numbers make every instruction set give the same result.
 
 use pulp::Simd;
 
@@ -42,9 +42,8 @@ pub(super) struct Trellis {
     near: Vec<Pairs>,
     /// What a symbol costs together with the one before that.
     far: Vec<Pairs>,
-    /// Cost of a step of the whole numbers, and its inverse.
-    unit: f32,
-    per_unit: f32,
+    /// For each symbol what a cost of 1 stands for, from before its choice to after it: powers of two.
+    units: Vec<f32>,
     /// What was subtracted from `near` and `far` to make them start at 0.
     constant: f32,
 }
@@ -98,6 +97,8 @@ impl Trellis {
                 direction += 1;
             }
         }
+        centre(&mut near, &mut alone, 1);
+        centre(&mut far, &mut alone, 2);
         let (near_least, near_range) = ranges(&mut near);
         let (far_least, far_range) = ranges(&mut far);
         // A path dearer than the best by more than all that the next choices can give back is never continued, so
@@ -107,18 +108,19 @@ impl Trellis {
             let now = at(&near_range, t) + at(&far_range, t);
             now + at(&near_range, t + 1) + at(&far_range, t + 1) + at(&far_range, t + 2)
         };
-        let most = (0..symbols).map(reach).fold(0f32, f32::max);
-        // Without any pair terms a symbol's own costs decide; any unit will do that tells those apart.
+        // A direction of large variance needs large costs, but only around its symbol; elsewhere they are finer, though
+        // not finer than serves anything. Where no costs are shared any unit will do that tells a symbol's own apart.
+        let mean = (0..symbols).map(reach).sum::<f32>() / symbols.max(1) as f32;
         let own = tables.iter().flatten().flat_map(|l| l.0).fold(0f32, |m, x| m.max(x * x));
-        let unit = most.max(own).max(f32::MIN_POSITIVE / f32::EPSILON) / (RANGE - MARGIN);
+        let least = mean.max(own / 64.0);
+        let units: Vec<f32> = (0..symbols).map(|t| power_above(reach(t).max(least) / (RANGE - MARGIN))).collect();
         Trellis {
             tables,
             widths: code.widths.clone(),
             alone,
-            near: rounded(&near, unit),
-            far: rounded(&far, unit),
-            unit,
-            per_unit: 1.0 / unit,
+            near: rounded(&near, &units),
+            far: rounded(&far, &units),
+            units,
             constant: near_least + far_least,
         }
     }
@@ -130,7 +132,7 @@ impl Trellis {
         let own = self.own_costs(simd, residual, costs);
         // One lane at a time the compiler finds nothing to do at once; arrays of lanes it turns into what the target has.
         let found = if S::U32_LANES == 1 { self.forward(pulp::Scalar128b, costs) } else { self.forward(simd, costs) };
-        squares(residual) + self.constant + own + self.unit * found as f32
+        squares(residual) + self.constant + own + found
     }
 
     /// Fills in what each symbol costs by itself in this row, each from 0; returns the sum of what was subtracted.
@@ -155,9 +157,10 @@ impl Trellis {
             }
             direction = to;
         }
-        let (scale, most, round) = (simd.splat_f32s(self.per_unit), simd.splat_f32s(RANGE), simd.splat_f32s(ROUND));
+        let (most, round) = (simd.splat_f32s(RANGE), simd.splat_f32s(ROUND));
         let mut total = simd.splat_f32s(0.0);
-        for (exact, own) in exact.iter().zip(&mut costs.own) {
+        for ((exact, own), unit) in exact.iter().zip(&mut costs.own).zip(&self.units) {
+            let scale = simd.splat_f32s(1.0 / unit);
             let exact = S::as_simd_f32s(&exact.0).0;
             let mut least = exact[0];
             for &e in &exact[1..] {
@@ -184,19 +187,28 @@ impl Trellis {
     ///
     /// After each step the least cost before it is subtracted: no cost can have been lower, and it is known by then.
     #[inline(always)]
-    fn forward<S: Simd>(&self, simd: S, costs: &mut Costs) -> u32 {
+    fn forward<S: Simd>(&self, simd: S, costs: &mut Costs) -> f32 {
         let blocks = STATES / S::U32_LANES;
         let most = simd.splat_u32s(RANGE as u32 * 0x1_0001);
         let even = simd.splat_u32s(LOW);
         let odd = simd.splat_u32s(!LOW);
         let half = simd.splat_u32s(16);
         let mut less = simd.splat_u32s(0);
-        let mut lowered = 0;
+        let (mut lowered, mut unit) = (0.0, 1.0);
         costs.paths[0] = [Lanes([0; STATES]); HALVES];
         for (t, own) in costs.own.iter().enumerate() {
             let (before, after) = costs.paths.split_at_mut(t + 1);
-            let (now, next) = (&before[t], &mut after[0]);
+            let (now, next) = (&mut before[t], &mut after[0]);
             let (near, far) = (&self.near[t], &self.far[t]);
+            if unit != self.units[t] {
+                // The subtraction cannot wait: what a new unit makes large is cut off.
+                lowered += unit * (first::<S>(less) & LOW) as f32;
+                if t > 0 {
+                    rescale(simd, now, less, unit / self.units[t]);
+                }
+                unit = self.units[t];
+                less = simd.splat_u32s(0);
+            }
             let mut least = simd.splat_u32s(u32::MAX);
             for j in 0..blocks {
                 let mut lanes = [less; HALVES];
@@ -216,7 +228,7 @@ impl Trellis {
                     S::as_mut_simd_u32s(&mut next[h].0).0[j] = cost;
                 }
             }
-            lowered += first::<S>(less) & LOW;
+            lowered += unit * (first::<S>(less) & LOW) as f32;
             least = min16(
                 simd,
                 least,
@@ -229,12 +241,12 @@ impl Trellis {
             }
             less = least;
         }
-        lowered + (first::<S>(less) & LOW)
+        lowered + unit * (first::<S>(less) & LOW) as f32
     }
 
     /// The symbols of the best path that [`Trellis::search`] found; of equally good ones those of lower symbols from the
     /// end.
-    #[inline(always)]
+    #[inline(never)]
     pub(super) fn trace(&self, costs: &Costs, symbols: &mut [u8]) {
         let n = symbols.len();
         if n == 0 {
@@ -248,20 +260,13 @@ impl Trellis {
             let (s, p) = (pair / STATES, pair % STATES);
             symbols[t] = s as u8;
             // The cost in the high bits and the symbol in the low ones: the least of them names the symbol.
-            let mut keys = [0u32; STATES];
-            for h in 0..HALVES {
-                let both = costs.paths[t][h].0[p].wrapping_add(self.far[t][h].0[s]);
-                keys[h] = ((both & LOW) << 4) | (2 * h as u32);
-                keys[HALVES + h] = both >> 16 << 4 | (2 * h as u32 + 1);
+            let (mut even, mut odd) = (u32::MAX, u32::MAX);
+            for (h, (now, far)) in costs.paths[t].iter().zip(&self.far[t]).enumerate() {
+                let both = now.0[p].wrapping_add(far.0[s]);
+                even = even.min((both << 16) | (2 * h as u32));
+                odd = odd.min((both & !LOW) | (2 * h as u32 + 1));
             }
-            let mut kept = HALVES;
-            while kept > 0 {
-                for h in 0..kept {
-                    keys[h] = keys[h].min(keys[kept + h]);
-                }
-                kept /= 2;
-            }
-            pair = p * STATES + (keys[0] & 15) as usize;
+            pair = p * STATES + (even.min(odd) & 15) as usize;
         }
     }
 }
@@ -274,6 +279,23 @@ fn best<S: Simd>(simd: S, now: &Pairs, far: &[S::u32s; HALVES], p: usize) -> S::
         best = min16(simd, best, simd.add_u32s(simd.splat_u32s(now[h].0[p]), far[h]));
     }
     best
+}
+
+/// Leaves to pairs of symbols `lag` steps apart only what neither costs by itself: smaller numbers, in finer steps.
+fn centre(tables: &mut [[[f32; STATES]; STATES]], alone: &mut [Lanes<f32>], lag: usize) {
+    const SHARE: f32 = 1.0 / STATES as f32;
+    for t in lag..tables.len() {
+        for p in 0..STATES {
+            let mean = SHARE * tables[t][p].iter().sum::<f32>();
+            tables[t][p].iter_mut().for_each(|x| *x -= mean);
+            alone[t - lag].0[p] += mean;
+        }
+        for s in 0..STATES {
+            let mean = SHARE * (0..STATES).map(|p| tables[t][p][s]).sum::<f32>();
+            (0..STATES).for_each(|p| tables[t][p][s] -= mean);
+            alone[t].0[s] += mean;
+        }
+    }
 }
 
 /// Makes every table start at 0; returns the sum of what was subtracted, and the largest of each.
@@ -289,12 +311,41 @@ fn ranges(tables: &mut [[[f32; STATES]; STATES]]) -> (f32, Vec<f32>) {
     (total, ranges)
 }
 
-fn rounded(tables: &[[[f32; STATES]; STATES]], unit: f32) -> Vec<Pairs> {
-    let whole = |x: f32| (x / unit).round() as u32;
-    let pairs = |t: &[[f32; STATES]; STATES]| {
+fn rounded(tables: &[[[f32; STATES]; STATES]], units: &[f32]) -> Vec<Pairs> {
+    let pairs = |(t, unit): (&[[f32; STATES]; STATES], &f32)| {
+        let whole = |x: f32| (x / unit).round() as u32;
         std::array::from_fn(|h| Lanes(std::array::from_fn(|s| whole(t[2 * h][s]) | whole(t[2 * h + 1][s]) << 16)))
     };
-    tables.iter().map(pairs).collect()
+    tables.iter().zip(units).map(pairs).collect()
+}
+
+/// A power of two above `x` and at most twice that, of those whose inverse can be counted in.
+fn power_above(x: f32) -> f32 {
+    let x = x.clamp(1e-30, 1e30);
+    2.0 * f32::from_bits(x.to_bits() >> 23 << 23)
+}
+
+/// Takes `less` from the costs and counts them in other units: times `by`, a power of two.
+#[inline(always)]
+fn rescale<S: Simd>(simd: S, paths: &mut Pairs, less: S::u32s, by: f32) {
+    let most = simd.splat_f32s(RANGE);
+    let (by, low, half) = (simd.splat_f32s(by), simd.splat_u32s(LOW), simd.splat_u32s(16));
+    for cost in paths.iter_mut().flat_map(|line| S::as_mut_simd_u32s(&mut line.0).0) {
+        let all = sub16(simd, *cost, less);
+        let even = scaled(simd, simd.and_u32s(all, low), by, most);
+        let odd = scaled(simd, simd.wrapping_dyn_shr_u32s(all, half), by, most);
+        *cost = simd.or_u32s(even, simd.wrapping_dyn_shl_u32s(odd, half));
+    }
+}
+
+/// The nearest whole numbers to `by` times these below 2^16, cut off at `most`.
+#[inline(always)]
+fn scaled<S: Simd>(simd: S, whole: S::u32s, by: S::f32s, most: S::f32s) -> S::u32s {
+    let round = simd.splat_f32s(ROUND);
+    let bits: S::u32s = simd.or_u32s(whole, bytemuck::cast(round));
+    let value = simd.sub_f32s(bytemuck::cast(bits), round);
+    let value = simd.min_f32s(simd.mul_f32s(value, by), most);
+    simd.and_u32s(bytemuck::cast(simd.add_f32s(value, round)), simd.splat_u32s(LOW))
 }
 
 /// The sum of squares, in 16 partial sums.
