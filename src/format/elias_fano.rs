@@ -4,7 +4,7 @@
 use super::header::{u32_at, u64_at};
 
 /// Bits of the upper string between two samples: what one search looks through at most.
-const SAMPLED: u64 = 1024;
+const SAMPLED: u64 = 4096;
 /// The row of a cursor behind the last member.
 const NONE: u64 = u64::MAX;
 

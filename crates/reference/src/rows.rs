@@ -66,7 +66,7 @@ fn cell(at: &mut Cursor<'_>, n: usize, m: usize) -> Result<Vec<usize>, String> {
     let l = low_bits(n, m);
     let length = m + ((n - 1) >> l);
     let mut samples = Vec::new();
-    for _ in 0..length.div_ceil(1024) - 1 {
+    for _ in 0..length.div_ceil(4096) - 1 {
         samples.push(if n <= 1 << 32 { at.count32()? } else { at.count64()? });
     }
     let bytes = at.take((length + m * l).div_ceil(8))?;
@@ -75,7 +75,7 @@ fn cell(at: &mut Cursor<'_>, n: usize, m: usize) -> Result<Vec<usize>, String> {
     let mut rows = Vec::new();
     let mut zeros = 0;
     for s in 0..length {
-        if s > 0 && s % 1024 == 0 && samples[s / 1024 - 1] != rows.len() {
+        if s > 0 && s % 4096 == 0 && samples[s / 4096 - 1] != rows.len() {
             return Err(format!("ROWS: the sample of bit {s} is not {}", rows.len()));
         }
         if bit(s) == 0 {

@@ -126,7 +126,7 @@ fn no_bit_of_a_cell_can_change() {
     assert_eq!(file.cells, [0, 1000, 1000, 3000]);
     assert_eq!((file.row_at[333], file.row_at[1001]), (999, 2));
     // l = 1 with an upper string of 1000 + 1499 bits, l = 0 with one of 2000 + 2999.
-    assert_eq!(good[8].2.len(), 2 * 4 + 3499_usize.div_ceil(8) + 4 * 4 + 4999_usize.div_ceil(8));
+    assert_eq!(good[8].2.len(), 3499_usize.div_ceil(8) + 4 + 4999_usize.div_ceil(8));
     for bit in 0..8 * good[8].2.len() {
         let mut bad = good.clone();
         bad[8].2[bit / 8] ^= 1 << (bit % 8);

@@ -70,7 +70,7 @@ pub(super) fn cell_rows(n: usize, rows: &[usize]) -> Vec<u8> {
     }
     bits.resize(bits.len() + ((n - 1) >> l) - high, 0);
     let mut bytes = Vec::new();
-    for end in (1024..bits.len()).step_by(1024) {
+    for end in (4096..bits.len()).step_by(4096) {
         bytes.extend(bits[..end].iter().sum::<u32>().to_le_bytes());
     }
     for row in rows {
