@@ -19,7 +19,7 @@ const CHUNK: usize = 256;
 
 /// Anchors tried for each row: the nearest few, of which the one of least error is kept. Two
 /// take 0.5 % off the distortion, four 0.7 %.
-const TRIES: usize = 4;
+const TRIES: usize = 2;
 
 /// What encoding needs beside the model: maps from unit rows, which the file does not hold.
 #[derive(Debug, Clone)]

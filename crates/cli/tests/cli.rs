@@ -326,6 +326,58 @@ fn query_prints_lines_or_writes_arrays() {
     assert_eq!(report["ids"][0].as_array().unwrap().len(), ROWS);
 }
 
+/// All levels of vector instructions give the same bytes and the same answers.
+#[test]
+fn instructions_do_not_matter() {
+    let dir = store();
+    let with = |level: &str, args: &str| {
+        let output = vlc(args).env("VLC_SIMD", level).current_dir(dir.path()).output().unwrap();
+        // A machine without these instructions says so.
+        let missing = String::from_utf8_lossy(&output.stderr).contains("does not have these instructions");
+        (!missing).then(|| assert_code(&output, 0)).map(|_| output.stdout)
+    };
+    let mut expected: Option<(Vec<u8>, Vec<u8>)> = None;
+    let mut levels = 0;
+    for level in ["portable", "avx2", "avx512", "neon"] {
+        let made = with(level, &format!("{COMPRESS} --queries queries.npy -o {level}.vlc"));
+        if made.is_none() {
+            continue;
+        }
+        levels += 1;
+        let hits = with(level, &format!("query {level}.vlc queries.npy -k 20")).unwrap();
+        let found = (fs::read(dir.path().join(format!("{level}.vlc"))).unwrap(), hits);
+        match &expected {
+            None => expected = Some(found),
+            Some(expected) => assert!(*expected == found, "{level} differs from portable"),
+        }
+    }
+    assert!(levels >= 2 || cfg!(not(any(target_arch = "x86_64", target_arch = "aarch64"))), "{levels}");
+    assert!(with("portable", "devices").is_some_and(|out| String::from_utf8_lossy(&out).contains("portable")));
+    let refused = vlc("query portable.vlc queries.npy").env("VLC_SIMD", "sse9").current_dir(dir.path()).output();
+    assert!(assert_code(&refused.unwrap(), 2).contains("VLC_SIMD=sse9"));
+}
+
+#[test]
+fn queries_look_at_as_much_as_they_are_told_to() {
+    let dir = store();
+    json(&dir, &format!("{COMPRESS} --queries queries.npy -o a.vlc"));
+    let all = json(&dir, "query a.vlc queries.npy -k 5");
+    assert_eq!(all["probe"], "all");
+    assert_eq!(json(&dir, "query a.vlc queries.npy -k 5 --probe 65536")["ids"], all["ids"]);
+    assert_eq!(json(&dir, "query a.vlc queries.npy -k 5 --batch 1")["ids"], all["ids"]);
+    let one = json(&dir, "query a.vlc queries.npy -k 5 --probe 1");
+    assert!(one["ids"].as_array().unwrap().iter().all(|ids| ids.as_array().unwrap().len() == 5));
+    let recall = |probe: &str| {
+        let found = json(&dir, &format!("eval a.vlc --base base.npy --queries queries.npy --probe {probe}"));
+        assert_eq!(found["probe"], probe);
+        found["recall_at_k"].as_f64().unwrap()
+    };
+    assert!(recall("1") <= recall("all"));
+    assert!(recall("auto") >= recall("all") - 0.005 - 0.01, "300 queries measure to a hundredth");
+    assert_fails(&dir, "query a.vlc queries.npy --probe 0", 2);
+    assert_fails(&dir, "query a.vlc queries.npy --probe most", 2);
+}
+
 #[test]
 fn eval_measures() {
     let dir = store();
