@@ -1,5 +1,6 @@
 //! From queries to the tables that search looks codes up in.
 
+use pulp::Arch;
 use rayon::prelude::*;
 
 use crate::{
@@ -97,7 +98,8 @@ impl QueryModel {
                 let mut at_anchors = Mat::zeros(queries.rows(), own.members.len());
                 product_nt(at_anchors.as_mut_slice(), rotated.view(), own.anchors.view(), 1.0);
                 for q in 0..queries.rows() {
-                    fill_tables(&chart.code, rotated.row(q), &mut tables[q][g * per_chart..(g + 1) * per_chart]);
+                    let tables = &mut tables[q][g * per_chart..(g + 1) * per_chart];
+                    Arch::new().dispatch(|| fill_tables(&chart.code, rotated.row(q), tables));
                     for (&k, &at) in own.members.iter().zip(at_anchors.row(q)) {
                         bases[q * anchors + k] = at;
                     }
@@ -113,6 +115,7 @@ impl QueryModel {
 }
 
 /// Folds every lag into the table of the symbol it reaches back to: what is looked up depends on one symbol alone.
+#[inline(always)]
 fn fill_tables(code: &Code, query: &[f32], tables: &mut [f32]) {
     let (alphabet, entries) = (code.alphabet(), code.entries());
     let mut direction = 0;

@@ -5,7 +5,7 @@ use std::ops::Range;
 use pulp::{Simd, WithSimd};
 
 use super::{
-    scan::{RUN, Sums},
+    scan::{Needs, Quad, RUN, Sums},
     score::{Query, Scan},
 };
 use crate::{CodeKind, format::BLOCK, ops::CodesRef};
@@ -25,21 +25,97 @@ impl<const Q: usize> WithSimd for Piece<'_, '_, '_, Q> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
         let codes = self.scan.codes;
-        let (shape, cells) = (codes.shape, codes.labels.cells);
-        let stride = shape.bytes();
+        let with_factor = !codes.factors.is_empty();
+        let only_factors = codes.shape.side_nibbles == usize::from(with_factor) && !codes.squared;
+        // What a row needs follows from its cell and factor alone; a factor that is not above 0 would turn bounds round.
+        let by_need = only_factors && codes.factors.iter().all(|f| *f > 0.0);
+        if by_need && codes.shape.kind == CodeKind::Chain && codes.shape.symbols > 0 {
+            self.by_need();
+        } else {
+            self.by_bound();
+        }
+    }
+}
+
+impl<const Q: usize> Piece<'_, '_, '_, Q> {
+    fn blocks(&self) -> Range<usize> {
+        (self.from / BLOCK as u64) as usize..self.to.div_ceil(BLOCK as u64) as usize
+    }
+
+    /// The positions of a block that are looked at.
+    fn rows(&self, block: usize) -> Range<u64> {
+        let first = (block * BLOCK) as u64;
+        self.from.max(first)..self.to.min(first + BLOCK as u64)
+    }
+
+    fn tables(&self) -> [&[Quad]; Q] {
+        std::array::from_fn(|q| self.queries[q].bytes[self.chart].quads.as_slice())
+    }
+
+    /// Compares whole numbers: what a row's bytes must add up to is known before they are added.
+    #[inline(always)]
+    fn by_need(self) {
+        let codes = self.scan.codes;
+        let (shape, cells, stride) = (codes.shape, codes.labels.cells, codes.shape.bytes());
+        let mut inverse = [1f32; 16];
+        inverse.iter_mut().zip(codes.factors).for_each(|(i, f)| *i = 1.0 / f);
+        let mut known: [Need; Q] = std::array::from_fn(|_| Need { cell: usize::MAX, threshold: 0.0, needs: [0; 16] });
+        let (mut needs, mut masks, mut first_cells) = ([[[0; 16]; RUN]; Q], [[0; RUN]; Q], [0; RUN]);
+        let mut cell = codes.labels.cell_of(self.from);
+        let blocks = self.blocks();
+        for run in blocks.clone().step_by(RUN) {
+            let end = (run + RUN).min(blocks.end);
+            for b in run..end {
+                let rows = self.rows(b);
+                while cells[cell + 1] <= rows.start {
+                    cell += 1;
+                }
+                first_cells[b - run] = cell;
+                for q in 0..Q {
+                    let query = &*self.queries[q];
+                    needs[q][b - run] = known[q].of(query, self.chart, cell, &inverse);
+                    // In a block of several cells a row needs what the least demanding one asks for, to be looked at.
+                    let mut last = cell;
+                    while cells[last + 1] < rows.end {
+                        last += 1;
+                        let other = known[q].of(query, self.chart, last, &inverse);
+                        needs[q][b - run].iter_mut().zip(other).for_each(|(n, o)| *n = (*n).min(o));
+                    }
+                }
+            }
+            let part = &codes.blocks[run * stride..end * stride];
+            self.scan.kernel.reaching(part, shape, self.tables(), &needs, &mut masks);
+            for b in run..end {
+                let rows = self.rows(b);
+                let first = (b * BLOCK) as u64;
+                let looked_at = (u64::MAX >> (64 - (rows.end - first))) & (u64::MAX << (rows.start - first));
+                for q in 0..Q {
+                    let mask = masks[q][b - run] & looked_at as u32;
+                    if mask != 0 {
+                        let block = &codes.blocks[b * stride..(b + 1) * stride];
+                        offer(codes, block, self.queries[q], self.chart, mask, first, first_cells[b - run]);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Compares floats, whatever a row's gain makes of its sum.
+    #[inline(always)]
+    fn by_bound(self) {
+        let codes = self.scan.codes;
+        let (shape, cells, stride) = (codes.shape, codes.labels.cells, codes.shape.bytes());
         let (mut sums, mut levels) = ([[[0; BLOCK]; RUN]; Q], Levels::new(codes));
         let mut cell = codes.labels.cell_of(self.from);
-        let blocks = (self.from / BLOCK as u64) as usize..self.to.div_ceil(BLOCK as u64) as usize;
+        let blocks = self.blocks();
         for run in blocks.clone().step_by(RUN) {
             let end = (run + RUN).min(blocks.end);
             if shape.symbols > 0 {
-                let tables = std::array::from_fn(|q| self.queries[q].bytes[self.chart].quads.as_slice());
-                self.scan.kernel.sums(&codes.blocks[run * stride..end * stride], shape, tables, &mut sums);
+                self.scan.kernel.sums(&codes.blocks[run * stride..end * stride], shape, self.tables(), &mut sums);
             }
             for b in run..end {
                 let block = &codes.blocks[b * stride..(b + 1) * stride];
-                let first = (b * BLOCK) as u64;
-                let rows = self.from.max(first)..self.to.min(first + BLOCK as u64);
+                let rows = self.rows(b);
                 while cells[cell + 1] <= rows.start {
                     cell += 1;
                 }
@@ -56,10 +132,39 @@ impl<const Q: usize> WithSimd for Piece<'_, '_, '_, Q> {
                     if bounds.iter().fold(true, |below, bound| below & (*bound < threshold)) {
                         continue;
                     }
-                    offer(codes, block, query, self.chart, &bounds, rows.clone(), cell);
+                    let first = (b * BLOCK) as u64;
+                    let below = |row: u64| bounds[(row - first) as usize] < threshold;
+                    let mask = rows.clone().fold(0, |mask, row| mask | u32::from(!below(row)) << (row - first));
+                    offer(codes, block, query, self.chart, mask, first, cell);
                 }
             }
         }
+    }
+}
+
+/// What the rows of a cell need, by factor code, as a query last had it.
+struct Need {
+    cell: usize,
+    threshold: f32,
+    needs: Needs,
+}
+
+impl Need {
+    /// Of `cell`, to reach the threshold; computed anew when either has changed.
+    #[inline(always)]
+    fn of(&mut self, query: &Query<'_>, chart: usize, cell: usize, inverse: &[f32; 16]) -> Needs {
+        let threshold = query.top.threshold();
+        if (self.cell, self.threshold.to_bits()) != (cell, threshold.to_bits()) {
+            let bytes = &query.bytes[chart];
+            let (low, per_step) = (query.bases[cell] + bytes.high, 1.0 / bytes.step);
+            for (need, inverse) in self.needs.iter_mut().zip(inverse) {
+                // One less than what divides out, whatever was rounded. The cast keeps to the range; what is no number needs
+                // nothing.
+                *need = ((threshold * inverse - low) * per_step - 1.0) as u16;
+            }
+            (self.cell, self.threshold) = (cell, threshold);
+        }
+        self.needs
     }
 }
 
@@ -81,7 +186,8 @@ fn lows_of_cells(
     }
 }
 
-/// Scores the rows of a block whose bounds reach the threshold.
+/// Scores the rows of `mask` in a block whose place 0 is the position `first`; `cell` is that of the first of its positions that is
+/// looked at, or one before.
 #[cold]
 #[inline(never)]
 fn offer(
@@ -89,21 +195,20 @@ fn offer(
     block: &[u8],
     query: &mut Query<'_>,
     chart: usize,
-    bounds: &[f32; BLOCK],
-    rows: Range<u64>,
+    mut mask: u32,
+    first: u64,
     mut cell: usize,
 ) {
     let per_chart = codes.shape.symbols * codes.alphabet;
     let tables = &query.tables[chart * per_chart..(chart + 1) * per_chart];
-    for row in rows {
-        let i = row as usize % BLOCK;
-        if bounds[i] < query.top.threshold() {
-            continue;
-        }
+    while mask != 0 {
+        let i = mask.trailing_zeros();
+        mask &= mask - 1;
+        let row = first + u64::from(i);
         while codes.labels.cells[cell + 1] <= row {
             cell += 1;
         }
-        let score = exact(codes, block, i, tables, query.bases[cell]);
+        let score = exact(codes, block, i as usize, tables, query.bases[cell]);
         // Only the threshold of the rows scanned first is wanted, which does not depend on their numbers.
         query.top.offer(score, row, |position| if query.seeding { position } else { codes.labels.row(position) });
     }
@@ -112,21 +217,24 @@ fn offer(
 /// The score of one row.
 fn exact(codes: &CodesRef<'_>, block: &[u8], i: usize, tables: &[f32], base: f32) -> f32 {
     let shape = codes.shape;
-    let mut sum = 0f32;
+    // Four sums: one would wait for itself.
+    let mut sums = [0f32; 4];
     match shape.kind {
         CodeKind::Chain => {
             let shift = 4 * (i / 16);
-            for (plane, table) in block.as_chunks::<16>().0.iter().zip(tables.as_chunks::<16>().0) {
-                sum += table[usize::from(plane[i % 16] >> shift & 15)];
+            for (t, (plane, table)) in block.as_chunks::<16>().0.iter().zip(tables.as_chunks::<16>().0).enumerate() {
+                sums[t % 4] += table[usize::from(plane[i % 16] >> shift & 15)];
             }
         }
         CodeKind::Pq8 => {
-            for (plane, table) in block.as_chunks::<BLOCK>().0.iter().zip(tables.as_chunks::<256>().0) {
-                sum += table[usize::from(plane[i])];
+            for (t, (plane, table)) in
+                block.as_chunks::<BLOCK>().0.iter().zip(tables.as_chunks::<256>().0).enumerate()
+            {
+                sums[t % 4] += table[usize::from(plane[i])];
             }
         }
     }
-    let mut score = base + sum;
+    let mut score = base + ((sums[0] + sums[1]) + (sums[2] + sums[3]));
     let with_factor = usize::from(!codes.factors.is_empty());
     if with_factor == 1 {
         score *= codes.factors[usize::from(shape.side(block, 0, i))];

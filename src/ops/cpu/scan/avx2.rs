@@ -2,14 +2,17 @@
 //! the pair as it is, another its upper byte, which is what the first must be rid of at the end.
 
 use std::arch::x86_64::{
-    __m128i, __m256i, _mm_add_epi16, _mm_unpackhi_epi16, _mm_unpacklo_epi16, _mm256_add_epi16, _mm256_and_si256,
-    _mm256_castsi256_si128, _mm256_extracti128_si256, _mm256_set1_epi8, _mm256_setzero_si256, _mm256_shuffle_epi8,
-    _mm256_slli_epi16, _mm256_srli_epi16, _mm256_sub_epi16,
+    __m128i, __m256i, _mm_add_epi16, _mm_and_si128, _mm_set1_epi8, _mm_srli_epi16, _mm_unpackhi_epi16,
+    _mm_unpacklo_epi16, _mm256_add_epi16, _mm256_and_si256, _mm256_castsi256_si128, _mm256_cmpeq_epi16,
+    _mm256_extracti128_si256, _mm256_max_epu16, _mm256_movemask_epi8, _mm256_packs_epi16, _mm256_packus_epi16,
+    _mm256_permute2x128_si256, _mm256_permute4x64_epi64, _mm256_set_m128i, _mm256_set1_epi8, _mm256_set1_epi16,
+    _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_slli_epi16, _mm256_srli_epi16, _mm256_sub_epi16,
+    _mm256_unpackhi_epi8, _mm256_unpacklo_epi8,
 };
 
 use bytemuck::cast;
 
-use super::{Quad, RUN, Sums, quads};
+use super::{Needs, Quad, RUN, Sums, factor_codes, quads};
 use crate::format::{BLOCK, BlockShape};
 
 pub(super) fn available() -> bool {
@@ -30,23 +33,71 @@ pub(super) fn sums<const Q: usize>(
     tables: [&[Quad]; Q],
     out: &mut [[Sums; RUN]; Q],
 ) {
-    let tables = tables.map(|t| &t[..shape.symbols.div_ceil(4)]);
-    let zero = _mm256_setzero_si256();
     for (b, block) in blocks.chunks_exact(shape.bytes()).enumerate() {
-        let mut low = [Half { pairs: zero, upper: zero }; Q];
-        let mut high = low;
-        let (whole, tail) = quads(&block[..shape.side_at()]);
-        for (g, planes) in whole.iter().enumerate() {
-            add(planes, tables, g, &mut low, &mut high);
-        }
-        if let Some(planes) = tail {
-            add(&planes, tables, whole.len(), &mut low, &mut high);
-        }
+        let sums = block_sums(&block[..shape.side_at()], tables);
         for q in 0..Q {
-            let halves: [[__m128i; 2]; 2] = [rows(low[q]), rows(high[q])];
-            out[q][b] = cast::<[[__m128i; 2]; 2], [u16; BLOCK]>(halves);
+            out[q][b] = cast::<[[__m128i; 2]; 2], [u16; BLOCK]>(sums[q]);
         }
     }
+}
+
+#[target_feature(enable = "avx2")]
+pub(super) fn reaching<const Q: usize>(
+    blocks: &[u8],
+    shape: BlockShape,
+    tables: [&[Quad]; Q],
+    needs: &[[Needs; RUN]; Q],
+    out: &mut [[u32; RUN]; Q],
+) {
+    let nibble = _mm_set1_epi8(15);
+    let bytes = _mm256_set1_epi16(255);
+    for (b, block) in blocks.chunks_exact(shape.bytes()).enumerate() {
+        let sums = block_sums(&block[..shape.side_at()], tables);
+        let codes = cast::<[u8; 16], __m128i>(factor_codes(block, shape));
+        let high = _mm_and_si128(_mm_srli_epi16::<4>(codes), nibble);
+        let codes = _mm256_set_m128i(high, _mm_and_si128(codes, nibble));
+        for q in 0..Q {
+            // The table's lower and upper bytes apart, each in both halves of a register.
+            let table = cast::<Needs, __m256i>(needs[q][b]);
+            let lower = _mm256_and_si256(table, bytes);
+            let upper = _mm256_srli_epi16::<8>(table);
+            let both = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packus_epi16(lower, upper));
+            let lower = _mm256_permute2x128_si256::<0x00>(both, both);
+            let upper = _mm256_permute2x128_si256::<0x11>(both, both);
+            let (lower, upper) = (_mm256_shuffle_epi8(lower, codes), _mm256_shuffle_epi8(upper, codes));
+            let [[a, b1], [c, d]] = sums[q];
+            // Rows 0 to 7 and 16 to 23, then 8 to 15 and 24 to 31.
+            let first = reaches(_mm256_set_m128i(c, a), _mm256_unpacklo_epi8(lower, upper));
+            let second = reaches(_mm256_set_m128i(d, b1), _mm256_unpackhi_epi8(lower, upper));
+            out[q][b] = _mm256_movemask_epi8(_mm256_packs_epi16(first, second)).cast_unsigned();
+        }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn reaches(sums: __m256i, needs: __m256i) -> __m256i {
+    _mm256_cmpeq_epi16(_mm256_max_epu16(sums, needs), sums)
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn block_sums<const Q: usize>(planes: &[u8], tables: [&[Quad]; Q]) -> [[[__m128i; 2]; 2]; Q] {
+    let zero = _mm256_setzero_si256();
+    let mut low = [Half { pairs: zero, upper: zero }; Q];
+    let mut high = low;
+    let (whole, tail) = quads(planes);
+    for (g, planes) in whole.iter().enumerate() {
+        add(planes, tables, g, &mut low, &mut high);
+    }
+    if let Some(planes) = tail {
+        add(&planes, tables, whole.len(), &mut low, &mut high);
+    }
+    let mut out = [[[_mm256_castsi256_si128(zero); 2]; 2]; Q];
+    for q in 0..Q {
+        out[q] = [rows(low[q]), rows(high[q])];
+    }
+    out
 }
 
 #[inline]

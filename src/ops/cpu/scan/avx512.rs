@@ -3,14 +3,16 @@
 //! which the queries of a group share.
 
 use std::arch::x86_64::{
-    __m256i, __m512i, _mm512_cvtusepi32_epi16, _mm512_dpbusd_epi32, _mm512_permutexvar_epi8, _mm512_set1_epi8,
-    _mm512_set1_epi32, _mm512_setzero_si512, _mm512_srli_epi16, _mm512_ternarylogic_epi32,
+    __m128i, __m256i, __m512i, _mm_and_si128, _mm_set1_epi8, _mm_srli_epi16, _mm256_set_m128i, _mm256_setzero_si256,
+    _mm512_castsi256_si512, _mm512_cmpge_epu16_mask, _mm512_cvtepu8_epi16, _mm512_cvtusepi32_epi16,
+    _mm512_dpbusd_epi32, _mm512_permutexvar_epi8, _mm512_permutexvar_epi16, _mm512_set1_epi8, _mm512_set1_epi32,
+    _mm512_setzero_si512, _mm512_srli_epi16, _mm512_ternarylogic_epi32,
 };
 
 use bytemuck::cast;
 
-use super::{Quad, RUN, Sums, quads};
-use crate::format::{BLOCK, BlockShape};
+use super::{Needs, Quad, RUN, Sums, factor_codes, quads};
+use crate::format::BlockShape;
 
 pub(super) fn available() -> bool {
     is_x86_feature_detected!("avx512f")
@@ -40,22 +42,53 @@ pub(super) fn sums<const Q: usize>(
     tables: [&[Quad]; Q],
     out: &mut [[Sums; RUN]; Q],
 ) {
-    let tables = tables.map(|t| &t[..shape.symbols.div_ceil(4)]);
     for (b, block) in blocks.chunks_exact(shape.bytes()).enumerate() {
-        let mut low = [_mm512_setzero_si512(); Q];
-        let mut high = low;
-        let (whole, tail) = quads(&block[..shape.side_at()]);
-        for (g, planes) in whole.iter().enumerate() {
-            add(planes, tables, g, &mut low, &mut high);
-        }
-        if let Some(planes) = tail {
-            add(&planes, tables, whole.len(), &mut low, &mut high);
-        }
+        let sums = block_sums(&block[..shape.side_at()], tables);
         for q in 0..Q {
-            let halves: [__m256i; 2] = [_mm512_cvtusepi32_epi16(low[q]), _mm512_cvtusepi32_epi16(high[q])];
-            out[q][b] = cast::<[__m256i; 2], [u16; BLOCK]>(halves);
+            out[q][b] = cast(sums[q]);
         }
     }
+}
+
+#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vbmi,avx512vnni")]
+pub(super) fn reaching<const Q: usize>(
+    blocks: &[u8],
+    shape: BlockShape,
+    tables: [&[Quad]; Q],
+    needs: &[[Needs; RUN]; Q],
+    out: &mut [[u32; RUN]; Q],
+) {
+    let nibble = _mm_set1_epi8(15);
+    for (b, block) in blocks.chunks_exact(shape.bytes()).enumerate() {
+        let sums = block_sums(&block[..shape.side_at()], tables);
+        let codes = cast::<[u8; 16], __m128i>(factor_codes(block, shape));
+        let high = _mm_and_si128(_mm_srli_epi16::<4>(codes), nibble);
+        let codes = _mm512_cvtepu8_epi16(_mm256_set_m128i(high, _mm_and_si128(codes, nibble)));
+        for q in 0..Q {
+            let table = _mm512_castsi256_si512(cast::<Needs, __m256i>(needs[q][b]));
+            let need = _mm512_permutexvar_epi16(codes, table);
+            out[q][b] = _mm512_cmpge_epu16_mask(cast(sums[q]), need);
+        }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vnni")]
+fn block_sums<const Q: usize>(planes: &[u8], tables: [&[Quad]; Q]) -> [[__m256i; 2]; Q] {
+    let mut low = [_mm512_setzero_si512(); Q];
+    let mut high = low;
+    let (whole, tail) = quads(planes);
+    for (g, planes) in whole.iter().enumerate() {
+        add(planes, tables, g, &mut low, &mut high);
+    }
+    if let Some(planes) = tail {
+        add(&planes, tables, whole.len(), &mut low, &mut high);
+    }
+    let mut out = [[_mm256_setzero_si256(); 2]; Q];
+    for q in 0..Q {
+        out[q] = [_mm512_cvtusepi32_epi16(low[q]), _mm512_cvtusepi32_epi16(high[q])];
+    }
+    out
 }
 
 #[inline]

@@ -1,6 +1,9 @@
 //! A query's tables rounded to bytes, with a bound on what the rounding took.
 
+use pulp::{Simd, WithSimd};
+
 use super::Quad;
+use crate::ops::cpu::simd::Level;
 
 /// The tables of one query for the symbols of one chart, rounded down to bytes: with Q the sum of the bytes, a row's exact
 /// sum s has `s <= high + step * Q`, however f32 rounds on the way.
@@ -14,13 +17,19 @@ pub(in crate::ops::cpu) struct ByteTables {
 impl ByteTables {
     /// From tables of `alphabet` values (16 or 256) for each symbol; `base` is the largest size of what will be added to the
     /// sums. O(values).
-    pub(in crate::ops::cpu) fn new(tables: &[f32], alphabet: usize, base: f32) -> ByteTables {
+    pub(in crate::ops::cpu) fn new(level: Level, tables: &[f32], alphabet: usize, base: f32) -> ByteTables {
+        level.run(Rounding { tables, alphabet, base })
+    }
+
+    #[inline(always)]
+    fn with(Rounding { tables, alphabet, base }: Rounding<'_>) -> ByteTables {
         match alphabet {
             16 => ByteTables::of::<16>(tables.as_chunks().0, base),
             _ => ByteTables::of::<256>(tables.as_chunks().0, base),
         }
     }
 
+    #[inline(always)]
     fn of<const A: usize>(tables: &[[f32; A]], base: f32) -> ByteTables {
         let symbols = tables.len();
         let mut out = ByteTables { quads: vec![[0; 64]; (A * symbols).div_ceil(64)], step: 0.0, high: 0.0 };
@@ -59,6 +68,22 @@ impl ByteTables {
     }
 }
 
+/// A call of [`ByteTables::new`], to be compiled for every level.
+struct Rounding<'a> {
+    tables: &'a [f32],
+    alphabet: usize,
+    base: f32,
+}
+
+impl WithSimd for Rounding<'_> {
+    type Output = ByteTables;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> ByteTables {
+        ByteTables::with(self)
+    }
+}
+
 #[inline(always)]
 fn range<const A: usize>(table: &[f32; A]) -> (f32, f32) {
     let mut lo = table[0];
@@ -81,7 +106,7 @@ mod tests {
             tables in prop::collection::vec(prop::array::uniform16(-1e3f32..1e3), 1..300),
             seed in 0u64..1 << 40,
         ) {
-            let found = ByteTables::new(tables.as_flattened(), 16, 0.0);
+            let found = ByteTables::new(Level::Portable, tables.as_flattened(), 16, 0.0);
             let mut random = crate::train::Random::new(seed, 1);
             let (mut exact, mut bytes, mut largest) = (0f32, 0u32, 0u32);
             for (t, table) in tables.iter().enumerate() {
@@ -100,7 +125,7 @@ mod tests {
 
     #[test]
     fn tables_without_a_bound_let_every_row_through() {
-        assert_eq!(ByteTables::new(&[f32::INFINITY; 16], 16, 0.0).high, f32::INFINITY);
-        assert_eq!(ByteTables::new(&[f32::MAX, -f32::MAX].repeat(8), 16, 0.0).high, f32::INFINITY);
+        assert_eq!(ByteTables::new(Level::Portable, &[f32::INFINITY; 16], 16, 0.0).high, f32::INFINITY);
+        assert_eq!(ByteTables::new(Level::Portable, &[f32::MAX, -f32::MAX].repeat(8), 16, 0.0).high, f32::INFINITY);
     }
 }

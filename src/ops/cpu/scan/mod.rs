@@ -28,6 +28,8 @@ pub(super) const RUN: usize = 8;
 pub(super) type Quad = [u8; 64];
 /// The sums of a block.
 pub(super) type Sums = [u16; BLOCK];
+/// The least sum that matters for each factor code.
+pub(super) type Needs = [u16; 16];
 
 /// Which loop sums.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +85,48 @@ impl Kernel {
             _ => portable(blocks, shape, tables, out),
         }
     }
+}
+
+impl Kernel {
+    /// As [`Kernel::sums`] for chain codes, but tells only which rows of a block reach what their factor code needs (code 0
+    /// where there are no factors): bit i for place i.
+    #[inline(always)]
+    pub(super) fn reaching<const Q: usize>(
+        self,
+        blocks: &[u8],
+        shape: BlockShape,
+        tables: [&[Quad]; Q],
+        needs: &[[Needs; RUN]; Q],
+        out: &mut [[u32; RUN]; Q],
+    ) {
+        match self {
+            // SAFETY: `of` gives these only where the instructions were detected.
+            #[cfg(target_arch = "x86_64")]
+            Kernel::Avx2 => unsafe { avx2::reaching(blocks, shape, tables, needs, out) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Kernel::Avx512 => unsafe { avx512::reaching(blocks, shape, tables, needs, out) },
+            _ => {
+                let mut sums = [[[0; BLOCK]; RUN]; Q];
+                self.sums(blocks, shape, tables, &mut sums);
+                for (b, block) in blocks.chunks_exact(shape.bytes()).enumerate() {
+                    let codes = factor_codes(block, shape);
+                    for q in 0..Q {
+                        let reaches = |i: usize| {
+                            sums[q][b][i] >= needs[q][b][usize::from(codes[i % 16] >> (4 * (i / 16)) & 15)]
+                        };
+                        out[q][b] = (0..BLOCK).fold(0, |mask, i| mask | u32::from(reaches(i)) << i);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The plane of a block's factor codes; zeros without factors.
+#[inline(always)]
+fn factor_codes(block: &[u8], shape: BlockShape) -> [u8; 16] {
+    block[shape.side_at()..].first_chunk().copied().unwrap_or_default()
 }
 
 /// The planes of a block's symbols, four at a time, the last ones filled up with zeros.
@@ -142,7 +186,7 @@ mod tests {
                 let values = if kind == CodeKind::Chain { 16 } else { 256 };
                 let tables: [ByteTables; 3] = std::array::from_fn(|_| {
                     let floats: Vec<f32> = (0..values * symbols).map(|_| random.normal()).collect();
-                    ByteTables::new(&floats, values, 0.0)
+                    ByteTables::new(Level::Portable, &floats, values, 0.0)
                 });
                 let tables = tables.each_ref().map(|t| t.quads.as_slice());
                 let mut expected = [[[0; BLOCK]; RUN]; 3];
@@ -151,6 +195,19 @@ mod tests {
                     let mut found = [[[0; BLOCK]; RUN]; 3];
                     Kernel::of(level).sums(&blocks, shape, tables, &mut found);
                     assert!(found == expected, "{level}, {kind:?}, {symbols} symbols");
+                    if kind == CodeKind::Pq8 {
+                        continue;
+                    }
+                    // Needs that about half of the rows reach, some of them just so.
+                    let need = |q: usize, b: usize, f: usize| expected[q][b][f * 7 % BLOCK];
+                    let needs = std::array::from_fn(|q| {
+                        std::array::from_fn(|b| std::array::from_fn(|f| if b < 5 { need(q, b, f) } else { 0 }))
+                    });
+                    let (mut expected, mut found) = ([[0; RUN]; 3], [[0; RUN]; 3]);
+                    Kernel::Portable.reaching(&blocks, shape, tables, &needs, &mut expected);
+                    Kernel::of(level).reaching(&blocks, shape, tables, &needs, &mut found);
+                    assert!(found == expected, "{level}, {symbols} symbols");
+                    assert!(found.iter().flatten().map(|mask| mask.count_ones()).sum::<u32>() > 50);
                 }
             }
         }
