@@ -67,7 +67,13 @@ impl WithSimd for EncodeChunk<'_, '_> {
             let tries = &self.job.tries[row * candidates..(row + 1) * candidates];
             let (row, code) = (self.rows.row(row), &mut code[..symbols]);
             (self.labels[i], self.errors[i]) = match self.trellis {
-                Some(trellis) => best_path(simd, row, self.job, trellis, tries, self.scratch, code),
+                Some(trellis) => {
+                    let found = best_path(simd, row, self.job, trellis, tries, self.scratch, code);
+                    // Not the better of the two: where costs come out equal the lowest symbols win, and tables trained
+                    // on those leave the others unused.
+                    let coarse = found.1 < trellis.coarse;
+                    if coarse { best_try(simd, row, self.job, tries, self.scratch, code) } else { found }
+                }
                 None => best_try(simd, row, self.job, tries, self.scratch, code),
             };
         }
@@ -109,7 +115,7 @@ fn best_path<S: Simd>(
     (best.0, squares(&scratch.decoded))
 }
 
-/// The same where there is no exact search.
+/// The same where there is no exact search, or where its whole numbers are too coarse.
 #[inline(always)]
 fn best_try<S: Simd>(
     simd: S,
