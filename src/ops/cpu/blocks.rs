@@ -63,8 +63,11 @@ impl<const Q: usize> Piece<'_, '_, '_, Q> {
         let (mut needs, mut masks, mut first_cells) = ([[[0; 16]; RUN]; Q], [[0; RUN]; Q], [0; RUN]);
         let mut cell = codes.labels.cell_of(self.from);
         let blocks = self.blocks();
-        for run in blocks.clone().step_by(RUN) {
-            let end = (run + RUN).min(blocks.end);
+        // Without a threshold every row would be scored; it is low after one block, and as good as it gets after a few.
+        let mut length = if self.queries.iter().any(|q| q.seeding) { 1 } else { RUN };
+        let mut run = blocks.start;
+        while run < blocks.end {
+            let end = (run + length).min(blocks.end);
             for b in run..end {
                 let rows = self.rows(b);
                 while cells[cell + 1] <= rows.start {
@@ -97,6 +100,8 @@ impl<const Q: usize> Piece<'_, '_, '_, Q> {
                     }
                 }
             }
+            run = end;
+            length = (2 * length).min(RUN);
         }
     }
 
