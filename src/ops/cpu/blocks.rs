@@ -5,7 +5,7 @@ use std::ops::Range;
 use pulp::{Simd, WithSimd};
 
 use super::{
-    scan::{Needs, Quad, RUN, Sums},
+    scan::{Needs, Quad, RUN, Sums, interleave},
     score::{Query, Scan},
 };
 use crate::{CodeKind, format::BLOCK, ops::CodesRef};
@@ -48,8 +48,8 @@ impl<const Q: usize> Piece<'_, '_, '_, Q> {
         self.from.max(first)..self.to.min(first + BLOCK as u64)
     }
 
-    fn tables(&self) -> [&[Quad]; Q] {
-        std::array::from_fn(|q| self.queries[q].bytes[self.chart].quads.as_slice())
+    fn tables(&self) -> Vec<[Quad; Q]> {
+        interleave(std::array::from_fn(|q| &self.queries[q].bytes[self.chart]))
     }
 
     /// Compares whole numbers: what a row's bytes must add up to is known before they are added.
@@ -59,44 +59,45 @@ impl<const Q: usize> Piece<'_, '_, '_, Q> {
         let (shape, cells, stride) = (codes.shape, codes.labels.cells, codes.shape.bytes());
         let mut inverse = [1f32; 16];
         inverse.iter_mut().zip(codes.factors).for_each(|(i, f)| *i = 1.0 / f);
-        let mut known: [Need; Q] = std::array::from_fn(|_| Need { cell: usize::MAX, threshold: 0.0, needs: [0; 16] });
-        let (mut needs, mut masks, mut first_cells) = ([[[0; 16]; RUN]; Q], [[0; RUN]; Q], [0; RUN]);
+        let tables = self.tables();
+        let (mut needs, mut masks) = ([[0; 16]; Q], [[0; RUN]; Q]);
         let mut cell = codes.labels.cell_of(self.from);
         let blocks = self.blocks();
         // Without a threshold every row would be scored; it is low after one block, and as good as it gets after a few.
         let mut length = if self.queries.iter().any(|q| q.seeding) { 1 } else { RUN };
         let mut run = blocks.start;
         while run < blocks.end {
-            let end = (run + length).min(blocks.end);
-            for b in run..end {
-                let rows = self.rows(b);
-                while cells[cell + 1] <= rows.start {
-                    cell += 1;
-                }
-                first_cells[b - run] = cell;
-                for q in 0..Q {
-                    let query = &*self.queries[q];
-                    needs[q][b - run] = known[q].of(query, self.chart, cell, &inverse);
-                    // In a block of several cells a row needs what the least demanding one asks for, to be looked at.
-                    let mut last = cell;
-                    while cells[last + 1] < rows.end {
-                        last += 1;
-                        let other = known[q].of(query, self.chart, last, &inverse);
-                        needs[q][b - run].iter_mut().zip(other).for_each(|(n, o)| *n = (*n).min(o));
-                    }
+            let rows = self.rows(run);
+            while cells[cell + 1] <= rows.start {
+                cell += 1;
+            }
+            let mut last = cell;
+            while cells[last + 1] < rows.end {
+                last += 1;
+            }
+            // Blocks of one cell go together, a block of several by itself.
+            let of_cell = if last == cell { (cells[cell + 1] / BLOCK as u64) as usize } else { 0 };
+            let end = of_cell.min(run + length).min(blocks.end).max(run + 1);
+            for q in 0..Q {
+                let query = &*self.queries[q];
+                needs[q] = needs_of(query, self.chart, cell, &inverse);
+                // Of several cells a row needs what the least demanding one asks for, to be looked at.
+                for other in cell + 1..=last {
+                    let other = needs_of(query, self.chart, other, &inverse);
+                    needs[q].iter_mut().zip(other).for_each(|(n, o)| *n = (*n).min(o));
                 }
             }
             let part = &codes.blocks[run * stride..end * stride];
-            self.scan.kernel.reaching(part, shape, self.tables(), &needs, &mut masks);
-            for b in run..end {
-                let rows = self.rows(b);
-                let first = (b * BLOCK) as u64;
-                let looked_at = (u64::MAX >> (64 - (rows.end - first))) & (u64::MAX << (rows.start - first));
-                for q in 0..Q {
-                    let mask = masks[q][b - run] & looked_at as u32;
-                    if mask != 0 {
+            self.scan.kernel.reaching(part, shape, &tables, &needs, &mut masks);
+            for q in 0..Q {
+                for b in run..end {
+                    if masks[q][b - run] != 0 {
+                        let rows = self.rows(b);
+                        let first = (b * BLOCK) as u64;
+                        let looked_at = (u64::MAX >> (64 - (rows.end - first))) & (u64::MAX << (rows.start - first));
+                        let mask = masks[q][b - run] & looked_at as u32;
                         let block = &codes.blocks[b * stride..(b + 1) * stride];
-                        offer(codes, block, self.queries[q], self.chart, mask, first, first_cells[b - run]);
+                        offer(codes, block, self.queries[q], self.chart, mask, first, cell);
                     }
                 }
             }
@@ -110,13 +111,14 @@ impl<const Q: usize> Piece<'_, '_, '_, Q> {
     fn by_bound(self) {
         let codes = self.scan.codes;
         let (shape, cells, stride) = (codes.shape, codes.labels.cells, codes.shape.bytes());
+        let tables = self.tables();
         let (mut sums, mut levels) = ([[[0; BLOCK]; RUN]; Q], Levels::new(codes));
         let mut cell = codes.labels.cell_of(self.from);
         let blocks = self.blocks();
         for run in blocks.clone().step_by(RUN) {
             let end = (run + RUN).min(blocks.end);
             if shape.symbols > 0 {
-                self.scan.kernel.sums(&codes.blocks[run * stride..end * stride], shape, self.tables(), &mut sums);
+                self.scan.kernel.sums(&codes.blocks[run * stride..end * stride], shape, &tables, &mut sums);
             }
             for b in run..end {
                 let block = &codes.blocks[b * stride..(b + 1) * stride];
@@ -147,30 +149,17 @@ impl<const Q: usize> Piece<'_, '_, '_, Q> {
     }
 }
 
-/// What the rows of a cell need, by factor code, as a query last had it.
-struct Need {
-    cell: usize,
-    threshold: f32,
-    needs: Needs,
-}
-
-impl Need {
-    /// Of `cell`, to reach the threshold; computed anew when either has changed.
-    #[inline(always)]
-    fn of(&mut self, query: &Query<'_>, chart: usize, cell: usize, inverse: &[f32; 16]) -> Needs {
-        let threshold = query.top.threshold();
-        if (self.cell, self.threshold.to_bits()) != (cell, threshold.to_bits()) {
-            let bytes = &query.bytes[chart];
-            let (low, per_step) = (query.bases[cell] + bytes.high, 1.0 / bytes.step);
-            for (need, inverse) in self.needs.iter_mut().zip(inverse) {
-                // One less than what divides out, whatever was rounded. The cast keeps to the range; what is no number needs
-                // nothing.
-                *need = ((threshold * inverse - low) * per_step - 1.0) as u16;
-            }
-            (self.cell, self.threshold) = (cell, threshold);
-        }
-        self.needs
-    }
+/// What the rows of a cell need, by factor code, to reach the query's threshold.
+#[inline(always)]
+fn needs_of(query: &Query<'_>, chart: usize, cell: usize, inverse: &[f32; 16]) -> Needs {
+    let (threshold, bytes) = (query.top.threshold(), &query.bytes[chart]);
+    let (low, per_step) = (query.bases[cell] + bytes.high, 1.0 / bytes.step);
+    // At least one less than what divides out, whatever was rounded. What is no number has no low bits: it needs nothing.
+    std::array::from_fn(|f| {
+        let need = ((threshold * inverse[f] - low) * per_step - 1.5).clamp(0.0, 65_535.0);
+        // 2^23 leaves the nearest integer in the low bits; a cast that minds the range takes several times as long.
+        (need + 8_388_608.0).to_bits() as u16
+    })
 }
 
 /// Fills in what the anchors add to the rows of a block in several cells.

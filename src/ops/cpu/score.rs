@@ -10,7 +10,7 @@ use rayon::prelude::*;
 
 use super::{
     blocks::Piece,
-    scan::{ByteTables, Kernel, RUN},
+    scan::{ByteTables, Kernel, MOST_QUERIES, RUN},
     simd::Level,
 };
 use crate::{
@@ -21,8 +21,6 @@ use crate::{
     search::{Neighbors, TopK},
 };
 
-/// Queries that are scanned together: they share the unpacking of codes.
-const GROUP: usize = 4;
 /// Queries of a unit of parallel work.
 const CHUNK: usize = 32;
 /// Bytes of codes that stay in cache while the groups of a chunk pass over them.
@@ -52,7 +50,7 @@ pub(super) fn score(
     }
     let scan = Scan { level, kernel: Kernel::of(level), codes, pieces: pieces(codes), backwards };
     let threads = rayon::current_num_threads();
-    let chunk = count.div_ceil(threads).next_multiple_of(GROUP).min(CHUNK);
+    let chunk = count.div_ceil(threads).next_multiple_of(MOST_QUERIES).min(CHUNK);
     let chunks: Vec<usize> = (0..count).step_by(chunk).collect();
     let parts = match queries.reach {
         None => (threads / chunks.len()).clamp(1, n.div_ceil(PART) as usize) as u64,
@@ -102,6 +100,18 @@ impl<'a> Query<'a> {
             |g: usize| ByteTables::new(level, &tables[g * per_chart..(g + 1) * per_chart], codes.alphabet, largest);
         Query { tables, bases, bytes: (0..charts).map(of_chart).collect(), top: TopK::new(k), seeding: false }
     }
+}
+
+/// Splits into groups of `most` (a power of two), then of lesser powers of two.
+fn groups<T>(mut items: &mut [T], mut most: usize) -> impl Iterator<Item = &mut [T]> {
+    std::iter::from_fn(move || {
+        while most > items.len() && most > 1 {
+            most /= 2;
+        }
+        let (group, rest) = std::mem::take(&mut items).split_at_mut_checked(most)?;
+        items = rest;
+        Some(group)
+    })
 }
 
 /// A float in its total order.
@@ -159,10 +169,10 @@ impl<'a> Scan<'a> {
         for t in 0..tiles {
             let tile = from + rows as u64 * if self.backwards { tiles - 1 - t } else { t };
             let end = (tile + rows as u64).min(to);
-            for group in queries.chunks_mut(GROUP) {
+            for group in groups(&mut queries, self.kernel.queries()) {
                 match group {
+                    [a, b, c, d, e, f, g, h] => self.range([a, b, c, d, e, f, g, h], tile, end),
                     [a, b, c, d] => self.range([a, b, c, d], tile, end),
-                    [a, b, c] => self.range([a, b, c], tile, end),
                     [a, b] => self.range([a, b], tile, end),
                     rest => rest.iter_mut().for_each(|a| self.range([a], tile, end)),
                 }
@@ -223,5 +233,18 @@ impl<'a> Scan<'a> {
             let (from, to) = (from.max(start), to.min(end));
             self.level.run(Piece { scan: self, queries: &mut queries, from, to, chart });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_are_powers_of_two() {
+        let sizes = |n: usize, most: usize| groups(&mut vec![0; n], most).map(|g| g.len()).collect::<Vec<_>>();
+        assert_eq!(sizes(23, 8), [8, 8, 4, 2, 1]);
+        assert_eq!(sizes(3, 1), [1, 1, 1]);
+        assert_eq!(sizes(0, 8), []);
     }
 }

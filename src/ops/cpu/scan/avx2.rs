@@ -30,7 +30,7 @@ struct Half {
 pub(super) fn sums<const Q: usize>(
     blocks: &[u8],
     shape: BlockShape,
-    tables: [&[Quad]; Q],
+    tables: &[[Quad; Q]],
     out: &mut [[Sums; RUN]; Q],
 ) {
     for (b, block) in blocks.chunks_exact(shape.bytes()).enumerate() {
@@ -45,25 +45,27 @@ pub(super) fn sums<const Q: usize>(
 pub(super) fn reaching<const Q: usize>(
     blocks: &[u8],
     shape: BlockShape,
-    tables: [&[Quad]; Q],
-    needs: &[[Needs; RUN]; Q],
+    tables: &[[Quad; Q]],
+    needs: &[Needs; Q],
     out: &mut [[u32; RUN]; Q],
 ) {
     let nibble = _mm_set1_epi8(15);
-    let bytes = _mm256_set1_epi16(255);
+    let mut by_code = [(_mm256_setzero_si256(), _mm256_setzero_si256()); Q];
+    for q in 0..Q {
+        // The table's lower and upper bytes apart, each in both halves of a register.
+        let table = cast::<Needs, __m256i>(needs[q]);
+        let lower = _mm256_and_si256(table, _mm256_set1_epi16(255));
+        let upper = _mm256_srli_epi16::<8>(table);
+        let both = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packus_epi16(lower, upper));
+        by_code[q] = (_mm256_permute2x128_si256::<0x00>(both, both), _mm256_permute2x128_si256::<0x11>(both, both));
+    }
     for (b, block) in blocks.chunks_exact(shape.bytes()).enumerate() {
         let sums = block_sums(&block[..shape.side_at()], tables);
         let codes = cast::<[u8; 16], __m128i>(factor_codes(block, shape));
         let high = _mm_and_si128(_mm_srli_epi16::<4>(codes), nibble);
         let codes = _mm256_set_m128i(high, _mm_and_si128(codes, nibble));
         for q in 0..Q {
-            // The table's lower and upper bytes apart, each in both halves of a register.
-            let table = cast::<Needs, __m256i>(needs[q][b]);
-            let lower = _mm256_and_si256(table, bytes);
-            let upper = _mm256_srli_epi16::<8>(table);
-            let both = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packus_epi16(lower, upper));
-            let lower = _mm256_permute2x128_si256::<0x00>(both, both);
-            let upper = _mm256_permute2x128_si256::<0x11>(both, both);
+            let (lower, upper) = by_code[q];
             let (lower, upper) = (_mm256_shuffle_epi8(lower, codes), _mm256_shuffle_epi8(upper, codes));
             let [[a, b1], [c, d]] = sums[q];
             // Rows 0 to 7 and 16 to 23, then 8 to 15 and 24 to 31.
@@ -82,16 +84,16 @@ fn reaches(sums: __m256i, needs: __m256i) -> __m256i {
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn block_sums<const Q: usize>(planes: &[u8], tables: [&[Quad]; Q]) -> [[[__m128i; 2]; 2]; Q] {
+fn block_sums<const Q: usize>(planes: &[u8], tables: &[[Quad; Q]]) -> [[[__m128i; 2]; 2]; Q] {
     let zero = _mm256_setzero_si256();
     let mut low = [Half { pairs: zero, upper: zero }; Q];
     let mut high = low;
     let (whole, tail) = quads(planes);
-    for (g, planes) in whole.iter().enumerate() {
-        add(planes, tables, g, &mut low, &mut high);
+    for (planes, tables) in whole.iter().zip(tables) {
+        add(planes, tables, &mut low, &mut high);
     }
-    if let Some(planes) = tail {
-        add(&planes, tables, whole.len(), &mut low, &mut high);
+    if let (Some(planes), Some(tables)) = (tail, tables.last()) {
+        add(&planes, tables, &mut low, &mut high);
     }
     let mut out = [[[_mm256_castsi256_si128(zero); 2]; 2]; Q];
     for q in 0..Q {
@@ -102,14 +104,14 @@ fn block_sums<const Q: usize>(planes: &[u8], tables: [&[Quad]; Q]) -> [[[__m128i
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn add<const Q: usize>(planes: &Quad, tables: [&[Quad]; Q], g: usize, low: &mut [Half; Q], high: &mut [Half; Q]) {
+fn add<const Q: usize>(planes: &Quad, tables: &[Quad; Q], low: &mut [Half; Q], high: &mut [Half; Q]) {
     let nibble = _mm256_set1_epi8(15);
     let planes: [__m256i; 2] = cast(*planes);
     for (h, planes) in planes.into_iter().enumerate() {
         let first = _mm256_and_si256(planes, nibble);
         let second = _mm256_and_si256(_mm256_srli_epi16::<4>(planes), nibble);
         for q in 0..Q {
-            let table = cast::<Quad, [__m256i; 2]>(tables[q][g])[h];
+            let table = cast::<Quad, [__m256i; 2]>(tables[q])[h];
             take(&mut low[q], _mm256_shuffle_epi8(table, first));
             take(&mut high[q], _mm256_shuffle_epi8(table, second));
         }

@@ -39,7 +39,7 @@ const BY_ROW: Quad = {
 pub(super) fn sums<const Q: usize>(
     blocks: &[u8],
     shape: BlockShape,
-    tables: [&[Quad]; Q],
+    tables: &[[Quad; Q]],
     out: &mut [[Sums; RUN]; Q],
 ) {
     for (b, block) in blocks.chunks_exact(shape.bytes()).enumerate() {
@@ -54,19 +54,22 @@ pub(super) fn sums<const Q: usize>(
 pub(super) fn reaching<const Q: usize>(
     blocks: &[u8],
     shape: BlockShape,
-    tables: [&[Quad]; Q],
-    needs: &[[Needs; RUN]; Q],
+    tables: &[[Quad; Q]],
+    needs: &[Needs; Q],
     out: &mut [[u32; RUN]; Q],
 ) {
     let nibble = _mm_set1_epi8(15);
+    let mut by_code = [_mm512_setzero_si512(); Q];
+    for q in 0..Q {
+        by_code[q] = _mm512_castsi256_si512(cast::<Needs, __m256i>(needs[q]));
+    }
     for (b, block) in blocks.chunks_exact(shape.bytes()).enumerate() {
         let sums = block_sums(&block[..shape.side_at()], tables);
         let codes = cast::<[u8; 16], __m128i>(factor_codes(block, shape));
         let high = _mm_and_si128(_mm_srli_epi16::<4>(codes), nibble);
         let codes = _mm512_cvtepu8_epi16(_mm256_set_m128i(high, _mm_and_si128(codes, nibble)));
         for q in 0..Q {
-            let table = _mm512_castsi256_si512(cast::<Needs, __m256i>(needs[q][b]));
-            let need = _mm512_permutexvar_epi16(codes, table);
+            let need = _mm512_permutexvar_epi16(codes, by_code[q]);
             out[q][b] = _mm512_cmpge_epu16_mask(cast(sums[q]), need);
         }
     }
@@ -74,15 +77,15 @@ pub(super) fn reaching<const Q: usize>(
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vnni")]
-fn block_sums<const Q: usize>(planes: &[u8], tables: [&[Quad]; Q]) -> [[__m256i; 2]; Q] {
+fn block_sums<const Q: usize>(planes: &[u8], tables: &[[Quad; Q]]) -> [[__m256i; 2]; Q] {
     let mut low = [_mm512_setzero_si512(); Q];
     let mut high = low;
     let (whole, tail) = quads(planes);
-    for (g, planes) in whole.iter().enumerate() {
-        add(planes, tables, g, &mut low, &mut high);
+    for (planes, tables) in whole.iter().zip(tables) {
+        add(planes, tables, &mut low, &mut high);
     }
-    if let Some(planes) = tail {
-        add(&planes, tables, whole.len(), &mut low, &mut high);
+    if let (Some(planes), Some(tables)) = (tail, tables.last()) {
+        add(&planes, tables, &mut low, &mut high);
     }
     let mut out = [[_mm256_setzero_si256(); 2]; Q];
     for q in 0..Q {
@@ -93,13 +96,7 @@ fn block_sums<const Q: usize>(planes: &[u8], tables: [&[Quad]; Q]) -> [[__m256i;
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vnni")]
-fn add<const Q: usize>(
-    planes: &Quad,
-    tables: [&[Quad]; Q],
-    g: usize,
-    low: &mut [__m512i; Q],
-    high: &mut [__m512i; Q],
-) {
+fn add<const Q: usize>(planes: &Quad, tables: &[Quad; Q], low: &mut [__m512i; Q], high: &mut [__m512i; Q]) {
     let nibble = _mm512_set1_epi8(15);
     let ones = _mm512_set1_epi8(1);
     // Which of the four tables a byte looks into.
@@ -108,7 +105,7 @@ fn add<const Q: usize>(
     let first = _mm512_ternarylogic_epi32::<AND_OR>(by_row, nibble, table_of);
     let second = _mm512_ternarylogic_epi32::<AND_OR>(_mm512_srli_epi16::<4>(by_row), nibble, table_of);
     for q in 0..Q {
-        let table = cast::<Quad, __m512i>(tables[q][g]);
+        let table = cast::<Quad, __m512i>(tables[q]);
         low[q] = _mm512_dpbusd_epi32(low[q], _mm512_permutexvar_epi8(first, table), ones);
         high[q] = _mm512_dpbusd_epi32(high[q], _mm512_permutexvar_epi8(second, table), ones);
     }

@@ -22,7 +22,10 @@ use crate::{
 };
 
 /// Blocks summed by one call.
-pub(super) const RUN: usize = 8;
+pub(super) const RUN: usize = 16;
+
+/// Queries summed together at most.
+pub(super) const MOST_QUERIES: usize = 8;
 
 /// 64 bytes: the tables of four symbols of 16 values, a quarter of one of 256 values, or four planes of symbols.
 pub(super) type Quad = [u8; 64];
@@ -58,14 +61,28 @@ impl Kernel {
         }
     }
 
+    /// Queries that are best summed together, a power of two up to [`MOST_QUERIES`]: they share the unpacking of codes, as far
+    /// as there are registers for their sums.
+    pub(super) fn queries(self) -> usize {
+        match self {
+            Kernel::Portable => 1,
+            #[cfg(target_arch = "x86_64")]
+            Kernel::Avx2 => 2,
+            #[cfg(target_arch = "x86_64")]
+            Kernel::Avx512 => MOST_QUERIES,
+            #[cfg(target_arch = "aarch64")]
+            Kernel::Neon => 4,
+        }
+    }
+
     /// For each of Q queries and each of up to [`RUN`] whole blocks, the sum over the symbols of every place. The tables are
-    /// those of [`ByteTables`].
+    /// those of [`ByteTables`], query beside query ([`interleave`]).
     #[inline(always)]
     pub(super) fn sums<const Q: usize>(
         self,
         blocks: &[u8],
         shape: BlockShape,
-        tables: [&[Quad]; Q],
+        tables: &[[Quad; Q]],
         out: &mut [[Sums; RUN]; Q],
     ) {
         match (self, shape.kind) {
@@ -95,8 +112,8 @@ impl Kernel {
         self,
         blocks: &[u8],
         shape: BlockShape,
-        tables: [&[Quad]; Q],
-        needs: &[[Needs; RUN]; Q],
+        tables: &[[Quad; Q]],
+        needs: &[Needs; Q],
         out: &mut [[u32; RUN]; Q],
     ) {
         match self {
@@ -112,15 +129,19 @@ impl Kernel {
                 for (b, block) in blocks.chunks_exact(shape.bytes()).enumerate() {
                     let codes = factor_codes(block, shape);
                     for q in 0..Q {
-                        let reaches = |i: usize| {
-                            sums[q][b][i] >= needs[q][b][usize::from(codes[i % 16] >> (4 * (i / 16)) & 15)]
-                        };
+                        let reaches =
+                            |i: usize| sums[q][b][i] >= needs[q][usize::from(codes[i % 16] >> (4 * (i / 16)) & 15)];
                         out[q][b] = (0..BLOCK).fold(0, |mask, i| mask | u32::from(reaches(i)) << i);
                     }
                 }
             }
         }
     }
+}
+
+/// The tables of Q queries side by side, as the loops read them.
+pub(super) fn interleave<const Q: usize>(tables: [&ByteTables; Q]) -> Vec<[Quad; Q]> {
+    (0..tables.first().map_or(0, |t| t.quads.len())).map(|g| tables.map(|t| t.quads[g])).collect()
 }
 
 /// The plane of a block's factor codes; zeros without factors.
@@ -141,16 +162,16 @@ fn quads(planes: &[u8]) -> (&[Quad], Option<Quad>) {
     (whole, tail)
 }
 
-fn portable<const Q: usize>(blocks: &[u8], shape: BlockShape, tables: [&[Quad]; Q], out: &mut [[Sums; RUN]; Q]) {
+fn portable<const Q: usize>(blocks: &[u8], shape: BlockShape, tables: &[[Quad; Q]], out: &mut [[Sums; RUN]; Q]) {
     for (b, block) in blocks.chunks_exact(shape.bytes()).enumerate() {
         let planes = &block[..shape.side_at()];
-        for (tables, out) in tables.iter().zip(out.iter_mut()) {
+        for q in 0..Q {
             let mut sums = [0u16; BLOCK];
             match shape.kind {
                 CodeKind::Chain => {
                     let (low, high) = sums.split_at_mut(BLOCK / 2);
-                    let tables = tables.as_flattened().as_chunks::<16>().0;
-                    for (plane, table) in planes.as_chunks::<16>().0.iter().zip(tables) {
+                    for (t, plane) in planes.as_chunks::<16>().0.iter().enumerate() {
+                        let table = &tables[t / 4][q].as_chunks::<16>().0[t % 4];
                         for i in 0..16 {
                             low[i] += u16::from(table[usize::from(plane[i] & 15)]);
                             high[i] += u16::from(table[usize::from(plane[i] >> 4)]);
@@ -158,15 +179,14 @@ fn portable<const Q: usize>(blocks: &[u8], shape: BlockShape, tables: [&[Quad]; 
                     }
                 }
                 CodeKind::Pq8 => {
-                    let tables = tables.as_flattened().as_chunks::<256>().0;
-                    for (plane, table) in planes.as_chunks::<BLOCK>().0.iter().zip(tables) {
+                    for (plane, table) in planes.as_chunks::<BLOCK>().0.iter().zip(tables.as_chunks::<4>().0) {
                         for (sum, &c) in sums.iter_mut().zip(plane) {
-                            *sum += u16::from(table[usize::from(c)]);
+                            *sum += u16::from(table[usize::from(c / 64)][q][usize::from(c % 64)]);
                         }
                     }
                 }
             }
-            out[b] = sums;
+            out[q][b] = sums;
         }
     }
 }
@@ -188,7 +208,7 @@ mod tests {
                     let floats: Vec<f32> = (0..values * symbols).map(|_| random.normal()).collect();
                     ByteTables::new(Level::Portable, &floats, values, 0.0)
                 });
-                let tables = tables.each_ref().map(|t| t.quads.as_slice());
+                let tables = &interleave(tables.each_ref());
                 let mut expected = [[[0; BLOCK]; RUN]; 3];
                 portable(&blocks, shape, tables, &mut expected);
                 for level in Level::ALL.into_iter().filter(|l| l.available()) {
@@ -199,10 +219,8 @@ mod tests {
                         continue;
                     }
                     // Needs that about half of the rows reach, some of them just so.
-                    let need = |q: usize, b: usize, f: usize| expected[q][b][f * 7 % BLOCK];
-                    let needs = std::array::from_fn(|q| {
-                        std::array::from_fn(|b| std::array::from_fn(|f| if b < 5 { need(q, b, f) } else { 0 }))
-                    });
+                    let needs: [Needs; 3] =
+                        std::array::from_fn(|q| std::array::from_fn(|f| expected[q][f % 5][f * 7 % BLOCK]));
                     let (mut expected, mut found) = ([[0; RUN]; 3], [[0; RUN]; 3]);
                     Kernel::Portable.reaching(&blocks, shape, tables, &needs, &mut expected);
                     Kernel::of(level).reaching(&blocks, shape, tables, &needs, &mut found);

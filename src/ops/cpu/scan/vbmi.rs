@@ -16,7 +16,7 @@ use crate::format::{BLOCK, BlockShape};
 pub(super) fn sums<const Q: usize>(
     blocks: &[u8],
     shape: BlockShape,
-    tables: [&[Quad]; Q],
+    tables: &[[Quad; Q]],
     out: &mut [[Sums; RUN]; Q],
 ) {
     let stride = shape.bytes();
@@ -31,7 +31,7 @@ pub(super) fn sums<const Q: usize>(
             let symbols = _mm512_inserti64x4::<1>(a, cast::<[u8; BLOCK], __m256i>(b[t]));
             let in_upper_half = _mm512_movepi8_mask(symbols);
             for q in 0..Q {
-                let quad = |i: usize| cast::<Quad, __m512i>(tables[q][4 * t + i]);
+                let quad = |i: usize| cast::<Quad, __m512i>(tables[4 * t + i][q]);
                 let low = _mm512_permutex2var_epi8(quad(0), symbols, quad(1));
                 let high = _mm512_permutex2var_epi8(quad(2), symbols, quad(3));
                 let found = _mm512_mask_blend_epi8(in_upper_half, low, high);
