@@ -66,21 +66,21 @@ impl WithSimd for EncodeChunk<'_, '_> {
             let row = self.first + i;
             let tries = &self.job.tries[row * candidates..(row + 1) * candidates];
             let (row, code) = (self.rows.row(row), &mut code[..symbols]);
-            (self.labels[i], self.errors[i]) = match self.trellis {
-                Some(trellis) => {
-                    let found = best_path(simd, row, self.job, trellis, tries, self.scratch, code);
-                    // Not the better of the two: where costs come out equal the lowest symbols win, and tables trained
-                    // on those leave the others unused.
-                    let coarse = found.1 < trellis.coarse;
-                    if coarse { best_try(simd, row, self.job, tries, self.scratch, code) } else { found }
-                }
+            let exact = match self.trellis {
+                Some(trellis) => best_path(simd, row, self.job, trellis, tries, self.scratch, code),
+                None => None,
+            };
+            (self.labels[i], self.errors[i]) = match exact {
+                Some(found) => found,
                 None => best_try(simd, row, self.job, tries, self.scratch, code),
             };
         }
     }
 }
 
-/// Encodes a row against each anchor of `tries`, exactly, and keeps the best; of equally good ones the first.
+/// Encodes a row against each anchor of `tries`, exactly, and keeps the best; of equally good ones the first. None where
+/// an error is so small that whole numbers are too coarse for it: where costs come out equal the lowest symbols win, and
+/// tables trained on those would leave the others unused.
 #[inline(always)]
 fn best_path<S: Simd>(
     simd: S,
@@ -90,7 +90,7 @@ fn best_path<S: Simd>(
     tries: &[u32],
     scratch: &mut Scratch,
     code: &mut [u8],
-) -> (u32, f32) {
+) -> Option<(u32, f32)> {
     let mut best = (tries[0], f32::INFINITY);
     for (i, &anchor) in tries.iter().enumerate() {
         if tries[..i].contains(&anchor) {
@@ -101,6 +101,9 @@ fn best_path<S: Simd>(
             *r = y - a;
         }
         let error = trellis.search(simd, residual, &mut scratch.costs);
+        if error < trellis.coarse {
+            return None;
+        }
         if error < best.1 || i == 0 {
             best = (anchor, error);
             std::mem::swap(&mut scratch.residual, &mut scratch.best_residual);
@@ -112,7 +115,7 @@ fn best_path<S: Simd>(
     scratch.decoded.fill(0.0);
     job.code.add_codeword(code, &mut scratch.decoded);
     scratch.decoded.iter_mut().zip(&scratch.best_residual).for_each(|(d, r)| *d = r - *d);
-    (best.0, squares(&scratch.decoded))
+    Some((best.0, squares(&scratch.decoded)))
 }
 
 /// The same where there is no exact search, or where its whole numbers are too coarse.

@@ -19,8 +19,9 @@ pub(super) const LAGS: usize = 2;
 const RANGE: f32 = 21_800.0;
 /// Steps below the cut that a cost which still matters keeps, so that rounding does not reach it.
 const MARGIN: f32 = 100.0;
-/// Rounding to a unit takes 0.1 % off the quality when the error is so many units per symbol, and four times that at half.
-const COARSE: f32 = 8.0;
+/// Rounding to a unit adds 0.25 % to the error when it is so many units per symbol (as the square of that), about as much
+/// as the search in f32 misses.
+const COARSE: f32 = 5.0;
 /// Added to a number below 2^22, it leaves the number's nearest integer in the low bits.
 const ROUND: f32 = 8_388_608.0;
 const LOW: u32 = 0xFFFF;
