@@ -130,13 +130,15 @@ impl Code {
         let (alphabet, entries) = (self.alphabet(), self.entries());
         let mut direction = 0;
         for (t, &width) in self.widths.iter().enumerate() {
-            for _ in 0..width {
-                let table = &self.tables[direction * entries..(direction + 1) * entries];
-                for lag in 0..=self.lags.min(t) {
-                    y[direction] += table[lag * alphabet + usize::from(symbols[t - lag])];
+            let to = direction + usize::from(width);
+            let (y, tables) = (&mut y[direction..to], &self.tables[direction * entries..to * entries]);
+            for lag in 0..=self.lags.min(t) {
+                let entry = lag * alphabet + usize::from(symbols[t - lag]);
+                for (y, table) in y.iter_mut().zip(tables.chunks_exact(entries)) {
+                    *y += table[entry];
                 }
-                direction += 1;
             }
+            direction = to;
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Annealed, robust k-means: the loop that every backend runs.
 
+use rayon::prelude::*;
+
 use super::{AnchorSet, linalg, relocate::relocate, rng::Random};
 use crate::{
     AnnealingConfig, Error, Mat, MatRef,
@@ -171,12 +173,13 @@ fn start<O: Ops>(ops: &O, rows: MatRef<'_>, count: usize, seed: u64) -> Result<M
 
 /// Zero-mean noise of each cell's own standard deviation times the temperature.
 fn noise(stats: &CellStats, temperature: f32, seed: u64, iteration: usize) -> Mat {
-    let mut random = Random::new(seed, PURPOSE_NOISE + ((iteration as u64) << 8));
     let mut out = Mat::zeros(stats.counts.len(), stats.means.dim());
-    for (k, &variance) in stats.variances.iter().enumerate() {
+    let rows = out.as_mut_slice().par_chunks_mut(stats.means.dim()).zip(&stats.variances);
+    rows.enumerate().for_each(|(k, (row, variance))| {
+        let mut random = Random::new(seed, PURPOSE_NOISE + ((iteration as u64) << 8) + ((k as u64) << 32));
         let deviation = temperature * variance.sqrt();
-        out.row_mut(k).iter_mut().for_each(|v| *v = deviation * random.normal());
-    }
+        row.iter_mut().for_each(|v| *v = deviation * random.normal());
+    });
     out
 }
 

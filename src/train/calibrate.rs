@@ -15,7 +15,7 @@ use crate::{
 /// The k that recall is measured at.
 pub(crate) const TARGET_K: usize = 10;
 /// Rows and queries alpha is chosen on.
-const ROWS: usize = 16_384;
+const ROWS: usize = 12_288;
 const QUERIES: usize = 512;
 const ALPHAS: [f32; 9] = [0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2];
 /// What is taken when there is nothing to choose on.

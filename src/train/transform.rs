@@ -25,7 +25,7 @@ const ROWS_PER_ANCHOR: usize = 64;
 const LEAST_ROWS: usize = 12_288;
 /// Iterations on some of the rows, and on all of them.
 const ON_SOME: usize = 10;
-const ON_ALL: usize = 5;
+const ON_ALL: usize = 4;
 /// Rows that decide which anchors share a chart.
 const CHART_ROWS: usize = 8192;
 const PURPOSE_CHARTS: u64 = 41;

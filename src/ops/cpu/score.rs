@@ -64,7 +64,7 @@ pub(super) fn score(
             let at = |part: u64| (n * part / parts).next_multiple_of(BLOCK as u64).min(n);
             let (from, to) = (at(part), if part + 1 == parts { n } else { at(part + 1) });
             let members = first..(first + chunk).min(count);
-            scan.all(members.map(|q| Query::new(level, codes, queries, q, k)).collect(), queries.reach, from, to)
+            scan.all(members.map(|q| Query::new(&scan, queries, q, k)).collect(), queries.reach, from, to)
         })
         .collect();
     for (job, tops) in found.chunks(parts as usize).enumerate() {
@@ -91,13 +91,16 @@ pub(super) struct Query<'a> {
 }
 
 impl<'a> Query<'a> {
-    fn new(level: Level, codes: &CodesRef<'_>, queries: &'a ScoreTables, q: usize, k: usize) -> Query<'a> {
+    fn new(scan: &Scan<'_>, queries: &'a ScoreTables, q: usize, k: usize) -> Query<'a> {
+        let codes = scan.codes;
+        let byte = scan.kernel.largest(codes.shape.kind);
         let (tables, bases) = (queries.tables.row(q), queries.bases.row(q));
         let largest = bases.iter().fold(0f32, |m, b| m.max(b.abs()));
         let charts = usize::from(codes.anchor_chart.iter().copied().max().unwrap_or(0)) + 1;
         let per_chart = codes.shape.symbols * codes.alphabet;
-        let of_chart =
-            |g: usize| ByteTables::new(level, &tables[g * per_chart..(g + 1) * per_chart], codes.alphabet, largest);
+        let of_chart = |g: usize| {
+            ByteTables::new(scan.level, &tables[g * per_chart..(g + 1) * per_chart], codes.alphabet, byte, largest)
+        };
         Query { tables, bases, bytes: (0..charts).map(of_chart).collect(), top: TopK::new(k), seeding: false }
     }
 }

@@ -1,13 +1,13 @@
-//! AVX2: a shuffle looks up 32 symbols in two tables of 16 bytes. Bytes are summed as pairs in 16 bits: one accumulator takes
+//! AVX2: a shuffle looks up 32 symbols in two tables of 16 bytes. Two such are added as bytes. Those are summed as pairs in 16 bits: one accumulator takes
 //! the pair as it is, another its upper byte, which is what the first must be rid of at the end.
 
 use std::arch::x86_64::{
     __m128i, __m256i, _mm_add_epi16, _mm_and_si128, _mm_set1_epi8, _mm_srli_epi16, _mm_unpackhi_epi16,
-    _mm_unpacklo_epi16, _mm256_add_epi16, _mm256_and_si256, _mm256_castsi256_si128, _mm256_cmpeq_epi16,
-    _mm256_extracti128_si256, _mm256_max_epu16, _mm256_movemask_epi8, _mm256_packs_epi16, _mm256_packus_epi16,
-    _mm256_permute2x128_si256, _mm256_permute4x64_epi64, _mm256_set_m128i, _mm256_set1_epi8, _mm256_set1_epi16,
-    _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_slli_epi16, _mm256_srli_epi16, _mm256_sub_epi16,
-    _mm256_unpackhi_epi8, _mm256_unpacklo_epi8,
+    _mm_unpacklo_epi16, _mm256_add_epi8, _mm256_add_epi16, _mm256_and_si256, _mm256_castsi256_si128,
+    _mm256_cmpeq_epi16, _mm256_extracti128_si256, _mm256_max_epu16, _mm256_movemask_epi8, _mm256_packs_epi16,
+    _mm256_packus_epi16, _mm256_permute2x128_si256, _mm256_permute4x64_epi64, _mm256_set_m128i, _mm256_set1_epi8,
+    _mm256_set1_epi16, _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_slli_epi16, _mm256_srli_epi16,
+    _mm256_sub_epi16, _mm256_unpackhi_epi8, _mm256_unpacklo_epi8,
 };
 
 use bytemuck::cast;
@@ -107,14 +107,16 @@ fn block_sums<const Q: usize>(planes: &[u8], tables: &[[Quad; Q]]) -> [[[__m128i
 fn add<const Q: usize>(planes: &Quad, tables: &[Quad; Q], low: &mut [Half; Q], high: &mut [Half; Q]) {
     let nibble = _mm256_set1_epi8(15);
     let planes: [__m256i; 2] = cast(*planes);
-    for (h, planes) in planes.into_iter().enumerate() {
-        let first = _mm256_and_si256(planes, nibble);
-        let second = _mm256_and_si256(_mm256_srli_epi16::<4>(planes), nibble);
-        for q in 0..Q {
-            let table = cast::<Quad, [__m256i; 2]>(tables[q])[h];
-            take(&mut low[q], _mm256_shuffle_epi8(table, first));
-            take(&mut high[q], _mm256_shuffle_epi8(table, second));
-        }
+    let first = planes.map(|p| _mm256_and_si256(p, nibble));
+    let second = planes.map(|p| _mm256_and_si256(_mm256_srli_epi16::<4>(p), nibble));
+    for q in 0..Q {
+        let table: [__m256i; 2] = cast(tables[q]);
+        // Two of at most 127 fit in a byte.
+        let found = |symbols: [__m256i; 2]| {
+            _mm256_add_epi8(_mm256_shuffle_epi8(table[0], symbols[0]), _mm256_shuffle_epi8(table[1], symbols[1]))
+        };
+        take(&mut low[q], found(first));
+        take(&mut high[q], found(second));
     }
 }
 

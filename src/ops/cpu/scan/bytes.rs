@@ -15,26 +15,32 @@ pub(in crate::ops::cpu) struct ByteTables {
 }
 
 impl ByteTables {
-    /// From tables of `alphabet` values (16 or 256) for each symbol; `base` is the largest size of what will be added to the
+    /// From tables of `alphabet` values (16 or 256) for each symbol, no byte above `largest`; `base` is the largest size of what will be added to the
     /// sums. O(values).
-    pub(in crate::ops::cpu) fn new(level: Level, tables: &[f32], alphabet: usize, base: f32) -> ByteTables {
-        level.run(Rounding { tables, alphabet, base })
+    pub(in crate::ops::cpu) fn new(
+        level: Level,
+        tables: &[f32],
+        alphabet: usize,
+        largest: u8,
+        base: f32,
+    ) -> ByteTables {
+        level.run(Rounding { tables, alphabet, largest, base })
     }
 
     #[inline(always)]
-    fn with(Rounding { tables, alphabet, base }: Rounding<'_>) -> ByteTables {
+    fn with(Rounding { tables, alphabet, largest, base }: Rounding<'_>) -> ByteTables {
         match alphabet {
-            16 => ByteTables::of::<16>(tables.as_chunks().0, base),
-            _ => ByteTables::of::<256>(tables.as_chunks().0, base),
+            16 => ByteTables::of::<16>(tables.as_chunks().0, largest, base),
+            _ => ByteTables::of::<256>(tables.as_chunks().0, largest, base),
         }
     }
 
     #[inline(always)]
-    fn of<const A: usize>(tables: &[[f32; A]], base: f32) -> ByteTables {
+    fn of<const A: usize>(tables: &[[f32; A]], largest: u8, base: f32) -> ByteTables {
         let symbols = tables.len();
         let mut out = ByteTables { quads: vec![[0; 64]; (A * symbols).div_ceil(64)], step: 0.0, high: 0.0 };
         // Sums are kept in 16 bits.
-        let most = (65_535 / symbols.max(1)).min(255) as f32;
+        let most = (65_535 / symbols.max(1)).min(largest.into()) as f32;
         let (mut widest, mut sizes) = (0f32, f64::from(base));
         for table in tables {
             let (lo, hi) = range(table);
@@ -72,6 +78,7 @@ impl ByteTables {
 struct Rounding<'a> {
     tables: &'a [f32],
     alphabet: usize,
+    largest: u8,
     base: f32,
 }
 
@@ -106,7 +113,7 @@ mod tests {
             tables in prop::collection::vec(prop::array::uniform16(-1e3f32..1e3), 1..300),
             seed in 0u64..1 << 40,
         ) {
-            let found = ByteTables::new(Level::Portable, tables.as_flattened(), 16, 0.0);
+            let found = ByteTables::new(Level::Portable, tables.as_flattened(), 16, 255, 0.0);
             let mut random = crate::train::Random::new(seed, 1);
             let (mut exact, mut bytes, mut largest) = (0f32, 0u32, 0u32);
             for (t, table) in tables.iter().enumerate() {
@@ -125,7 +132,10 @@ mod tests {
 
     #[test]
     fn tables_without_a_bound_let_every_row_through() {
-        assert_eq!(ByteTables::new(Level::Portable, &[f32::INFINITY; 16], 16, 0.0).high, f32::INFINITY);
-        assert_eq!(ByteTables::new(Level::Portable, &[f32::MAX, -f32::MAX].repeat(8), 16, 0.0).high, f32::INFINITY);
+        assert_eq!(ByteTables::new(Level::Portable, &[f32::INFINITY; 16], 16, 255, 0.0).high, f32::INFINITY);
+        assert_eq!(
+            ByteTables::new(Level::Portable, &[f32::MAX, -f32::MAX].repeat(8), 16, 255, 0.0).high,
+            f32::INFINITY
+        );
     }
 }
