@@ -38,7 +38,7 @@ fn enlarge(small: &[u8], path: &Path) -> u64 {
             let members = first(k + 1) - first(k);
             let low = low_bits(ROWS as usize, members as usize) as u64;
             let upper = members + ((ROWS - 1) >> low);
-            (upper - 1) / 1024 * 4 + (upper + members * low).div_ceil(8)
+            (upper - 1) / 4096 * 4 + (upper + members * low).div_ceil(8)
         })
         .sum();
     assert_eq!((rows, code), (parts.len() - 2, parts.len() - 1), "the rows stand last");

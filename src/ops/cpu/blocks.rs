@@ -8,7 +8,7 @@ use super::{
     scan::{Needs, Quad, RUN, Sums, interleave},
     score::{Query, Scan},
 };
-use crate::{CodeKind, format::BLOCK, ops::CodesRef};
+use crate::{CodeKind, format::BLOCK, ops::CodesRef, topk::TopK};
 
 /// Positions of one chart and the queries that look at them.
 pub(super) struct Piece<'s, 'q, 'a, const Q: usize> {
@@ -64,7 +64,7 @@ impl<const Q: usize> Piece<'_, '_, '_, Q> {
         let mut cell = codes.labels.cell_of(self.from);
         let blocks = self.blocks();
         // Without a threshold every row would be scored; it is low after one block, and as good as it gets after a few.
-        let mut length = if self.queries.iter().any(|q| q.seeding) { 1 } else { RUN };
+        let mut length = if self.queries.iter().any(|q| q.top.threshold() == f32::NEG_INFINITY) { 1 } else { RUN };
         let mut run = blocks.start;
         while run < blocks.end {
             let rows = self.rows(run);
@@ -180,6 +180,53 @@ fn lows_of_cells(
     }
 }
 
+/// Positions of one cell that are likely to score high: those of the highest bounds.
+pub(super) struct Likely<'s, 'a> {
+    pub(super) scan: &'s Scan<'a>,
+    pub(super) query: &'s Query<'a>,
+    pub(super) cell: usize,
+    pub(super) top: &'s mut TopK,
+}
+
+impl WithSimd for Likely<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Likely { scan, query, cell, top } = self;
+        let (codes, bytes) = (scan.codes, &query.bytes[usize::from(scan.codes.anchor_chart[cell])]);
+        let (shape, stride) = (codes.shape, codes.shape.bytes());
+        let rows = codes.labels.cells[cell]..codes.labels.cells[cell + 1];
+        let (tables, low) = (interleave([bytes]), [query.bases[cell] + bytes.high; BLOCK]);
+        let (mut sums, mut levels) = ([[[0; BLOCK]; RUN]; 1], Levels::new(codes));
+        let blocks = (rows.start / BLOCK as u64) as usize..rows.end.div_ceil(BLOCK as u64) as usize;
+        for run in blocks.clone().step_by(RUN) {
+            let end = (run + RUN).min(blocks.end);
+            if shape.symbols > 0 {
+                scan.kernel.sums(&codes.blocks[run * stride..end * stride], shape, &tables, &mut sums);
+            }
+            for b in run..end {
+                levels.read(codes, &codes.blocks[b * stride..(b + 1) * stride]);
+                let bounds = levels.bounds(&sums[0][b - run], bytes.step, &low);
+                let first = (b * BLOCK) as u64;
+                for row in rows.start.max(first)..rows.end.min(first + BLOCK as u64) {
+                    top.offer(bounds[(row - first) as usize], row, |position| position);
+                }
+            }
+        }
+    }
+}
+
+/// The score of the row at a position.
+pub(super) fn score_at(codes: &CodesRef<'_>, query: &Query<'_>, position: u64) -> f32 {
+    let (cell, stride) = (codes.labels.cell_of(position), codes.shape.bytes());
+    let (chart, b) = (usize::from(codes.anchor_chart[cell]), (position / BLOCK as u64) as usize);
+    let per_chart = codes.shape.symbols * codes.alphabet;
+    let tables = &query.tables[chart * per_chart..(chart + 1) * per_chart];
+    let block = &codes.blocks[b * stride..(b + 1) * stride];
+    exact(codes, block, position as usize % BLOCK, tables, query.bases[cell])
+}
+
 /// Scores the rows of `mask` in a block whose place 0 is the position `first`; `cell` is that of the first of its positions that is
 /// looked at, or one before.
 #[cold]
@@ -203,8 +250,7 @@ fn offer(
             cell += 1;
         }
         let score = exact(codes, block, i as usize, tables, query.bases[cell]);
-        // Only the threshold of the rows scanned first is wanted, which does not depend on their numbers.
-        query.top.offer(score, row, |position| if query.seeding { position } else { codes.labels.row(position) });
+        query.top.offer(score, row, |position| codes.labels.row(position));
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 use rayon::prelude::*;
 
 use super::{
-    blocks::Piece,
+    blocks::{Likely, Piece, score_at},
     scan::{ByteTables, Kernel, MOST_QUERIES, RUN},
     simd::Level,
 };
@@ -86,8 +86,6 @@ pub(super) struct Query<'a> {
     /// Of each chart.
     pub(super) bytes: Vec<ByteTables>,
     pub(super) top: TopK,
-    /// Whether only a threshold is looked for.
-    pub(super) seeding: bool,
 }
 
 impl<'a> Query<'a> {
@@ -101,7 +99,7 @@ impl<'a> Query<'a> {
         let of_chart = |g: usize| {
             ByteTables::new(scan.level, &tables[g * per_chart..(g + 1) * per_chart], codes.alphabet, byte, largest)
         };
-        Query { tables, bases, bytes: (0..charts).map(of_chart).collect(), top: TopK::new(k), seeding: false }
+        Query { tables, bases, bytes: (0..charts).map(of_chart).collect(), top: TopK::new(k) }
     }
 }
 
@@ -201,7 +199,7 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// Finds the k-th best score among the rows of the best cells, which bounds that of all rows from below.
+    /// Scores the k likeliest rows of the best cells; the worst of them bounds the k-th best score from below.
     fn seed(&self, query: &mut Query<'a>) {
         let (cells, k) = (self.codes.labels.cells, query.top.k());
         let wanted = SEED.max(4 * k as u64);
@@ -216,17 +214,22 @@ impl<'a> Scan<'a> {
                 best[at] = (base, cell);
             }
         }
-        let mut rows = 0;
-        query.seeding = true;
+        let (mut rows, mut likely) = (0, TopK::new(k));
         for (_, cell) in best.into_iter().take_while(|b| b.1 != usize::MAX) {
             if rows >= wanted {
                 break;
             }
-            self.range([query], cells[cell], cells[cell + 1]);
+            self.level.run(Likely { scan: self, query, cell, top: &mut likely });
             rows += cells[cell + 1] - cells[cell];
         }
-        query.seeding = false;
-        query.top = TopK::above(k, query.top.threshold());
+        let likely = likely.into_sorted();
+        let mut worst = if likely.len() == k { f32::INFINITY } else { f32::NEG_INFINITY };
+        for (_, position) in likely {
+            let score = score_at(self.codes, query, position);
+            worst = if score >= worst { worst } else { score };
+        }
+        // What is no number would let nothing in.
+        query.top = TopK::above(k, if worst.is_nan() { f32::NEG_INFINITY } else { worst });
     }
 
     /// Scans the positions `from..to` for Q queries.
