@@ -1,5 +1,7 @@
 //! Checks what was given, and brings the sample and the queries to the form the codec sees.
 
+use std::ops::RangeInclusive;
+
 use rayon::prelude::*;
 
 use crate::{
@@ -38,8 +40,8 @@ impl Prepared<'_> {
 
 /// Values of the training sample at most.
 const SAMPLE_VALUES: usize = 16 << 20;
-/// Rows of the training sample at most.
-const SAMPLE_ROWS: usize = 1 << 16;
+/// Rows of the training sample at most: a third of the rows within this range.
+const SAMPLE_ROWS: RangeInclusive<usize> = 1 << 15..=1 << 16;
 /// One of so many sample queries is held out.
 const HELD_OUT: usize = 8;
 /// Held-out queries at most: the exact truth costs a pass over all rows for each.
@@ -66,7 +68,7 @@ pub(crate) fn prepare<'a>(
     let sizes = Sizes::new(n, dim, config)?;
     let mut random = Random::new(config.seed, PURPOSE_SAMPLE);
     // At least twice the dimensions, or the directions of least variance would be noise.
-    let most = (SAMPLE_VALUES / dim).max(2 * dim).min(SAMPLE_ROWS);
+    let most = (SAMPLE_VALUES / dim).max(2 * dim).min((n / 3).clamp(*SAMPLE_ROWS.start(), *SAMPLE_ROWS.end()));
     let sample = random.sample(n, most);
     report(Stage::Sample, 0, sample.len())?;
     let mut unit = read_sample(rows, &sample)?;
