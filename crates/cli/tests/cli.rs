@@ -318,6 +318,8 @@ fn query_prints_lines_or_writes_arrays() {
     let written = read_npy(dir.path().join("ids.npy"), "<i8", (40, 3));
     assert_eq!(written, ids.iter().flat_map(|id| id.to_le_bytes()).collect::<Vec<_>>());
     assert_eq!(floats(&read_npy(dir.path().join("scores.npy"), "<f4", (40, 3))), scores);
+    // As the help says, a file of that name is replaced.
+    json(&dir, &format!("query base.vlc queries.npy {args}"));
 
     let report = json(&dir, "query base.vlc queries.npy -k 3 --backend cpu");
     assert_eq!(report["ids"][1][1], ids[4]);

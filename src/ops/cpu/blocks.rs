@@ -185,6 +185,8 @@ pub(super) struct Likely<'s, 'a> {
     pub(super) scan: &'s Scan<'a>,
     pub(super) query: &'s Query<'a>,
     pub(super) cell: usize,
+    /// Rows of the cell that are looked at, at most.
+    pub(super) most: u64,
     pub(super) top: &'s mut TopK,
 }
 
@@ -193,10 +195,11 @@ impl WithSimd for Likely<'_, '_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        let Likely { scan, query, cell, top } = self;
+        let Likely { scan, query, cell, most, top } = self;
         let (codes, bytes) = (scan.codes, &query.bytes[usize::from(scan.codes.anchor_chart[cell])]);
         let (shape, stride) = (codes.shape, codes.shape.bytes());
-        let rows = codes.labels.cells[cell]..codes.labels.cells[cell + 1];
+        let first = codes.labels.cells[cell];
+        let rows = first..codes.labels.cells[cell + 1].min(first + most);
         let (tables, low) = (interleave([bytes]), [query.bases[cell] + bytes.high; BLOCK]);
         let (mut sums, mut levels) = ([[[0; BLOCK]; RUN]; 1], Levels::new(codes));
         let blocks = (rows.start / BLOCK as u64) as usize..rows.end.div_ceil(BLOCK as u64) as usize;

@@ -219,7 +219,7 @@ impl<'a> Scan<'a> {
             if rows >= wanted {
                 break;
             }
-            self.level.run(Likely { scan: self, query, cell, top: &mut likely });
+            self.level.run(Likely { scan: self, query, cell, most: 2 * wanted, top: &mut likely });
             rows += cells[cell + 1] - cells[cell];
         }
         let likely = likely.into_sorted();

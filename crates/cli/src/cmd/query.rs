@@ -67,7 +67,7 @@ struct Answer {
 pub(crate) fn run(args: Args, out: &Output) -> Result<(), CliError> {
     let inputs = [args.index.as_path(), args.queries.as_path()];
     for path in args.output.iter().chain(&args.scores) {
-        check_output(path, &inputs, true)?;
+        check_output(path, &inputs, false)?;
     }
     if args.output.is_some() && args.output == args.scores {
         return Err(CliError::Usage("-o and --scores name the same file".into()));
