@@ -8,7 +8,7 @@ use crate::{Error, Mat, MatRef, Metric, Neighbors, RowSource, ops::product_nt, q
 /// measured against. O(n x queries x d).
 ///
 /// # Errors
-/// As [`Searcher::query_batch`], and for rows that cannot be read or used.
+/// As [`Searcher::query_batch`](crate::Searcher::query_batch), and for rows that cannot be read or used.
 pub fn exact_neighbors(
     rows: &dyn RowSource,
     queries: MatRef<'_>,
