@@ -85,6 +85,9 @@ pub struct Info {
     pub seed: u64,
     /// Rows the model was trained on.
     pub training_rows: u64,
+    /// Cells that [`Probe::Auto`](crate::Probe::Auto) looks at for 10 and for 100 hits of a query; `None` when it was not
+    /// measured, and all are looked at.
+    pub probe_cells: Option<[u32; 2]>,
     /// Sections of the file with their bytes.
     pub sections: Vec<(String, u64)>,
     /// Key-value pairs.
@@ -191,6 +194,7 @@ impl<D: AsRef<[u8]>> Index<D> {
             }),
             seed: meta.seed,
             training_rows: meta.training_rows,
+            probe_cells: (meta.probe_cells[0] > 0).then_some(meta.probe_cells),
             sections: self.parsed.entries.iter().map(|e| (e.name(), e.len)).collect(),
             metadata: self.parsed.metadata.clone(),
         }

@@ -398,10 +398,11 @@ fn eval_measures() {
 fn info_and_verify_tell() {
     let dir = store();
     let info = json(&dir, "info base.vlc");
-    assert_fields(&info, "version code charts symbols recall sections training_rows seed");
+    assert_fields(&info, "version code charts symbols recall probe_cells sections training_rows seed");
     assert_eq!((&info["n"], &info["metric"]), (&ROWS.into(), &"cosine".into()));
     assert_eq!(info["metadata"]["model"], "all-MiniLM-L6-v2");
     let text_of = text(&dir, "info base.vlc");
+    assert!(text_of.contains("\nprobing "), "{text_of}");
     assert!(text_of.contains("1,500 x 384") && text_of.contains("model = all-MiniLM-L6-v2"), "{text_of}");
 
     assert_eq!(text(&dir, "verify base.vlc"), "ok\n");

@@ -41,6 +41,7 @@ struct Info {
     recall: Option<Recall>,
     seed: u64,
     training_rows: u64,
+    probe_cells: Option<[u32; 2]>,
     sections: Vec<Section>,
     metadata: BTreeMap<String, String>,
 }
@@ -72,6 +73,7 @@ pub(crate) fn run(args: Args, out: &Output) -> Result<(), CliError> {
         recall: info.recall.map(|r| Recall::new(r.k, r.recall, r.queries, r.source)),
         seed: info.seed,
         training_rows: info.training_rows,
+        probe_cells: info.probe_cells,
         sections: info.sections.into_iter().map(|(name, bytes)| Section { name, bytes }).collect(),
         metadata: info.metadata,
     };
@@ -80,6 +82,12 @@ pub(crate) fn run(args: Args, out: &Output) -> Result<(), CliError> {
 
 fn human(info: &Info) -> String {
     let recall = info.recall.as_ref().map_or_else(|| "not measured".into(), Recall::to_string);
+    let probing = match info.probe_cells {
+        Some([few, many]) => {
+            format!("auto looks at {few} of {} cells for 10 hits, {many} for 100", count(info.anchors))
+        }
+        None => "not measured: auto looks at all rows".into(),
+    };
     let mut text = pairs(&[
         ("vectors", format!("{} x {} ({})", count(info.n), info.dim, info.metric)),
         (
@@ -103,6 +111,7 @@ fn human(info: &Info) -> String {
         ),
         ("energy", format!("{:.5} (anchors alone {:.5})", info.energy, info.anchor_energy)),
         ("quality", recall),
+        ("probing", probing),
     ]);
     let share = |bytes: u64| 100.0 * bytes as f64 / info.file_bytes.max(1) as f64;
     let sections: Vec<Vec<String>> = info
