@@ -118,12 +118,10 @@ impl<'a> Walk<'a> {
 
 #[cfg(test)]
 mod tests {
-    use std::{hint::black_box, time::Instant};
 
     use proptest::prelude::*;
 
     use super::{super::elias_fano::encode, *};
-    use crate::train::Random;
 
     struct Rows {
         cells: Vec<u64>,
@@ -214,43 +212,5 @@ mod tests {
             rows.packed[bit / 8] ^= 1 << (bit % 8);
         }
         rows.ids().verify().unwrap();
-    }
-
-    /// `cargo test --release --lib lookups -- --ignored --nocapture`
-    #[test]
-    #[ignore = "prints speeds"]
-    fn lookups_per_second() {
-        let n = 1_000_000;
-        for anchors in [1, 2, 256, 1024, 4096, 65_536] {
-            let mut random = Random::new(1, 1);
-            let labels: Vec<usize> = (0..n).map(|_| random.below(anchors)).collect();
-            let rows = Rows::new(&labels, anchors);
-            let ids = rows.ids();
-            let positions: Vec<u64> = (0..1 << 20).map(|_| random.below(n) as u64).collect();
-            let start = Instant::now();
-            let sum: u64 = positions.iter().map(|&position| ids.row(black_box(position))).sum();
-            let lookup = positions.len() as f64 / start.elapsed().as_secs_f64();
-            black_box(sum);
-            let start = Instant::now();
-            Walk::new(ids, 0).until(n as u64, |row, _, position| {
-                black_box((row, position));
-            });
-            let walk = n as f64 / start.elapsed().as_secs_f64();
-            let start = Instant::now();
-            black_box(Walk::new(ids, n as u64 / 2));
-            let seek = start.elapsed().as_secs_f64();
-            let start = Instant::now();
-            black_box(starts(black_box(&rows.cells)));
-            let open = start.elapsed().as_secs_f64();
-            let bits = 8.0 * rows.packed.len() as f64 / n as f64;
-            println!(
-                "{anchors} anchors: {bits:.2} bits a row, {:.1} M lookups/s, {:.1} M rows/s walked, seeking all cells \
-                 {:.2} ms, starts {:.3} ms",
-                lookup / 1e6,
-                walk / 1e6,
-                1e3 * seek,
-                1e3 * open,
-            );
-        }
     }
 }
