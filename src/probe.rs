@@ -16,7 +16,7 @@ pub enum Probe {
     #[default]
     All,
     /// As many cells as lose less than 0.005 of recall against every row, on queries like those that the file was measured
-    /// with when it was written. Every row where that is faster, as for batches in stores of few rows, or was not measured.
+    /// with when it was written. Every row where it was not measured: in stores of few rows.
     Auto,
     /// The rows of this many cells, those of the anchors that score highest; more where these hold fewer than k rows.
     Cells(usize),
@@ -53,13 +53,8 @@ pub(crate) type Reach = Option<usize>;
 /// The two numbers of hits that cells are measured for; other numbers lie on the power law through them.
 pub(crate) const MEASURED: [usize; 2] = [10, 100];
 
-/// Queries of a batch from which on the scan of everything, whose cost they share, is as fast as that of [`SHARED`] of it, which
-/// every query does for itself.
-const BATCH: usize = 8;
-const SHARED: f64 = 0.3;
-
-/// The cells that `k` hits take when `queries` queries are asked at a time.
-pub(crate) fn reach(probe: Probe, k: usize, queries: usize, meta: &Meta) -> Reach {
+/// The cells that `k` hits take.
+pub(crate) fn reach(probe: Probe, k: usize, meta: &Meta) -> Reach {
     let [few, many] = meta.probe_cells.map(f64::from);
     match probe {
         Probe::Cells(cells) => Some(cells),
@@ -67,8 +62,7 @@ pub(crate) fn reach(probe: Probe, k: usize, queries: usize, meta: &Meta) -> Reac
             let power =
                 if many > few { (many / few).ln() / (MEASURED[1] as f64 / MEASURED[0] as f64).ln() } else { 0.0 };
             let cells = few * (k as f64 / MEASURED[0] as f64).powf(power);
-            let most = f64::from(meta.anchors) * if queries < BATCH { 1.0 } else { SHARED };
-            Some(cells.ceil() as usize).filter(|_| cells < most)
+            Some(cells.ceil() as usize).filter(|&cells| cells < meta.anchors as usize)
         }
         Probe::Auto | Probe::All => None,
     }
@@ -113,22 +107,20 @@ mod tests {
     }
 
     #[test]
-    fn more_hits_take_more_cells_and_large_batches_all_of_them() {
+    fn more_hits_take_more_cells() {
         let bytes = crate::compress(
             MatRef::new(&(0..4000).map(|i| (i * 37 % 1013) as f32 - 500.0).collect::<Vec<_>>(), 500, 8).unwrap(),
             &crate::Config { budget: crate::Budget::BytesPerVector(30.0), ..crate::Config::default() },
         );
         let mut meta = bytes.unwrap().parsed().meta.clone();
         (meta.anchors, meta.probe_cells) = (1024, [64, 256]);
-        assert_eq!(reach(Probe::Auto, 10, 1, &meta), Some(64));
-        assert_eq!(reach(Probe::Auto, 100, 1, &meta), Some(256));
-        assert_eq!(reach(Probe::Auto, 32, 1, &meta), Some(129), "on the power law between");
-        assert_eq!(reach(Probe::Auto, 10_000, 1, &meta), None);
-        assert_eq!(reach(Probe::Auto, 10, 1000, &meta), Some(64));
-        assert_eq!(reach(Probe::Auto, 200, 1000, &meta), None, "a third of the cells, for many queries");
-        assert_eq!(reach(Probe::Cells(1000), 10, 1000, &meta), Some(1000));
+        assert_eq!(reach(Probe::Auto, 10, &meta), Some(64));
+        assert_eq!(reach(Probe::Auto, 100, &meta), Some(256));
+        assert_eq!(reach(Probe::Auto, 32, &meta), Some(129), "on the power law between");
+        assert_eq!(reach(Probe::Auto, 10_000, &meta), None);
+        assert_eq!(reach(Probe::Cells(1000), 10, &meta), Some(1000));
         meta.probe_cells = [0; 2];
-        assert_eq!(reach(Probe::Auto, 10, 1, &meta), None, "not measured");
+        assert_eq!(reach(Probe::Auto, 10, &meta), None, "not measured");
     }
 
     #[test]

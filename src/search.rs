@@ -137,7 +137,7 @@ impl<'a> Searcher<'a> {
         if options.probe == Probe::Cells(0) {
             return Err(Error::Config("at least one cell must be probed".into()));
         }
-        let reach = probe::reach(options.probe, k, queries.rows(), self.meta);
+        let reach = probe::reach(options.probe, k, self.meta);
         let mut ids = Vec::new();
         let mut scores = Vec::new();
         let mut width = 0;

@@ -118,7 +118,6 @@ impl<'a> Walk<'a> {
 
 #[cfg(test)]
 mod tests {
-
     use proptest::prelude::*;
 
     use super::{super::elias_fano::encode, *};

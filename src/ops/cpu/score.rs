@@ -50,7 +50,9 @@ pub(super) fn score(
     }
     let scan = Scan { level, kernel: Kernel::of(level), codes, pieces: pieces(codes), backwards };
     let threads = rayon::current_num_threads();
-    let chunk = count.div_ceil(threads).next_multiple_of(MOST_QUERIES).min(CHUNK);
+    // Of a probing query others share only a part.
+    let most = if queries.reach.is_some() { 8 * CHUNK } else { CHUNK };
+    let chunk = count.div_ceil(threads).next_multiple_of(MOST_QUERIES).min(most);
     let chunks: Vec<usize> = (0..count).step_by(chunk).collect();
     let parts = match queries.reach {
         None => (threads / chunks.len()).clamp(1, n.div_ceil(PART) as usize) as u64,
@@ -159,48 +161,75 @@ impl<'a> Scan<'a> {
     /// Scans the positions `from..to` for all queries.
     fn all(&self, mut queries: Vec<Query<'a>>, reach: Reach, from: u64, to: u64) -> Vec<TopK> {
         if let Some(most) = reach {
-            queries.iter_mut().for_each(|query| self.probe(query, most));
+            self.probe(&mut queries, most);
             return queries.into_iter().map(|q| q.top).collect();
         }
-        for query in &mut queries {
-            self.seed(query);
-        }
+        queries.iter_mut().for_each(|query| self.seed(query, SEED_CELLS));
+        let mut numbers: Vec<usize> = (0..queries.len()).collect();
         let rows = (TILE / self.codes.shape.bytes().max(1)).max(RUN).next_multiple_of(RUN) * BLOCK;
         let tiles = (to - from).div_ceil(rows as u64);
         for t in 0..tiles {
             let tile = from + rows as u64 * if self.backwards { tiles - 1 - t } else { t };
             let end = (tile + rows as u64).min(to);
-            for group in groups(&mut queries, self.kernel.queries()) {
-                match group {
-                    [a, b, c, d, e, f, g, h] => self.range([a, b, c, d, e, f, g, h], tile, end),
-                    [a, b, c, d] => self.range([a, b, c, d], tile, end),
-                    [a, b] => self.range([a, b], tile, end),
-                    rest => rest.iter_mut().for_each(|a| self.range([a], tile, end)),
-                }
+            for group in groups(&mut numbers, self.kernel.queries()) {
+                self.several(&mut queries, group, tile, end);
             }
         }
         queries.into_iter().map(|q| q.top).collect()
     }
 
-    /// Scans the `most` cells of highest anchors, more where these hold fewer than k rows.
-    fn probe(&self, query: &mut Query<'a>, most: usize) {
+    /// Scans for every query the `most` cells of highest anchors, more where these hold fewer than k rows. Cell after cell, so
+    /// that queries share those they have in common.
+    fn probe(&self, queries: &mut [Query<'a>], most: usize) {
         let cells = self.codes.labels.cells;
-        let mut ranked: BinaryHeap<(Ordered, Reverse<usize>)> = (0..query.bases.len())
-            .filter(|&cell| cells[cell] < cells[cell + 1])
-            .map(|cell| (Ordered(query.bases[cell]), Reverse(cell)))
-            .collect();
-        let (mut probed, mut rows) = (0, 0);
-        while let Some((_, Reverse(cell))) = ranked.pop()
-            && (probed < most || rows < query.top.k() as u64)
-        {
-            self.range([query], cells[cell], cells[cell + 1]);
-            probed += 1;
-            rows += cells[cell + 1] - cells[cell];
+        let mut askers: Vec<Vec<usize>> = vec![Vec::new(); cells.len() - 1];
+        for (q, query) in queries.iter_mut().enumerate() {
+            let mut ranked: BinaryHeap<(Ordered, Reverse<usize>)> = (0..query.bases.len())
+                .filter(|&cell| cells[cell] < cells[cell + 1])
+                .map(|cell| (Ordered(query.bases[cell]), Reverse(cell)))
+                .collect();
+            let (mut probed, mut rows) = (0, 0);
+            while (probed < most || rows < query.top.k() as u64)
+                && let Some((_, Reverse(cell))) = ranked.pop()
+            {
+                askers[cell].push(q);
+                probed += 1;
+                rows += cells[cell + 1] - cells[cell];
+            }
+            self.seed(query, most);
+        }
+        for (bounds, askers) in cells.windows(2).zip(&mut askers) {
+            for group in groups(askers, self.kernel.queries()) {
+                self.several(queries, group, bounds[0], bounds[1]);
+            }
         }
     }
 
-    /// Scores the k likeliest rows of the best cells; the worst of them bounds the k-th best score from below.
-    fn seed(&self, query: &mut Query<'a>) {
+    /// Scans the positions `from..to` for the queries of these numbers, which are a power of two up to eight.
+    fn several(&self, queries: &mut [Query<'a>], numbers: &[usize], from: u64, to: u64) {
+        match *numbers {
+            [a, b, c, d, e, f, g, h] => {
+                if let Ok(group) = queries.get_disjoint_mut([a, b, c, d, e, f, g, h]) {
+                    self.range(group, from, to);
+                }
+            }
+            [a, b, c, d] => {
+                if let Ok(group) = queries.get_disjoint_mut([a, b, c, d]) {
+                    self.range(group, from, to);
+                }
+            }
+            [a, b] => {
+                if let Ok(group) = queries.get_disjoint_mut([a, b]) {
+                    self.range(group, from, to);
+                }
+            }
+            _ => numbers.iter().for_each(|&a| self.range([&mut queries[a]], from, to)),
+        }
+    }
+
+    /// Scores the k likeliest rows of the best cells, `most` of them at most; the worst of them bounds the k-th best score from
+    /// below.
+    fn seed(&self, query: &mut Query<'a>, most: usize) {
         let (cells, k) = (self.codes.labels.cells, query.top.k());
         let wanted = SEED.max(4 * k as u64);
         if self.codes.labels.n < 16 * wanted {
@@ -215,7 +244,7 @@ impl<'a> Scan<'a> {
             }
         }
         let (mut rows, mut likely) = (0, TopK::new(k));
-        for (_, cell) in best.into_iter().take_while(|b| b.1 != usize::MAX) {
+        for (_, cell) in best.into_iter().take(most).take_while(|b| b.1 != usize::MAX) {
             if rows >= wanted {
                 break;
             }
