@@ -1,11 +1,6 @@
 //! Search over codes: byte tables bound every row's score from above, the rows whose bound reaches the best so far are
 //! scored in f32, the best k kept. The answer is that of scoring every row in f32, ties included.
 
-use std::{
-    cmp::{Ordering, Reverse},
-    collections::BinaryHeap,
-};
-
 use rayon::prelude::*;
 
 use super::{
@@ -117,24 +112,6 @@ fn groups<T>(mut items: &mut [T], mut most: usize) -> impl Iterator<Item = &mut 
     })
 }
 
-/// A float in its total order.
-#[derive(PartialEq)]
-struct Ordered(f32);
-
-impl Eq for Ordered {}
-
-impl Ord for Ordered {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.0.total_cmp(&other.0)
-    }
-}
-
-impl PartialOrd for Ordered {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
 /// Ranges of positions whose cells share a chart: first position, end, chart.
 fn pieces(codes: &CodesRef<'_>) -> Vec<(u64, u64, usize)> {
     let mut out: Vec<(u64, u64, usize)> = Vec::new();
@@ -184,16 +161,23 @@ impl<'a> Scan<'a> {
         let cells = self.codes.labels.cells;
         let mut askers: Vec<Vec<usize>> = vec![Vec::new(); cells.len() - 1];
         for (q, query) in queries.iter_mut().enumerate() {
-            let mut ranked: BinaryHeap<(Ordered, Reverse<usize>)> = (0..query.bases.len())
-                .filter(|&cell| cells[cell] < cells[cell + 1])
-                .map(|cell| (Ordered(query.bases[cell]), Reverse(cell)))
-                .collect();
-            let (mut probed, mut rows) = (0, 0);
-            while (probed < most || rows < query.top.k() as u64)
-                && let Some((_, Reverse(cell))) = ranked.pop()
-            {
+            let mut ranked: Vec<usize> = (0..query.bases.len()).filter(|&c| cells[c] < cells[c + 1]).collect();
+            let higher = |a: &usize, b: &usize| query.bases[*b].total_cmp(&query.bases[*a]).then_with(|| a.cmp(b));
+            if most < ranked.len() {
+                ranked.select_nth_unstable_by(most, higher);
+            }
+            let split = most.min(ranked.len());
+            let (within, beyond) = ranked.split_at_mut(split);
+            let mut rows: u64 = within.iter().map(|&cell| cells[cell + 1] - cells[cell]).sum();
+            within.iter().for_each(|&cell| askers[cell].push(q));
+            if rows < query.top.k() as u64 {
+                beyond.sort_unstable_by(higher);
+            }
+            for &cell in beyond.iter() {
+                if rows >= query.top.k() as u64 {
+                    break;
+                }
                 askers[cell].push(q);
-                probed += 1;
                 rows += cells[cell + 1] - cells[cell];
             }
             self.seed(query, most);
