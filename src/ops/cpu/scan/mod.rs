@@ -150,7 +150,11 @@ impl Kernel {
 
 /// The tables of Q queries side by side, as the loops read them.
 pub(super) fn interleave<const Q: usize>(tables: [&ByteTables; Q]) -> Vec<[Quad; Q]> {
-    (0..tables.first().map_or(0, |t| t.quads.len())).map(|g| tables.map(|t| t.quads[g])).collect()
+    let mut out = vec![[[0; 64]; Q]; tables.first().map_or(0, |t| t.quads.len())];
+    for (q, table) in tables.into_iter().enumerate() {
+        out.iter_mut().zip(&table.quads).for_each(|(out, quad)| out[q] = *quad);
+    }
+    out
 }
 
 /// The plane of a block's factor codes; zeros without factors.
