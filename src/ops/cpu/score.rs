@@ -221,8 +221,9 @@ impl<'a> Scan<'a> {
         }
         let mut best = [(f32::NEG_INFINITY, usize::MAX); SEED_CELLS];
         for (cell, &base) in query.bases.iter().enumerate() {
-            if base > best[SEED_CELLS - 1].0 && cells[cell] < cells[cell + 1] {
-                let at = best.partition_point(|b| b.0 >= base);
+            // In the order that probing takes them, so that no cell left out by it sets the threshold.
+            if base.total_cmp(&best[SEED_CELLS - 1].0).is_gt() && cells[cell] < cells[cell + 1] {
+                let at = best.partition_point(|b| b.0.total_cmp(&base).is_ge());
                 best[at..].rotate_right(1);
                 best[at] = (base, cell);
             }

@@ -1,5 +1,6 @@
 //! Which vector instructions the kernels are compiled for and run with: the widest this machine has, or those that the
-//! environment variable `VLC_SIMD` names. Dense products choose for themselves (faer).
+//! environment variable `VLC_SIMD` names. Dense products choose for themselves (faer), as do the tables of queries, whose
+//! values do not depend on it.
 
 use std::{fmt, str::FromStr};
 
