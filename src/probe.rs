@@ -68,6 +68,30 @@ pub(crate) fn reach(probe: Probe, k: usize, meta: &Meta) -> Reach {
     }
 }
 
+/// The cells that a query looks at, in no particular order: of those with rows the `most` of highest base, ties to the lower
+/// number, and the next ones while they hold fewer than `k` rows. `bases` has one value per cell, cell c the positions
+/// `cells[c]..cells[c + 1]`. O(cells), but for a sort where `most` are too few.
+pub(crate) fn looked_at(bases: &[f32], cells: &[u64], most: usize, k: usize) -> Vec<usize> {
+    let size = |cell: usize| cells[cell + 1] - cells[cell];
+    let mut ranked: Vec<usize> = (0..bases.len()).filter(|&cell| size(cell) > 0).collect();
+    if most >= ranked.len() {
+        return ranked;
+    }
+    let higher = |a: &usize, b: &usize| bases[*b].total_cmp(&bases[*a]).then_with(|| a.cmp(b));
+    ranked.select_nth_unstable_by(most, higher);
+    let mut rows: u64 = ranked[..most].iter().map(|&cell| size(cell)).sum();
+    let mut taken = most;
+    if rows < k as u64 {
+        ranked[most..].sort_unstable_by(higher);
+        while taken < ranked.len() && rows < k as u64 {
+            rows += size(ranked[taken]);
+            taken += 1;
+        }
+    }
+    ranked.truncate(taken);
+    ranked
+}
+
 /// Share of an exhaustive search's hits that may be lost on the queries it is measured with. Of such hits, the last ones of
 /// their cells, every third is no true neighbour, so recall loses less.
 const LOSS: f64 = 0.004;
@@ -121,6 +145,23 @@ mod tests {
         assert_eq!(reach(Probe::Cells(1000), 10, &meta), Some(1000));
         meta.probe_cells = [0; 2];
         assert_eq!(reach(Probe::Auto, 10, &meta), None, "not measured");
+    }
+
+    #[test]
+    fn cells_of_highest_bases_are_looked_at() {
+        let (bases, cells) = ([0.5, 0.9, 0.1, 0.9, 0.7], [0, 4, 4, 9, 12, 13]);
+        let sorted = |most, k| {
+            let mut found = looked_at(&bases, &cells, most, k);
+            found.sort_unstable();
+            found
+        };
+        assert_eq!(sorted(1, 3), [3], "the other one of highest base has no rows");
+        assert_eq!(sorted(1, 4), [3, 4]);
+        assert_eq!(sorted(2, 5), [0, 3, 4]);
+        assert_eq!(sorted(3, 1), [0, 3, 4]);
+        assert_eq!(sorted(1, 100), [0, 2, 3, 4]);
+        assert_eq!(sorted(4, 1), [0, 2, 3, 4]);
+        assert_eq!(looked_at(&[1.0; 3], &[0, 1, 2, 3], 1, 1), [0], "ties go to the lower cell");
     }
 
     #[test]

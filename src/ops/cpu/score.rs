@@ -12,7 +12,7 @@ use crate::{
     Mat,
     format::BLOCK,
     ops::{CodesRef, ScoreTables},
-    probe::Reach,
+    probe::{self, Reach},
     search::{Neighbors, TopK},
 };
 
@@ -161,24 +161,8 @@ impl<'a> Scan<'a> {
         let cells = self.codes.labels.cells;
         let mut askers: Vec<Vec<usize>> = vec![Vec::new(); cells.len() - 1];
         for (q, query) in queries.iter_mut().enumerate() {
-            let mut ranked: Vec<usize> = (0..query.bases.len()).filter(|&c| cells[c] < cells[c + 1]).collect();
-            let higher = |a: &usize, b: &usize| query.bases[*b].total_cmp(&query.bases[*a]).then_with(|| a.cmp(b));
-            if most < ranked.len() {
-                ranked.select_nth_unstable_by(most, higher);
-            }
-            let split = most.min(ranked.len());
-            let (within, beyond) = ranked.split_at_mut(split);
-            let mut rows: u64 = within.iter().map(|&cell| cells[cell + 1] - cells[cell]).sum();
-            within.iter().for_each(|&cell| askers[cell].push(q));
-            if rows < query.top.k() as u64 {
-                beyond.sort_unstable_by(higher);
-            }
-            for &cell in beyond.iter() {
-                if rows >= query.top.k() as u64 {
-                    break;
-                }
+            for cell in probe::looked_at(query.bases, cells, most, query.top.k()) {
                 askers[cell].push(q);
-                rows += cells[cell + 1] - cells[cell];
             }
             self.seed(query, most);
         }
