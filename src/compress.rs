@@ -63,7 +63,7 @@ pub struct Report {
 /// backend has it, [`Error::Cancelled`] when the callback asked for it.
 pub fn compress(rows: MatRef<'_>, config: &Config<'_>) -> Result<Index<Vec<u8>>, Error> {
     let job = Job { rows: &rows, config, target: Cursor::new(Vec::new()), output: Path::new("memory") };
-    let (target, _) = with_threads(config, || dispatch(config.backend, job))?;
+    let (target, _) = with_threads(config, || dispatch(config.backend, config.device, job))?;
     Index::from_bytes(target.into_inner())
 }
 
@@ -76,7 +76,7 @@ pub fn compress_to(rows: &dyn RowSource, path: impl AsRef<Path>, config: &Config
     let path = path.as_ref();
     let target = FileTarget(temporary_beside(path)?);
     let job = Job { rows, config, target, output: path };
-    let (target, report) = with_threads(config, || dispatch(config.backend, job))?;
+    let (target, report) = with_threads(config, || dispatch(config.backend, config.device, job))?;
     persist(target.0, path)?;
     Ok(report)
 }

@@ -124,6 +124,8 @@ pub struct Config<'a> {
     pub metric: Metric,
     /// Where the arithmetic runs.
     pub backend: Backend,
+    /// Which device of the backend, as numbered by [`devices`](crate::ops::devices); `None` takes the one with most memory.
+    pub device: Option<usize>,
     /// The kind of code.
     pub code: CodeKind,
     /// Settings of the anchors.
@@ -149,6 +151,7 @@ impl Default for Config<'_> {
             budget: Budget::Ratio(0.03),
             metric: Metric::default(),
             backend: Backend::default(),
+            device: None,
             code: CodeKind::default(),
             annealing: AnnealingConfig::default(),
             charts: None,

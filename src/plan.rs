@@ -52,7 +52,7 @@ pub fn plan(rows: &dyn RowSource, config: &Config<'_>) -> Result<Plan, Error> {
             plan_on(&ops, &prepared, self.1, &|_, _, _| Ok(())).map(|(plan, _)| plan)
         }
     }
-    crate::compress::with_threads(config, || dispatch(config.backend, Job(rows, config)))
+    crate::compress::with_threads(config, || dispatch(config.backend, config.device, Job(rows, config)))
 }
 
 /// Sizes that are known before anything is trained.

@@ -107,8 +107,21 @@ impl<'a> Searcher<'a> {
     /// # Errors
     /// [`Error::Unavailable`] when the backend is not there, [`Error::Device`] when it fails.
     pub fn open<D: AsRef<[u8]>>(index: &'a Index<D>, backend: Backend) -> Result<Searcher<'a>, Error> {
+        Searcher::open_on(index, backend, None)
+    }
+
+    /// As [`Searcher::open`], on a certain device of the backend, as numbered by [`devices`](crate::ops::devices); `None`
+    /// takes the one with most memory.
+    ///
+    /// # Errors
+    /// As [`Searcher::open`], and [`Error::Config`] for a number other than 0 on the CPU.
+    pub fn open_on<D: AsRef<[u8]>>(
+        index: &'a Index<D>,
+        backend: Backend,
+        device: Option<usize>,
+    ) -> Result<Searcher<'a>, Error> {
         let open = Open { parsed: index.parsed(), query_model: index.query_model(), bytes: index.bytes() };
-        ops::dispatch(backend, open)
+        ops::dispatch(backend, device, open)
     }
 
     /// The backend that answers.

@@ -12,7 +12,9 @@ use std::{
 
 use common::{Random, clustered, config, listing, roomy, works};
 use tempfile::TempDir;
-use vlc::{Budget, CodeKind, Config, Error, Event, InputError, Mat, MatRef, Metric, RowSource, Stage};
+use vlc::{
+    Backend, Budget, CodeKind, Config, Error, Event, InputError, Mat, MatRef, Metric, RowSource, Searcher, Stage,
+};
 
 const METRICS: [Metric; 3] = [Metric::Cosine, Metric::Dot, Metric::L2];
 
@@ -229,6 +231,12 @@ fn settings_are_checked() {
     assert!(with(&|c| c.annealing.anchors = Some(0)).contains("anchors"));
     assert!(with(&|c| c.annealing.anchors = Some(101)).contains("101"));
     assert!(with(&|c| c.threads = Some(0)).contains("threads"));
+    assert!(with(&|c| (c.backend, c.device) = (Backend::Cpu, Some(1))).contains("one device"));
+    let index =
+        vlc::compress(rows.view(), &Config { device: Some(0), backend: Backend::Cpu, ..roomy(Metric::Cosine) });
+    let index = index.unwrap();
+    assert!(Searcher::open_on(&index, Backend::Cpu, Some(0)).is_ok());
+    assert!(matches!(Searcher::open_on(&index, Backend::Cpu, Some(1)), Err(Error::Config(_))));
     assert!(with(&|c| c.charts = Some(0)).contains("charts"));
     assert!(with(&|c| c.charts = Some(257)).contains("257"));
     assert!(with(&|c| c.metadata = BTreeMap::from([("vlc.model".into(), "x".into())])).contains("vlc.model"));

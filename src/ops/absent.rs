@@ -6,7 +6,7 @@ use crate::{Error, Mat, MatRef, search::Neighbors};
 /// Uninhabited: [`open`] always fails, so no method is ever reached.
 pub(super) enum Absent {}
 
-pub(super) fn open(backend: Backend, reason: &str) -> Result<Absent, Error> {
+pub(super) fn open(backend: Backend, reason: &str, _device: Option<usize>) -> Result<Absent, Error> {
     Err(Error::Unavailable { backend, reason: reason.into() })
 }
 

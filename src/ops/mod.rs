@@ -239,27 +239,35 @@ fn why_absent(backend: Backend) -> &'static str {
     if compiled { "this release has no kernels for it yet; use the cpu" } else { remedy }
 }
 
-fn open_absent(backend: Backend) -> Result<absent::Absent, Error> {
-    absent::open(backend, why_absent(backend))
+fn open_absent(backend: Backend, device: Option<usize>) -> Result<absent::Absent, Error> {
+    absent::open(backend, why_absent(backend), device)
 }
 
-/// Opens `backend` and runs `job` on it. [`Backend::Auto`] takes the first that opens and logs which, and why not the
-/// others; any other that is missing is [`Error::Unavailable`], never a silent run elsewhere.
-pub(crate) fn dispatch<J: WithOps>(backend: Backend, job: J) -> Result<J::Output, Error> {
+fn open_cpu(device: Option<usize>) -> Result<cpu::Cpu, Error> {
+    match device {
+        None | Some(0) => cpu::open(),
+        Some(number) => Err(Error::Config(format!("the cpu is one device: there is no number {number}, only 0"))),
+    }
+}
+
+/// Opens `backend`, on the device of that number or on the one with most memory, and runs `job` on it. [`Backend::Auto`]
+/// takes the first that opens and logs which, and why not the others; any other that is missing is
+/// [`Error::Unavailable`], never a silent run elsewhere.
+pub(crate) fn dispatch<J: WithOps>(backend: Backend, device: Option<usize>, job: J) -> Result<J::Output, Error> {
     match backend {
         Backend::Auto => {
             let mut passed = Vec::new();
             for gpu in [Backend::Cuda, Backend::Wgpu] {
-                match open_absent(gpu) {
+                match open_absent(gpu, device) {
                     Ok(ops) => return job.run(ops),
                     Err(e) => passed.push(e.to_string()),
                 }
             }
             log::info!("running on the cpu ({})", passed.join("; "));
-            job.run(cpu::open()?)
+            job.run(open_cpu(device)?)
         }
-        Backend::Cpu => job.run(cpu::open()?),
-        Backend::Wgpu | Backend::Cuda => job.run(open_absent(backend)?),
+        Backend::Cpu => job.run(open_cpu(device)?),
+        Backend::Wgpu | Backend::Cuda => job.run(open_absent(backend, device)?),
     }
 }
 
@@ -269,10 +277,15 @@ pub(crate) fn dispatch<J: WithOps>(backend: Backend, job: J) -> Result<J::Output
 pub struct DeviceInfo {
     /// Which backend reaches it.
     pub backend: Backend,
+    /// Its number among the devices of the backend, as [`Config::device`](crate::Config::device) takes it; `None` for the
+    /// cpu and where there is no device.
+    pub number: Option<usize>,
     /// The device's name, or the backend's when there is no device.
     pub name: String,
     /// Whether it can be used.
     pub available: bool,
+    /// Bytes of its own memory, where it has some and says so.
+    pub memory_bytes: Option<u64>,
     /// What it is, or why it cannot be used.
     pub detail: String,
 }
@@ -283,16 +296,25 @@ pub fn devices() -> Vec<DeviceInfo> {
     let threads = rayon::current_num_threads();
     let mut list = vec![DeviceInfo {
         backend: Backend::Cpu,
+        number: None,
         name: "cpu".into(),
         available: true,
+        memory_bytes: None,
         detail: match cpu::Level::from_env() {
             Ok(level) => format!("{threads} thread{}, {level} instructions", if threads == 1 { "" } else { "s" }),
             Err(e) => e.to_string(),
         },
     }];
     for backend in [Backend::Wgpu, Backend::Cuda] {
-        if let Err(Error::Unavailable { reason, .. }) = open_absent(backend) {
-            list.push(DeviceInfo { backend, name: backend.to_string(), available: false, detail: reason });
+        if let Err(Error::Unavailable { reason, .. }) = open_absent(backend, None) {
+            list.push(DeviceInfo {
+                backend,
+                number: None,
+                name: backend.to_string(),
+                available: false,
+                memory_bytes: None,
+                detail: reason,
+            });
         }
     }
     list

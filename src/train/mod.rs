@@ -75,5 +75,5 @@ pub fn anneal(
         let error = crate::InputError::new(None, "the value is not finite: drop or mend the row");
         return Err(error.at_row(at / rows.dim()).at_column(at % rows.dim()).into());
     }
-    dispatch(backend, Job(rows, config))
+    dispatch(backend, None, Job(rows, config))
 }

@@ -99,7 +99,7 @@ fn check(backend: Backend, law: impl WithOps<Output = ()>) {
             self.1.run(ops)
         }
     }
-    match dispatch(backend, Named(backend, law)) {
+    match dispatch(backend, None, Named(backend, law)) {
         Ok(()) => {}
         Err(Error::Unavailable { reason, .. }) => {
             assert!(!required(backend), "VLC_REQUIRE lists {backend}, which is unavailable: {reason}");
