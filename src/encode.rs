@@ -5,9 +5,9 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use crate::{
-    Error, Mat, MatRef,
+    Assignments, Error, Mat, MatRef,
     model::{Chart, Model},
-    ops::{Effort, EncodeJob, Encoded, Ops, dot, product_nn, product_nt, squared_distance},
+    ops::{Effort, EncodeJob, Encoded, Lengths, Ops, Tries, dot, product_nn, product_nt, squared_distance},
     prepare::copy_rows,
 };
 
@@ -25,6 +25,8 @@ const TRIES: usize = 2;
 #[derive(Debug, Clone)]
 pub(crate) struct Encoder {
     mean: Vec<f32>,
+    /// Its squared length.
+    mean_square: f32,
     /// To the coordinates in which the nearest anchors are looked for.
     space: Mat,
     /// The anchors there, one a row.
@@ -71,7 +73,8 @@ impl Encoder {
         };
         let charts = model.charts.iter().zip(forward).enumerate().map(maps).collect();
         let (space, anchors) = most_varied(&space, &anchors);
-        Encoder { mean: model.mean.clone(), space, anchors, charts }
+        let mean_square = dot(&model.mean, &model.mean);
+        Encoder { mean: model.mean.clone(), mean_square, space, anchors, charts }
     }
 
     /// What a reader of the file will decode for these codes, as unit rows.
@@ -97,26 +100,10 @@ impl Encoder {
         out
     }
 
-    /// The lengths of the rows that [`Encoder::decode`] gives, without decoding them: most directions are dropped.
-    fn norms(&self, model: &Model, found: &Encoded) -> Vec<f32> {
-        let constant = dot(&self.mean, &self.mean);
-        let mut out = vec![0f32; found.labels.len()];
-        out.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, out)| {
-            let rows = chunk * CHUNK..chunk * CHUNK + out.len();
-            for (g, maps) in self.charts.iter().enumerate() {
-                let (members, y) = self.codewords(model, g, rows.clone(), &found.labels, &found.symbols);
-                let mut products = Mat::zeros(y.rows(), y.dim());
-                if y.dim() > 0 {
-                    product_nn(products.as_mut_slice(), y.view(), maps.gram.view());
-                }
-                for (r, &i) in members.iter().enumerate() {
-                    products.row_mut(r).iter_mut().zip(&maps.slope).for_each(|(p, s)| *p += s);
-                    let square = constant + dot(products.row(r), y.row(r));
-                    out[i - chunk * CHUNK] = square.max(0.0).sqrt();
-                }
-            }
-        });
-        out
+    /// What the lengths of the rows of chart `g` take, those that [`Encoder::decode`] gives.
+    fn lengths(&self, g: usize) -> Lengths<'_> {
+        let maps = &self.charts[g];
+        Lengths { gram: maps.gram.view(), slope: &maps.slope, constant: self.mean_square }
     }
 
     /// The members of chart `g` among `rows`, and anchor plus codeword of each in the directions of the chart.
@@ -207,17 +194,23 @@ pub(crate) fn encode_rows<O: Ops>(
     let resident = ops.upload(unit)?;
     let candidates = TRIES.min(model.anchors());
     let placed = ops.project(&resident, &encoder.mean, encoder.space.view())?;
-    let tries = ops.assign(&placed, encoder.anchors.view(), candidates)?.labels;
+    let nearest = ops.assign(&placed, &ops.upload(encoder.anchors.view())?, candidates)?;
     drop(placed);
     let found = if let ([chart], [maps]) = (model.charts.as_slice(), encoder.charts.as_slice()) {
         let y = ops.project(&resident, &encoder.mean, maps.forward.view())?;
-        let anchors = maps.coordinates.view();
-        ops.encode(&y, EncodeJob { code: &chart.code, anchors, tries: &tries, candidates, effort: Effort::Full })?
+        let job = EncodeJob {
+            code: &chart.code,
+            anchors: maps.coordinates.view(),
+            tries: Tries::Assigned(&nearest),
+            candidates,
+            effort: Effort::Full,
+            lengths: Some(encoder.lengths(0)),
+        };
+        ops.encode(&y, job)?
     } else {
-        encode_by_chart(ops, encoder, model, unit, &tries, candidates)?
+        encode_by_chart(ops, encoder, model, &resident, &ops.assignments(&nearest)?)?
     };
-    let norms = encoder.norms(model, &found);
-    Ok(RowCodes { labels: found.labels, symbols: found.symbols, norms })
+    Ok(RowCodes { labels: found.labels, symbols: found.symbols, norms: found.norms })
 }
 
 /// Encodes the rows of each chart with its code; of a row's tries only those in the chart of its nearest anchor count.
@@ -225,38 +218,40 @@ fn encode_by_chart<O: Ops>(
     ops: &O,
     encoder: &Encoder,
     model: &Model,
-    unit: MatRef<'_>,
-    tries: &[u32],
-    candidates: usize,
+    resident: &O::Rows,
+    nearest: &Assignments,
 ) -> Result<Encoded, Error> {
     let symbols = model.symbols();
-    let n = unit.rows();
-    let mut all = Encoded { labels: vec![0; n], symbols: vec![0; n * symbols], errors: vec![0.0; n] };
+    let (tries, candidates, n) = (&nearest.labels, nearest.candidates, nearest.distances.len());
+    let (labels, errors, norms) = (vec![0; n], vec![0.0; n], vec![0.0; n]);
+    let mut all = Encoded { labels, symbols: vec![0; n * symbols], errors, norms };
     for (g, chart) in model.charts.iter().enumerate() {
         let in_chart = |anchor: u32| usize::from(model.anchor_chart[anchor as usize]) == g;
-        let rows: Vec<usize> = (0..n).filter(|&i| in_chart(tries[i * candidates])).collect();
+        let rows: Vec<u32> = (0..n as u32).filter(|&i| in_chart(tries[i as usize * candidates])).collect();
         if rows.is_empty() {
             continue;
         }
-        let mut part = Mat::zeros(rows.len(), unit.dim());
         let mut part_tries = Vec::with_capacity(rows.len() * candidates);
-        for (r, &i) in rows.iter().enumerate() {
-            part.row_mut(r).copy_from_slice(unit.row(i));
-            let own = &tries[i * candidates..(i + 1) * candidates];
+        for &i in &rows {
+            let own = &tries[i as usize * candidates..][..candidates];
             part_tries.extend(own.iter().map(|&a| if in_chart(a) { a } else { own[0] }));
         }
-        let y = ops.project(&ops.take(part)?, &encoder.mean, encoder.charts[g].forward.view())?;
+        let part = ops.select(resident, &rows)?;
+        let y = ops.project(&part, &encoder.mean, encoder.charts[g].forward.view())?;
         let job = EncodeJob {
             code: &chart.code,
             anchors: encoder.charts[g].coordinates.view(),
-            tries: &part_tries,
+            tries: Tries::Given(&part_tries),
             candidates,
             effort: Effort::Full,
+            lengths: Some(encoder.lengths(g)),
         };
         let found = ops.encode(&y, job)?;
         for (r, &i) in rows.iter().enumerate() {
+            let i = i as usize;
             all.labels[i] = found.labels[r];
             all.errors[i] = found.errors[r];
+            all.norms[i] = found.norms[r];
             all.symbols[i * symbols..(i + 1) * symbols]
                 .copy_from_slice(&found.symbols[r * symbols..(r + 1) * symbols]);
         }

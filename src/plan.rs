@@ -310,7 +310,8 @@ impl PilotRows<'_> {
         };
         let (found, _) = train::anneal_on(ops, pilot.slice(0..trained), &settings, |_| Ok(()))?;
         let held = ops.upload(pilot.slice(held))?;
-        let labels = ops.assign(&held, found.anchors(), 1)?.labels;
+        let assigned = ops.assign(&held, &ops.upload(found.anchors())?, 1)?;
+        let labels = ops.assignments(&assigned)?.labels;
         let weighted = ops.give(ops.project(&held, &self.space.mean, self.space.whiten.view())?)?;
         let cells = self.space.of(found.anchors());
         let mut spectrum = Spectrum::new(weighted.view(), &labels, cells.view())?;

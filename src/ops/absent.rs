@@ -1,6 +1,6 @@
 //! Stands in for every backend that this build does not have.
 
-use super::{Assignments, Backend, CellStats, CodesRef, EncodeJob, Encoded, Ops, ScoreTables, Step};
+use super::{Assignments, Backend, Cells, CodesRef, EncodeJob, Encoded, Ops, ScoreTables, Step};
 use crate::{Error, Mat, MatRef, search::Neighbors};
 
 /// Uninhabited: [`open`] always fails, so no method is ever reached.
@@ -12,6 +12,8 @@ pub(super) fn open(backend: Backend, reason: &str, _device: Option<usize>) -> Re
 
 impl Ops for Absent {
     type Rows = Absent;
+    type Assigned = Absent;
+    type Stats = Absent;
     type Codes<'a> = Absent;
 
     fn backend(&self) -> Backend {
@@ -23,19 +25,37 @@ impl Ops for Absent {
     fn download(&self, _: &Absent) -> Result<Mat, Error> {
         match *self {}
     }
-    fn assign(&self, _: &Absent, _: MatRef<'_>, _: usize) -> Result<Assignments, Error> {
+    fn copy(&self, _: &Absent) -> Result<Absent, Error> {
         match *self {}
     }
-    fn reduce(&self, _: &Absent, _: &Assignments, _: usize, _: f32) -> Result<CellStats, Error> {
+    fn select(&self, _: &Absent, _: &[u32]) -> Result<Absent, Error> {
         match *self {}
     }
-    fn update(&self, _: &mut Mat, _: &CellStats, _: Step<'_>) -> Result<(), Error> {
+    fn assign(&self, _: &Absent, _: &Absent, _: usize) -> Result<Absent, Error> {
+        match *self {}
+    }
+    fn assignments(&self, _: &Absent) -> Result<Assignments, Error> {
+        match *self {}
+    }
+    fn energy(&self, _: &Absent) -> Result<f64, Error> {
+        match *self {}
+    }
+    fn reduce(&self, _: &Absent, _: &Absent, _: usize, _: f32) -> Result<Absent, Error> {
+        match *self {}
+    }
+    fn cells(&self, _: &Absent) -> Result<Cells, Error> {
+        match *self {}
+    }
+    fn means(&self, _: &Absent) -> Result<Mat, Error> {
+        match *self {}
+    }
+    fn update(&self, _: &mut Absent, _: &Absent, _: Step<'_>) -> Result<(), Error> {
         match *self {}
     }
     fn project(&self, _: &Absent, _: &[f32], _: MatRef<'_>) -> Result<Absent, Error> {
         match *self {}
     }
-    fn encode(&self, _: &Absent, _: EncodeJob<'_>) -> Result<Encoded, Error> {
+    fn encode(&self, _: &Absent, _: EncodeJob<'_, Absent>) -> Result<Encoded, Error> {
         match *self {}
     }
     fn load<'a>(&self, _: CodesRef<'a>) -> Result<Absent, Error> {

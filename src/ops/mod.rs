@@ -5,18 +5,16 @@ mod absent;
 #[cfg(test)]
 mod conformance;
 mod cpu;
+mod types;
+
+pub use types::Assignments;
+pub(crate) use types::{Cells, CodesRef, Effort, EncodeJob, Encoded, Lengths, ScoreTables, Step, Tries};
 
 pub(crate) use cpu::product::{dot, gram, product_nn, product_nt, squared_distance};
 
 use std::{fmt, str::FromStr};
 
-use crate::{
-    Error, Mat, MatRef,
-    format::{BlockShape, RowIds},
-    model::Code,
-    probe::Reach,
-    search::Neighbors,
-};
+use crate::{Error, Mat, MatRef, search::Neighbors};
 
 /// Where the arithmetic runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -60,116 +58,14 @@ impl FromStr for Backend {
     }
 }
 
-/// Which anchors are nearest to each row.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Assignments {
-    /// For each row its nearest anchors, nearest first, `candidates` of them; of equally near ones the lower number first.
-    pub labels: Vec<u32>,
-    /// Squared L2 distance of each row to the nearest of them.
-    pub distances: Vec<f32>,
-    /// Anchors per row.
-    pub candidates: usize,
-}
-
-impl Assignments {
-    /// The nearest anchor of each row.
-    pub fn nearest(&self) -> impl ExactSizeIterator<Item = u32> + '_ {
-        self.labels.iter().copied().step_by(self.candidates.max(1))
-    }
-
-    /// Mean squared L2 distance of the rows to their nearest anchors; 0 without rows.
-    #[must_use]
-    pub fn energy(&self) -> f64 {
-        let sum: f64 = self.distances.iter().map(|&d| f64::from(d)).sum();
-        sum / self.distances.len().max(1) as f64
-    }
-}
-
-/// What the rows of each cell say about its anchor.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct CellStats {
-    /// Rows of each cell.
-    pub(crate) counts: Vec<u32>,
-    /// Mean of the rows kept after trimming; the zero vector for an empty cell.
-    pub(crate) means: Mat,
-    /// Mean squared distance of all the cell's rows to its anchor, per dimension.
-    pub(crate) variances: Vec<f32>,
-}
-
-/// How [`Ops::update`] moves anchors.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Step<'a> {
-    /// Share of the way to the cell's mean, above 0 and at most 1.
-    pub(crate) learning_rate: f32,
-    /// Added after that, one row per anchor.
-    pub(crate) noise: Option<MatRef<'a>>,
-}
-
-/// What [`Ops::encode`] works with: the code of one chart and where its anchors stand.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct EncodeJob<'a> {
-    pub(crate) code: &'a Code,
-    /// Coordinates of the anchors, in the directions the rows are given in.
-    pub(crate) anchors: MatRef<'a>,
-    /// Anchors to try for each row, `candidates` of them, all tried and the best kept.
-    pub(crate) tries: &'a [u32],
-    pub(crate) candidates: usize,
-    /// How hard a chain code with more than two lags is searched.
-    pub(crate) effort: Effort,
-}
-
-/// How many paths per state the search of a chain code keeps where it cannot be exact: with more than two lags.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Effort {
-    /// Two: half the time, 1 to 2 % more distortion. For the early rounds of training.
-    Quick,
-    /// Four.
-    Full,
-}
-
-/// What [`Ops::encode`] found.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct Encoded {
-    /// The anchor chosen for each row.
-    pub(crate) labels: Vec<u32>,
-    /// `symbols` values per row.
-    pub(crate) symbols: Vec<u8>,
-    /// Squared error of each row.
-    pub(crate) errors: Vec<f32>,
-}
-
-/// Codes as [`Ops::score`] needs them.
-#[derive(Debug, Clone)]
-pub(crate) struct CodesRef<'a> {
-    pub(crate) shape: BlockShape,
-    pub(crate) blocks: &'a [u8],
-    pub(crate) labels: RowIds<'a>,
-    pub(crate) anchor_chart: &'a [u8],
-    /// Values per symbol: 16 or 256.
-    pub(crate) alphabet: usize,
-    /// The factor of each factor code; empty without factors.
-    pub(crate) factors: &'a [f32],
-    /// The gain of each gain code; one value, 1, without gains.
-    pub(crate) gains: &'a [f32],
-    /// Whether the score is 2 G F s - G^2 (l2) instead of G F s.
-    pub(crate) squared: bool,
-}
-
-/// Queries as [`Ops::score`] needs them.
-#[derive(Debug, Clone)]
-pub(crate) struct ScoreTables {
-    /// Queries x (charts x symbols x alphabet): what each symbol adds to the inner product.
-    pub(crate) tables: Mat,
-    /// Queries x anchors: what the anchor (and the mean) adds.
-    pub(crate) bases: Mat,
-    /// How many cells are looked at.
-    pub(crate) reach: Reach,
-}
-
 /// What a device does. Results agree between devices: labels and symbols but for near-ties, floats but for rounding.
 pub(crate) trait Ops: 'static {
     /// A row-major f32 matrix on the device, freed on drop.
     type Rows;
+    /// What [`Ops::assign`] found, on the device: labels (n x candidates) and distances (n).
+    type Assigned;
+    /// What [`Ops::reduce`] found, on the device: counts and variances (anchors), means (anchors x d).
+    type Stats;
     /// Codes on the device, or a view of them.
     type Codes<'a>;
 
@@ -192,28 +88,49 @@ pub(crate) trait Ops: 'static {
         self.download(&rows)
     }
 
+    /// A copy on the device.
+    fn copy(&self, rows: &Self::Rows) -> Result<Self::Rows, Error>;
+
+    /// Copies of the rows of these numbers, in the order given; a number may come twice.
+    fn select(&self, rows: &Self::Rows, picked: &[u32]) -> Result<Self::Rows, Error>;
+
     /// The `candidates` (at least 1, at most the number of anchors) nearest anchors of every row in squared L2.
     /// Ties go to the lower number. O(n K d), the n x K distances are never kept.
-    fn assign(&self, rows: &Self::Rows, anchors: MatRef<'_>, candidates: usize) -> Result<Assignments, Error>;
+    fn assign(&self, rows: &Self::Rows, anchors: &Self::Rows, candidates: usize) -> Result<Self::Assigned, Error>;
+
+    /// Copies an assignment back.
+    fn assignments(&self, assigned: &Self::Assigned) -> Result<Assignments, Error>;
+
+    /// Mean squared distance of the rows to their nearest anchors, as [`Assignments::energy`].
+    fn energy(&self, assigned: &Self::Assigned) -> Result<f64, Error>;
 
     /// Per cell: count, mean of the rows left after dropping the `floor(trim * count)` farthest (of equally far ones
-    /// the higher row first), variance of all. Accumulates in f64 in row order, so the result is deterministic.
+    /// the higher row first), variance of all; zeros for an empty cell. Accumulates in f64 in row order, so the result is
+    /// deterministic. A row's cell is that of its nearest anchor, other candidates play no part.
     fn reduce(
         &self,
         rows: &Self::Rows,
-        assigned: &Assignments,
+        assigned: &Self::Assigned,
         anchors: usize,
         trim: f32,
-    ) -> Result<CellStats, Error>;
+    ) -> Result<Self::Stats, Error>;
+
+    /// Copies counts and variances back.
+    fn cells(&self, stats: &Self::Stats) -> Result<Cells, Error>;
+
+    /// Copies the means (anchors x d) back.
+    #[allow(dead_code, reason = "the loops leave the means on the device; the laws look at them")]
+    fn means(&self, stats: &Self::Stats) -> Result<Mat, Error>;
 
     /// Moves the anchors of non-empty cells: `a += rate * (mean - a) + noise`.
-    fn update(&self, anchors: &mut Mat, stats: &CellStats, step: Step<'_>) -> Result<(), Error>;
+    fn update(&self, anchors: &mut Self::Rows, stats: &Self::Stats, step: Step<'_>) -> Result<(), Error>;
 
     /// `(x - offset) A^T` for every row x, with A of a x d.
     fn project(&self, rows: &Self::Rows, offset: &[f32], transform: MatRef<'_>) -> Result<Self::Rows, Error>;
 
-    /// The code of every row (n x active) of least squared error, among the anchors to try.
-    fn encode(&self, rows: &Self::Rows, job: EncodeJob<'_>) -> Result<Encoded, Error>;
+    /// The code of every row (n x active) of least squared error, among the anchors to try; of equally good ones the
+    /// first to try.
+    fn encode(&self, rows: &Self::Rows, job: EncodeJob<'_, Self::Assigned>) -> Result<Encoded, Error>;
 
     /// Makes codes ready for [`Ops::score`].
     fn load<'a>(&self, codes: CodesRef<'a>) -> Result<Self::Codes<'a>, Error>;

@@ -1,11 +1,13 @@
 //! Annealed, robust k-means: the loop that every backend runs.
 
+use std::rc::Rc;
+
 use rayon::prelude::*;
 
 use super::{AnchorSet, linalg, relocate::relocate, rng::Random};
 use crate::{
     AnnealingConfig, Error, Mat, MatRef,
-    ops::{Assignments, CellStats, Ops, Step},
+    ops::{Assignments, Cells, Ops, Step},
 };
 
 /// Rows per anchor that the start chooses from; more change it little and cost n K d.
@@ -36,8 +38,9 @@ pub(crate) fn anneal<O: Ops>(
     let offset = linalg::mean(rows);
     let moved = offset.iter().any(|&m| m != 0.0).then(|| subtract(rows, &offset));
     let centred = moved.as_ref().map_or(rows, Mat::view);
-    let begin = start(ops, centred, count, config.seed)?;
-    let (mut anchors, assigned) = anneal_from(ops, &ops.upload(centred)?, centred, begin, config, each)?;
+    let resident = ops.upload(centred)?;
+    let begin = start(ops, &resident, rows.rows(), count, config.seed)?;
+    let (mut anchors, assigned) = anneal_from(ops, &resident, centred, begin, config, each)?;
     for k in 0..count {
         anchors.row_mut(k).iter_mut().zip(&offset).for_each(|(a, o)| *a += o);
     }
@@ -49,46 +52,56 @@ pub(crate) fn anneal_from<O: Ops>(
     ops: &O,
     resident: &O::Rows,
     rows: MatRef<'_>,
-    mut anchors: Mat,
+    begin: Mat,
     config: &AnnealingConfig,
     mut each: impl FnMut(usize) -> Result<(), Error>,
 ) -> Result<(Mat, Assignments), Error> {
-    let count = anchors.rows();
-    let mut assigned = ops.assign(resident, anchors.view(), 1)?;
+    let count = begin.rows();
+    let mut anchors = ops.take(begin)?;
+    let mut assigned = Rc::new(ops.assign(resident, &anchors, 1)?);
     let noisy = if config.temperature > 0.0 { (config.iterations as f64 * NOISY) as usize } else { 0 };
     let mut temperature = config.temperature;
-    let mut energy = assigned.energy();
-    let mut best = (anchors.clone(), assigned.clone(), energy);
+    let mut energy = ops.energy(&assigned)?;
+    let mut best = (ops.copy(&anchors)?, Rc::clone(&assigned), energy);
     let mut relocating = count > 1;
+    let mut two = false;
     for iteration in 0..config.iterations {
         let hot = iteration < noisy;
         let stats = ops.reduce(resident, &assigned, count, if hot { config.trim } else { 0.0 })?;
-        let noise = hot.then(|| noise(&stats, temperature, config.seed, iteration));
+        let cells = ops.cells(&stats)?;
+        let noise = hot.then(|| noise(&cells, rows.dim(), temperature, config.seed, iteration));
         let step = Step { learning_rate: config.learning_rate, noise: noise.as_ref().map(Mat::view) };
-        let before = (assigned.candidates > 1).then(|| anchors.clone());
+        let before = if two { Some(ops.download(&anchors)?) } else { None };
         ops.update(&mut anchors, &stats, step)?;
-        refill(&mut anchors, &stats, rows, &assigned, config.seed, iteration);
-        if let Some(before) = before {
-            relocating = relocate(rows, before.view(), &assigned, &mut anchors, config.seed, iteration) > 0;
+        // Only what moves anchors one by one takes them to the host.
+        if before.is_some() || cells.counts.contains(&0) {
+            let near = ops.assignments(&assigned)?;
+            let mut moved = ops.give(anchors)?;
+            refill(&mut moved, &cells, rows, &near, config.seed, iteration);
+            if let Some(before) = before {
+                relocating = relocate(rows, before.view(), &near, &mut moved, config.seed, iteration) > 0;
+            }
+            anchors = ops.take(moved)?;
         }
         // Two anchors where the next iteration relocates: not in the first, whose cells are those of the start, nor in
         // the last, which could not settle.
-        let relocates = relocating && iteration + 1 < RELOCATIONS.min(config.iterations - 1);
-        assigned = ops.assign(resident, anchors.view(), if relocates { 2 } else { 1 })?;
+        two = relocating && iteration + 1 < RELOCATIONS.min(config.iterations - 1);
+        assigned = Rc::new(ops.assign(resident, &anchors, if two { 2 } else { 1 })?);
         temperature *= 1.0 - config.cooling;
-        let previous = std::mem::replace(&mut energy, assigned.energy());
+        let previous = std::mem::replace(&mut energy, ops.energy(&assigned)?);
         if energy < best.2 {
-            best = (anchors.clone(), assigned.clone(), energy);
+            best = (ops.copy(&anchors)?, Rc::clone(&assigned), energy);
         }
         each(iteration + 1)?;
         if !hot && previous - energy <= f64::from(config.tolerance) * previous {
             break;
         }
     }
-    let (anchors, mut assigned, _) = best;
+    let (anchors, assigned, _) = best;
+    let mut assigned = ops.assignments(&assigned)?;
     assigned.labels = assigned.nearest().collect();
     assigned.candidates = 1;
-    Ok((anchors, assigned))
+    Ok((ops.give(anchors)?, assigned))
 }
 
 /// The rows less `offset`.
@@ -131,21 +144,16 @@ pub(crate) fn check_settings(config: &AnnealingConfig) -> Result<(), Error> {
 
 /// k-means++ (Arthur and Vassilvitskii, 2007) on a sample, an ever larger batch of anchors at a time: a row is drawn by its
 /// squared distance to the nearest of the batches before. Relocation mends what that loses against one by one.
-fn start<O: Ops>(ops: &O, rows: MatRef<'_>, count: usize, seed: u64) -> Result<Mat, Error> {
+fn start<O: Ops>(ops: &O, rows: &O::Rows, n: usize, count: usize, seed: u64) -> Result<Mat, Error> {
     let mut random = Random::new(seed, PURPOSE_START);
-    let sample = random.sample(rows.rows(), count.saturating_mul(START_ROWS));
-    let mut chosen = Mat::zeros(sample.len(), rows.dim());
-    for (i, &row) in sample.iter().enumerate() {
-        chosen.row_mut(i).copy_from_slice(rows.row(row));
-    }
-    let resident = ops.upload(chosen.view())?;
-    let mut anchors = Mat::zeros(count, rows.dim());
+    let sample: Vec<u32> = random.sample(n, count.saturating_mul(START_ROWS)).into_iter().map(|i| i as u32).collect();
+    let chosen = ops.select(rows, &sample)?;
     let mut nearest = vec![f32::INFINITY; sample.len()];
-    anchors.row_mut(0).copy_from_slice(chosen.row(random.below(sample.len())));
-    let (mut from, mut to) = (0, 1);
-    while to < count {
-        let added = MatRef::new(&anchors.as_slice()[from * rows.dim()..to * rows.dim()], to - from, rows.dim())?;
-        let distances = ops.assign(&resident, added, 1)?.distances;
+    let mut anchors = vec![random.below(sample.len()) as u32];
+    let mut from = 0;
+    while anchors.len() < count {
+        let added = ops.select(&chosen, &anchors[from..])?;
+        let distances = ops.assignments(&ops.assign(&chosen, &added, 1)?)?.distances;
         let mut total = 0f64;
         let mut sums = Vec::with_capacity(sample.len());
         for (near, d) in nearest.iter_mut().zip(distances) {
@@ -153,8 +161,8 @@ fn start<O: Ops>(ops: &O, rows: MatRef<'_>, count: usize, seed: u64) -> Result<M
             total += f64::from(*near);
             sums.push(total);
         }
-        (from, to) = (to, (to + to / START_BATCH + 1).min(count));
-        for k in from..to {
+        from = anchors.len();
+        for _ in from..(from + from / START_BATCH + 1).min(count) {
             // Where all rows are anchors already any row will do.
             let mut pick = random.below(sample.len());
             if total > 0.0 {
@@ -165,16 +173,16 @@ fn start<O: Ops>(ops: &O, rows: MatRef<'_>, count: usize, seed: u64) -> Result<M
                 pick = free.next().unwrap_or(pick);
                 nearest[pick] = 0.0;
             }
-            anchors.row_mut(k).copy_from_slice(chosen.row(pick));
+            anchors.push(pick as u32);
         }
     }
-    Ok(anchors)
+    ops.give(ops.select(&chosen, &anchors)?)
 }
 
 /// Zero-mean noise of each cell's own standard deviation times the temperature.
-fn noise(stats: &CellStats, temperature: f32, seed: u64, iteration: usize) -> Mat {
-    let mut out = Mat::zeros(stats.counts.len(), stats.means.dim());
-    let rows = out.as_mut_slice().par_chunks_mut(stats.means.dim()).zip(&stats.variances);
+fn noise(cells: &Cells, dim: usize, temperature: f32, seed: u64, iteration: usize) -> Mat {
+    let mut out = Mat::zeros(cells.counts.len(), dim);
+    let rows = out.as_mut_slice().par_chunks_mut(dim).zip(&cells.variances);
     rows.enumerate().for_each(|(k, (row, variance))| {
         let mut random = Random::new(seed, PURPOSE_NOISE + ((iteration as u64) << 8) + ((k as u64) << 32));
         let deviation = temperature * variance.sqrt();
@@ -184,23 +192,16 @@ fn noise(stats: &CellStats, temperature: f32, seed: u64, iteration: usize) -> Ma
 }
 
 /// Gives every empty cell half of the cell of highest energy: its anchor moves to a random row of that cell.
-fn refill(
-    anchors: &mut Mat,
-    stats: &CellStats,
-    rows: MatRef<'_>,
-    assigned: &Assignments,
-    seed: u64,
-    iteration: usize,
-) {
-    let empty: Vec<usize> = (0..stats.counts.len()).filter(|&k| stats.counts[k] == 0).collect();
+fn refill(anchors: &mut Mat, cells: &Cells, rows: MatRef<'_>, assigned: &Assignments, seed: u64, iteration: usize) {
+    let empty: Vec<usize> = (0..cells.counts.len()).filter(|&k| cells.counts[k] == 0).collect();
     if empty.is_empty() {
         return;
     }
     let mut random = Random::new(seed, PURPOSE_NOISE + 1 + ((iteration as u64) << 8));
-    let energy = |k: usize| f64::from(stats.variances[k]) * f64::from(stats.counts[k]);
-    let mut donors: Vec<usize> = (0..stats.counts.len()).filter(|&k| stats.counts[k] > 1).collect();
+    let energy = |k: usize| f64::from(cells.variances[k]) * f64::from(cells.counts[k]);
+    let mut donors: Vec<usize> = (0..cells.counts.len()).filter(|&k| cells.counts[k] > 1).collect();
     donors.sort_by(|&a, &b| energy(b).total_cmp(&energy(a)).then(a.cmp(&b)));
-    let mut members: Vec<Vec<usize>> = vec![Vec::new(); stats.counts.len()];
+    let mut members: Vec<Vec<usize>> = vec![Vec::new(); cells.counts.len()];
     for (row, label) in assigned.nearest().enumerate() {
         members[label as usize].push(row);
     }

@@ -10,7 +10,8 @@ use super::{anneal::anneal, linalg::solve_ridge, rng::Random};
 use crate::{
     AnnealingConfig, CodeKind, Error, Mat, MatRef,
     model::Code,
-    ops::{Effort, EncodeJob, Ops},
+    ops::{Effort, EncodeJob, Ops, Tries},
+    prepare::copy_rows,
 };
 
 /// Rounds of encoding and least squares, the rows of each, how far it extrapolates, how hard it searches.
@@ -70,23 +71,23 @@ fn chain<O: Ops>(
     // In random order, any stretch of rows is a sample of them.
     let mut order: Vec<usize> = (0..rows.rows()).collect();
     random.shuffle(&mut order);
+    let resident = ops.upload(rows)?;
     let zero = Mat::zeros(1, rows.dim());
     let mut last = code.tables.clone();
     let (mut first, mut done) = (0, 0);
     for (rounds, count, momentum, effort) in SCHEDULE {
         let count = count.min(order.len());
-        let tries = vec![0u32; count];
         for _ in 0..rounds {
             if first + count > order.len() {
                 first = 0;
             }
-            let mut batch = Mat::zeros(count, rows.dim());
-            for (r, &i) in order[first..first + count].iter().enumerate() {
-                batch.row_mut(r).copy_from_slice(rows.row(i));
-            }
+            let picked = &order[first..first + count];
+            let batch = copy_rows(rows, picked);
             first += count;
-            let job = EncodeJob { code: &code, anchors: zero.view(), tries: &tries, candidates: 1, effort };
-            let encoded = ops.encode(&ops.upload(batch.view())?, job)?;
+            let picked: Vec<u32> = picked.iter().map(|&i| i as u32).collect();
+            let (anchors, tries) = (zero.view(), Tries::First);
+            let job = EncodeJob { code: &code, anchors, tries, candidates: 1, effort, lengths: None };
+            let encoded = ops.encode(&ops.select(&resident, &picked)?, job)?;
             let fitted = least_squares(&code, &encoded.symbols, batch.view())?;
             // The first tables are not on the way to anywhere.
             let momentum = if done == 0 { 0.0 } else { momentum };

@@ -174,16 +174,12 @@ fn find_anchors<O: Ops>(ops: &O, t: &Training<'_>, z: &O::Rows) -> Result<(Mat, 
     let report = |done: usize| (t.report)(Stage::Anchors, done, ON_SOME + ON_ALL);
     let wanted = anchors.rows().saturating_mul(ROWS_PER_ANCHOR).max(LEAST_ROWS);
     if wanted < placed.rows() {
-        let some = Random::new(config.seed, PURPOSE_ANCHORS).sample(placed.rows(), wanted);
-        let some = copy_rows(placed.view(), &some);
-        (begin, _) = anneal_from(
-            ops,
-            &ops.upload(some.view())?,
-            some.view(),
-            begin,
-            &settings(ON_SOME, config.annealing.temperature),
-            report,
-        )?;
+        let picked = Random::new(config.seed, PURPOSE_ANCHORS).sample(placed.rows(), wanted);
+        let some = copy_rows(placed.view(), &picked);
+        let picked: Vec<u32> = picked.into_iter().map(|i| i as u32).collect();
+        let settings = settings(ON_SOME, config.annealing.temperature);
+        let on_some = ops.select(&resident, &picked)?;
+        (begin, _) = anneal_from(ops, &on_some, some.view(), begin, &settings, report)?;
     }
     // What has settled on some rows stays cool on all.
     let (rest, temperature) =
@@ -220,7 +216,8 @@ fn group_anchors<O: Ops>(
     picked.iter().enumerate().for_each(|(r, &i)| rows.row_mut(r).copy_from_slice(z.row(i)));
     let settings = AnnealingConfig { anchors: Some(wanted.min(rows.rows())), seed, ..AnnealingConfig::default() };
     let (centres, _) = anneal(ops, rows.view(), &settings, |_| Ok(()))?;
-    let assigned = ops.assign(&ops.upload(cells)?, centres.anchors(), 1)?;
+    let assigned = ops.assign(&ops.upload(cells)?, &ops.upload(centres.anchors())?, 1)?;
+    let assigned = ops.assignments(&assigned)?;
     let mut numbers = vec![None; centres.anchors().rows()];
     let mut charts = 0;
     let of_anchor = assigned.nearest().map(|centre| {

@@ -2,7 +2,7 @@
 
 use vlc_reference::distance::{nearest, row, squared_l2};
 
-use super::{Case, assert_near, grid, normals, random, up, wide};
+use super::{Case, assert_near, assigned, grid, normals, random, up, wide};
 use crate::{
     Mat,
     ops::{Assignments, Ops},
@@ -71,7 +71,7 @@ pub(super) fn nearest_anchors_of_real_values<O: Ops>(ops: &O) {
                         continue;
                     }
                     let _case = Case::new(format!("seed {seed}, n {n}, K {count}, d {d}, candidates {candidates}"));
-                    let found = ops.assign(&resident, anchors.view(), candidates).unwrap();
+                    let found = assigned(ops, &resident, &anchors, candidates);
                     assert_nearest(&found, &rows, &anchors, candidates);
                 }
             }
@@ -97,7 +97,7 @@ pub(super) fn ties_go_to_the_lower_anchor<O: Ops>(ops: &O) {
                 continue;
             }
             let _case = Case::new(format!("seed {seed}, n {n}, K {count}, d {d}, candidates {candidates}"));
-            let found = ops.assign(&resident, anchors.view(), candidates).unwrap();
+            let found = assigned(ops, &resident, &anchors, candidates);
             assert_shape(&found, n, candidates);
             let first: Vec<usize> = found.nearest().map(|k| k as usize).collect();
             assert_eq!(first, labels);
@@ -125,10 +125,25 @@ pub(super) fn close_anchors_are_measured_directly<O: Ops>(ops: &O) {
             *x = anchors.row(i % 50)[c] + off;
         }
     }
-    let found = ops.assign(&up(ops, &rows), anchors.view(), 1).unwrap();
+    let found = assigned(ops, &up(ops, &rows), &anchors, 1);
     for i in 0..300 {
         assert_eq!(found.labels[i] as usize, i % 50);
         let exact = squared_l2(&wide(rows.row(i)), &wide(anchors.row(i % 50)));
         assert_near(found.distances[i], exact, 1e-4, exact, "distance");
+    }
+}
+
+pub(super) fn energy_is_the_mean_distance<O: Ops>(ops: &O) {
+    for (seed, n) in [0, 1, 255, 256, 257, 5000].into_iter().enumerate() {
+        for candidates in [1, 2] {
+            let _case = Case::new(format!("seed {}, n {n}, candidates {candidates}", 250 + seed));
+            let mut random = random(250 + seed as u64);
+            let (rows, anchors) = (normals(&mut random, n, 7), normals(&mut random, 20, 7));
+            let found = ops.assign(&up(ops, &rows), &up(ops, &anchors), candidates).unwrap();
+            let distances = ops.assignments(&found).unwrap().distances;
+            let mean = wide(&distances).iter().sum::<f64>() / n.max(1) as f64;
+            let energy = ops.energy(&found).unwrap();
+            assert!((energy - mean).abs() <= 1e-6 * mean, "{energy} instead of {mean}");
+        }
     }
 }

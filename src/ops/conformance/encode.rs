@@ -6,7 +6,7 @@ use super::{Case, normals, random, up, wide};
 use crate::{
     CodeKind, Mat,
     model::Code,
-    ops::{Effort, EncodeJob, Encoded, Ops},
+    ops::{Effort, EncodeJob, Encoded, Lengths, Ops, Tries},
     train::Random,
 };
 
@@ -51,12 +51,15 @@ impl Work {
         Work { rows, anchors, tries, candidates }
     }
 
+    fn job<'a, A>(&'a self, code: &'a Code, effort: Effort) -> EncodeJob<'a, A> {
+        let (anchors, tries, candidates) = (self.anchors.view(), Tries::Given(&self.tries), self.candidates);
+        EncodeJob { code, anchors, tries, candidates, effort, lengths: None }
+    }
+
     fn run<O: Ops>(&self, ops: &O, code: &Code, effort: Effort) -> Encoded {
-        let (anchors, tries, candidates) = (self.anchors.view(), &self.tries, self.candidates);
-        let job = EncodeJob { code, anchors, tries, candidates, effort };
-        let found = ops.encode(&up(ops, &self.rows), job).unwrap();
+        let found = ops.encode(&up(ops, &self.rows), self.job(code, effort)).unwrap();
         let n = self.rows.rows();
-        assert_eq!((found.labels.len(), found.errors.len()), (n, n));
+        assert_eq!((found.labels.len(), found.errors.len(), found.norms.len()), (n, n, 0));
         assert_eq!(found.symbols.len(), n * code.symbols());
         found
     }
@@ -170,6 +173,79 @@ pub(super) fn long_codes_report_their_error<O: Ops>(ops: &O) {
                 .sum();
             let coded: f64 = full.errors.iter().map(|&e| f64::from(e)).sum();
             assert!(coded < 0.8 * alone, "{coded} with codes, {alone} without");
+        }
+    }
+}
+
+/// What assign found may be tried as it lies on the device, and anchor 0 without saying so for every row.
+pub(super) fn tries_are_those_of_an_assignment<O: Ops>(ops: &O) {
+    for (s, (kind, lags)) in
+        [(CodeKind::Chain, 0), (CodeKind::Chain, 2), (CodeKind::Chain, 3), (CodeKind::Pq8, 0)].into_iter().enumerate()
+    {
+        for (n, candidates) in [(1, 1), (64, 2), (65, 2), (300, 3)] {
+            let seed = 860 + s as u64;
+            let _case = Case::new(format!("seed {seed}, {kind:?}, lags {lags}, n {n}, candidates {candidates}"));
+            let mut random = random(seed);
+            let code = random_code(&mut random, kind, lags, &[2, 3, 1, 0, 4]);
+            let mut work = Work::new(&mut random, &code, n, 9, candidates);
+            let rows = up(ops, &work.rows);
+            let assigned = ops.assign(&rows, &up(ops, &work.anchors), candidates).unwrap();
+            work.tries = ops.assignments(&assigned).unwrap().labels;
+            let job = EncodeJob { tries: Tries::Assigned(&assigned), ..work.job(&code, Effort::Full) };
+            assert_eq!(ops.encode(&rows, job).unwrap(), work.run(ops, &code, Effort::Full));
+
+            (work.tries, work.candidates) = (vec![0; n], 1);
+            let job = EncodeJob { tries: Tries::First, ..work.job(&code, Effort::Quick) };
+            assert_eq!(ops.encode(&rows, job).unwrap(), work.run(ops, &code, Effort::Quick));
+        }
+    }
+}
+
+/// With a decoder and a mean of their own, the lengths are those of the rows that these decode to.
+pub(super) fn lengths_are_those_of_decoded_rows<O: Ops>(ops: &O) {
+    for (s, (kind, lags)) in [(CodeKind::Chain, 0), (CodeKind::Chain, 2), (CodeKind::Pq8, 0)].into_iter().enumerate()
+    {
+        for n in [1, 255, 256, 257, 600] {
+            for widths in [&[2, 0, 3, 1, 1][..], &[0, 0], &[]] {
+                let seed = 880 + s as u64;
+                let _case = Case::new(format!("seed {seed}, {kind:?}, lags {lags}, n {n}, widths {widths:?}"));
+                let mut random = random(seed);
+                let code = random_code(&mut random, kind, lags, widths);
+                let work = Work::new(&mut random, &code, n, 9, 2);
+                let (active, d) = (code.active(), 20);
+                let (decoder, mean) = (normals(&mut random, active, d), normals(&mut random, 1, d));
+                let (b, m) = (wide(decoder.as_slice()), wide(mean.as_slice()));
+                let inner = |x: &[f64], y: &[f64]| vlc_reference::distance::dot(x, y);
+                let mut gram = Mat::zeros(active, active);
+                for i in 0..active {
+                    for j in 0..active {
+                        gram.row_mut(i)[j] = inner(&b[i * d..][..d], &b[j * d..][..d]) as f32;
+                    }
+                }
+                let slope: Vec<f32> = (0..active).map(|j| 2.0 * inner(&b[j * d..][..d], &m) as f32).collect();
+                let lengths = Lengths { gram: gram.view(), slope: &slope, constant: inner(&m, &m) as f32 };
+                let plain = work.run(ops, &code, Effort::Full);
+                let job = EncodeJob { lengths: Some(lengths), ..work.job(&code, Effort::Full) };
+                let found = ops.encode(&up(ops, &work.rows), job).unwrap();
+                assert_eq!(found.norms.len(), n);
+                let reference = reference_code(&code);
+                let symbols = code.symbols();
+                for i in 0..n {
+                    let anchor = wide(work.anchors.row(found.labels[i] as usize));
+                    let y = chain::decode(&reference, &anchor, &found.symbols[i * symbols..][..symbols]);
+                    let mut row = m.clone();
+                    y.iter().enumerate().for_each(|(j, y)| (0..d).for_each(|c| row[c] += y * b[j * d + c]));
+                    // What is added up may be larger than the length.
+                    let scale = inner(&m, &m).sqrt()
+                        + y.iter()
+                            .enumerate()
+                            .map(|(j, y)| y.abs() * inner(&b[j * d..][..d], &b[j * d..][..d]).sqrt())
+                            .sum::<f64>();
+                    let (square, length) = (f64::from(found.norms[i]).powi(2), inner(&row, &row));
+                    assert!((square - length).abs() <= 1e-6 * scale * scale, "row {i}: {square} instead of {length}");
+                }
+                assert_eq!(Encoded { norms: Vec::new(), ..found }, plain, "asking for lengths changed the codes");
+            }
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Laws of upload, download and project.
+//! Laws of upload, download, copy, select and project.
 
 use super::{Case, assert_near, grid, normals, random, up, wide};
 use crate::{Mat, ops::Ops};
@@ -9,6 +9,26 @@ pub(super) fn rows_come_back<O: Ops>(ops: &O) {
         let _case = Case::new(format!("seed 1, {n} x {d}"));
         let rows = normals(&mut random, n, d);
         assert_eq!(ops.download(&up(ops, &rows)).unwrap(), rows);
+        let taken = ops.take(rows.clone()).unwrap();
+        assert_eq!(ops.download(&ops.copy(&taken).unwrap()).unwrap(), rows);
+        assert_eq!(ops.give(taken).unwrap(), rows);
+    }
+}
+
+pub(super) fn selected_rows_are_copies<O: Ops>(ops: &O) {
+    let mut random = random(2);
+    for (n, d) in [(1, 1), (5, 0), (257, 33), (1000, 4)] {
+        let rows = normals(&mut random, n, d);
+        let resident = up(ops, &rows);
+        for count in [0, 1, 255, 256, 257, 2 * n] {
+            let _case = Case::new(format!("seed 2, {count} of {n} x {d}"));
+            // In any order, some of them more than once.
+            let picked: Vec<u32> = (0..count).map(|_| random.below(n) as u32).collect();
+            let found = ops.download(&ops.select(&resident, &picked).unwrap()).unwrap();
+            assert_eq!((found.rows(), found.dim()), (count, d));
+            assert!(picked.iter().enumerate().all(|(r, &i)| found.row(r) == rows.row(i as usize)));
+        }
+        assert_eq!(ops.download(&resident).unwrap(), rows, "selecting changed the rows");
     }
 }
 

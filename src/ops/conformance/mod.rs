@@ -14,7 +14,7 @@ mod store;
 
 use std::{collections::BTreeSet, io::Write, sync::Mutex};
 
-use super::{Backend, Ops, WithOps, cpu, dispatch};
+use super::{Assignments, Backend, Ops, WithOps, cpu, dispatch};
 use crate::{Error, Mat, train::Random};
 
 /// Instantiates every law for a backend.
@@ -22,16 +22,21 @@ macro_rules! suite {
     ($module:ident, $backend:expr, $check:path) => {
         mod $module {
             suite!(@ $backend, $check, linear, rows_come_back);
+            suite!(@ $backend, $check, linear, selected_rows_are_copies);
             suite!(@ $backend, $check, linear, project_is_the_product);
             suite!(@ $backend, $check, assign, nearest_anchors_of_real_values);
             suite!(@ $backend, $check, assign, ties_go_to_the_lower_anchor);
             suite!(@ $backend, $check, assign, close_anchors_are_measured_directly);
+            suite!(@ $backend, $check, assign, energy_is_the_mean_distance);
             suite!(@ $backend, $check, reduce, statistics_of_cells);
             suite!(@ $backend, $check, reduce, trimming_with_ties);
             suite!(@ $backend, $check, reduce, update_moves_anchors);
+            suite!(@ $backend, $check, reduce, updates_of_resident_anchors_add_up);
             suite!(@ $backend, $check, encode, chain_codes_are_nearly_optimal);
             suite!(@ $backend, $check, encode, pq8_codes_are_optimal);
             suite!(@ $backend, $check, encode, long_codes_report_their_error);
+            suite!(@ $backend, $check, encode, tries_are_those_of_an_assignment);
+            suite!(@ $backend, $check, encode, lengths_are_those_of_decoded_rows);
             suite!(@ $backend, $check, encode, codes_without_directions);
             suite!(@ $backend, $check, encode, of_equal_anchors_the_first_is_kept);
             suite!(@ $backend, $check, score, best_rows_of_chain_codes);
@@ -167,4 +172,10 @@ fn assert_near(found: f32, expected: f64, tolerance: f64, scale: f64, what: &str
 #[track_caller]
 fn up<O: Ops>(ops: &O, rows: &Mat) -> O::Rows {
     ops.upload(rows.view()).unwrap()
+}
+
+/// What assign finds for rows and anchors, on the host.
+#[track_caller]
+fn assigned<O: Ops>(ops: &O, rows: &O::Rows, anchors: &Mat, candidates: usize) -> Assignments {
+    ops.assignments(&ops.assign(rows, &up(ops, anchors), candidates).unwrap()).unwrap()
 }

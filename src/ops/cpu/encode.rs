@@ -4,6 +4,7 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::{
+    lengths,
     simd::Level,
     trellis::{Costs, LAGS, Trellis, squares},
     viterbi::{Paths, SURVIVORS, viterbi},
@@ -11,15 +12,44 @@ use super::{
 use crate::{
     CodeKind, MatRef,
     model::Code,
-    ops::{Effort, EncodeJob, Encoded},
+    ops::{Assignments, Effort, EncodeJob, Encoded, Tries},
 };
 
 /// Rows of a unit of parallel work.
 const CHUNK: usize = 64;
 
-pub(super) fn encode(level: Level, rows: MatRef<'_>, job: EncodeJob<'_>) -> Encoded {
+/// A job whose tries are at hand: rows x candidates numbers.
+#[derive(Clone, Copy)]
+struct Search<'a> {
+    code: &'a Code,
+    anchors: MatRef<'a>,
+    tries: &'a [u32],
+    candidates: usize,
+    effort: Effort,
+}
+
+pub(super) fn encode(level: Level, rows: MatRef<'_>, job: EncodeJob<'_, Assignments>) -> Encoded {
+    let first;
+    let tries = match job.tries {
+        Tries::Given(tries) => tries,
+        Tries::Assigned(assigned) => &assigned.labels,
+        Tries::First => {
+            first = vec![0; rows.rows() * job.candidates];
+            &first
+        }
+    };
+    let EncodeJob { code, anchors, candidates, effort, .. } = job;
+    let mut out = search(level, rows, Search { code, anchors, tries, candidates, effort });
+    if let Some(lengths) = job.lengths {
+        out.norms = lengths::lengths(code, anchors, lengths, &out);
+    }
+    out
+}
+
+fn search(level: Level, rows: MatRef<'_>, job: Search<'_>) -> Encoded {
     let (n, symbols) = (rows.rows(), job.code.symbols());
-    let mut out = Encoded { labels: vec![0; n], symbols: vec![0; n * symbols], errors: vec![0.0; n] };
+    let (labels, errors) = (vec![0; n], vec![0.0; n]);
+    let mut out = Encoded { labels, symbols: vec![0; n * symbols], errors, norms: Vec::new() };
     // A row without symbols still needs a place in every list that is split below.
     let stride = symbols.max(1);
     let mut codes = vec![0u8; n * stride];
@@ -47,7 +77,7 @@ pub(super) fn encode(level: Level, rows: MatRef<'_>, job: EncodeJob<'_>) -> Enco
 /// reassociated or contracted.
 struct EncodeChunk<'a, 'b> {
     rows: MatRef<'a>,
-    job: EncodeJob<'a>,
+    job: Search<'a>,
     trellis: Option<&'a Trellis>,
     first: usize,
     scratch: &'b mut Scratch,
@@ -85,7 +115,7 @@ impl WithSimd for EncodeChunk<'_, '_> {
 fn best_path<S: Simd>(
     simd: S,
     row: &[f32],
-    job: EncodeJob<'_>,
+    job: Search<'_>,
     trellis: &Trellis,
     tries: &[u32],
     scratch: &mut Scratch,
@@ -123,7 +153,7 @@ fn best_path<S: Simd>(
 fn best_try<S: Simd>(
     simd: S,
     row: &[f32],
-    job: EncodeJob<'_>,
+    job: Search<'_>,
     tries: &[u32],
     scratch: &mut Scratch,
     code: &mut [u8],

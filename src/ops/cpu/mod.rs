@@ -3,6 +3,7 @@
 mod assign;
 mod blocks;
 mod encode;
+mod lengths;
 pub(crate) mod product;
 mod project;
 mod reduce;
@@ -15,7 +16,9 @@ mod viterbi;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::{Assignments, Backend, CellStats, CodesRef, EncodeJob, Encoded, Ops, ScoreTables, Step};
+use reduce::CellStats;
+
+use super::{Assignments, Backend, Cells, CodesRef, EncodeJob, Encoded, Ops, ScoreTables, Step};
 use crate::{Error, Mat, MatRef, search::Neighbors};
 
 /// Rows of a unit of parallel work.
@@ -44,6 +47,8 @@ pub(super) fn open() -> Result<Cpu, Error> {
 
 impl Ops for Cpu {
     type Rows = Mat;
+    type Assigned = Assignments;
+    type Stats = CellStats;
     type Codes<'a> = CodesRef<'a>;
 
     fn backend(&self) -> Backend {
@@ -66,12 +71,38 @@ impl Ops for Cpu {
         Ok(rows)
     }
 
-    fn assign(&self, rows: &Mat, anchors: MatRef<'_>, candidates: usize) -> Result<Assignments, Error> {
-        Ok(assign::assign(rows.view(), anchors, candidates))
+    fn copy(&self, rows: &Mat) -> Result<Mat, Error> {
+        Ok(rows.clone())
+    }
+
+    fn select(&self, rows: &Mat, picked: &[u32]) -> Result<Mat, Error> {
+        let mut out = Mat::zeros(picked.len(), rows.dim());
+        picked.iter().enumerate().for_each(|(r, &i)| out.row_mut(r).copy_from_slice(rows.row(i as usize)));
+        Ok(out)
+    }
+
+    fn assign(&self, rows: &Mat, anchors: &Mat, candidates: usize) -> Result<Assignments, Error> {
+        Ok(assign::assign(rows.view(), anchors.view(), candidates))
+    }
+
+    fn assignments(&self, assigned: &Assignments) -> Result<Assignments, Error> {
+        Ok(assigned.clone())
+    }
+
+    fn energy(&self, assigned: &Assignments) -> Result<f64, Error> {
+        Ok(assigned.energy())
     }
 
     fn reduce(&self, rows: &Mat, assigned: &Assignments, anchors: usize, trim: f32) -> Result<CellStats, Error> {
         Ok(reduce::reduce(rows.view(), assigned, anchors, trim))
+    }
+
+    fn cells(&self, stats: &CellStats) -> Result<Cells, Error> {
+        Ok(stats.cells.clone())
+    }
+
+    fn means(&self, stats: &CellStats) -> Result<Mat, Error> {
+        Ok(stats.means.clone())
     }
 
     fn update(&self, anchors: &mut Mat, stats: &CellStats, step: Step<'_>) -> Result<(), Error> {
@@ -83,7 +114,7 @@ impl Ops for Cpu {
         Ok(project::project(rows.view(), offset, transform))
     }
 
-    fn encode(&self, rows: &Mat, job: EncodeJob<'_>) -> Result<Encoded, Error> {
+    fn encode(&self, rows: &Mat, job: EncodeJob<'_, Assignments>) -> Result<Encoded, Error> {
         Ok(encode::encode(self.level, rows.view(), job))
     }
 

@@ -4,8 +4,15 @@ use rayon::prelude::*;
 
 use crate::{
     Mat, MatRef,
-    ops::{Assignments, CellStats},
+    ops::{Assignments, Cells},
 };
+
+/// What the rows of each cell say about its anchor.
+pub(crate) struct CellStats {
+    pub(super) cells: Cells,
+    /// Mean of the rows kept after trimming; the zero vector for an empty cell.
+    pub(super) means: Mat,
+}
 
 pub(super) fn reduce(rows: MatRef<'_>, assigned: &Assignments, anchors: usize, trim: f32) -> CellStats {
     let mut starts = vec![0usize; anchors + 1];
@@ -51,5 +58,5 @@ pub(super) fn reduce(rows: MatRef<'_>, assigned: &Assignments, anchors: usize, t
         },
     );
     let counts = starts.windows(2).map(|w| (w[1] - w[0]) as u32).collect();
-    CellStats { counts, means, variances }
+    CellStats { cells: Cells { counts, variances }, means }
 }

@@ -1,13 +1,11 @@
 //! The step of the anchors.
 
-use crate::{
-    Mat,
-    ops::{CellStats, Step},
-};
+use super::reduce::CellStats;
+use crate::{Mat, ops::Step};
 
 pub(super) fn update(anchors: &mut Mat, stats: &CellStats, step: Step<'_>) {
     for k in 0..anchors.rows() {
-        if stats.counts[k] == 0 {
+        if stats.cells.counts[k] == 0 {
             continue;
         }
         for (a, m) in anchors.row_mut(k).iter_mut().zip(stats.means.row(k)) {

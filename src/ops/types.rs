@@ -1,0 +1,139 @@
+//! What goes in and out of the operations.
+
+use crate::{
+    Mat, MatRef,
+    format::{BlockShape, RowIds},
+    model::Code,
+    probe::Reach,
+};
+
+/// Which anchors are nearest to each row.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Assignments {
+    /// For each row its nearest anchors, nearest first, `candidates` of them; of equally near ones the lower number first.
+    pub labels: Vec<u32>,
+    /// Squared L2 distance of each row to the nearest of them.
+    pub distances: Vec<f32>,
+    /// Anchors per row.
+    pub candidates: usize,
+}
+
+impl Assignments {
+    /// The nearest anchor of each row.
+    pub fn nearest(&self) -> impl ExactSizeIterator<Item = u32> + '_ {
+        self.labels.iter().copied().step_by(self.candidates.max(1))
+    }
+
+    /// Mean squared L2 distance of the rows to their nearest anchors; 0 without rows.
+    #[must_use]
+    pub fn energy(&self) -> f64 {
+        let sum: f64 = self.distances.iter().map(|&d| f64::from(d)).sum();
+        sum / self.distances.len().max(1) as f64
+    }
+}
+
+/// What the loops ask of the rows of each cell; the means stay where they are.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Cells {
+    /// Rows of each cell.
+    pub(crate) counts: Vec<u32>,
+    /// Mean squared distance of all the cell's rows to its anchor, per dimension.
+    pub(crate) variances: Vec<f32>,
+}
+
+/// How [`Ops::update`](super::Ops::update) moves anchors.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Step<'a> {
+    /// Share of the way to the cell's mean, above 0 and at most 1.
+    pub(crate) learning_rate: f32,
+    /// Added after that, one row per anchor.
+    pub(crate) noise: Option<MatRef<'a>>,
+}
+
+/// What [`Ops::encode`](super::Ops::encode) works with: the code of one chart and where its anchors stand. `A` is what
+/// [`Ops::assign`](super::Ops::assign) found.
+#[derive(Debug)]
+pub(crate) struct EncodeJob<'a, A> {
+    pub(crate) code: &'a Code,
+    /// Coordinates of the anchors, in the directions the rows are given in.
+    pub(crate) anchors: MatRef<'a>,
+    /// Anchors to try for each row, `candidates` of them, all tried and the best kept.
+    pub(crate) tries: Tries<'a, A>,
+    pub(crate) candidates: usize,
+    /// How hard a chain code with more than two lags is searched.
+    pub(crate) effort: Effort,
+    /// What the lengths of the decoded rows take, where they are asked for.
+    pub(crate) lengths: Option<Lengths<'a>>,
+}
+
+/// The anchors that rows try.
+#[derive(Debug)]
+pub(crate) enum Tries<'a, A> {
+    /// Rows x candidates numbers.
+    Given(&'a [u32]),
+    /// The labels of an assignment of the same rows with as many candidates.
+    Assigned(&'a A),
+    /// Anchor 0 for every row; `candidates` is 1.
+    First,
+}
+
+/// What gives the length of a decoded row x from y, its anchor plus codeword: `|x|^2 = constant + <slope, y> + y^T gram y`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Lengths<'a> {
+    /// Active x active: inner products of the decoder's rows.
+    pub(crate) gram: MatRef<'a>,
+    /// Twice their inner products with the mean.
+    pub(crate) slope: &'a [f32],
+    /// The squared length of the mean.
+    pub(crate) constant: f32,
+}
+
+/// How many paths per state the search of a chain code keeps where it cannot be exact: with more than two lags.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Effort {
+    /// Two: half the time, 1 to 2 % more distortion. For the early rounds of training.
+    Quick,
+    /// Four.
+    Full,
+}
+
+/// What [`Ops::encode`](super::Ops::encode) found.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Encoded {
+    /// The anchor chosen for each row.
+    pub(crate) labels: Vec<u32>,
+    /// `symbols` values per row.
+    pub(crate) symbols: Vec<u8>,
+    /// Squared error of each row.
+    pub(crate) errors: Vec<f32>,
+    /// Lengths of the decoded rows; empty where they were not asked for.
+    pub(crate) norms: Vec<f32>,
+}
+
+/// Codes as [`Ops::score`](super::Ops::score) needs them.
+#[derive(Debug, Clone)]
+pub(crate) struct CodesRef<'a> {
+    pub(crate) shape: BlockShape,
+    pub(crate) blocks: &'a [u8],
+    pub(crate) labels: RowIds<'a>,
+    pub(crate) anchor_chart: &'a [u8],
+    /// Values per symbol: 16 or 256.
+    pub(crate) alphabet: usize,
+    /// The factor of each factor code; empty without factors.
+    pub(crate) factors: &'a [f32],
+    /// The gain of each gain code; one value, 1, without gains.
+    pub(crate) gains: &'a [f32],
+    /// Whether the score is 2 G F s - G^2 (l2) instead of G F s.
+    pub(crate) squared: bool,
+}
+
+/// Queries as [`Ops::score`](super::Ops::score) needs them.
+#[derive(Debug, Clone)]
+pub(crate) struct ScoreTables {
+    /// Queries x (charts x symbols x alphabet): what each symbol adds to the inner product.
+    pub(crate) tables: Mat,
+    /// Queries x anchors: what the anchor (and the mean) adds.
+    pub(crate) bases: Mat,
+    /// How many cells are looked at.
+    pub(crate) reach: Reach,
+}
