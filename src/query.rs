@@ -90,8 +90,9 @@ impl QueryModel {
             _ => tables.as_mut_slice().chunks_exact_mut(width).collect(),
         };
         let chunks = of_queries.par_chunks_mut(CHUNK).zip(bases.as_mut_slice().par_chunks_mut(CHUNK * anchors));
-        chunks.enumerate().for_each(|(c, (tables, bases))| {
+        let of_chunk = |(c, (tables, bases)): (usize, (&mut [&mut [f32]], &mut [f32]))| -> Vec<Mat> {
             let queries = queries.slice(c * CHUNK..c * CHUNK + tables.len());
+            let mut rotated_by_chart = Vec::with_capacity(self.charts.len());
             for (g, (chart, own)) in model.charts.iter().zip(&self.charts).enumerate() {
                 let mut rotated = Mat::zeros(queries.rows(), chart.active());
                 product_nt(rotated.as_mut_slice(), queries, own.directions.view(), 1.0);
@@ -104,13 +105,27 @@ impl QueryModel {
                         bases[q * anchors + k] = at;
                     }
                 }
+                rotated_by_chart.push(rotated);
             }
             for (q, bases) in bases.chunks_exact_mut(anchors).enumerate() {
                 let mean: f32 = queries.row(q).iter().zip(&model.mean).map(|(q, m)| q * m).sum();
                 bases.iter_mut().for_each(|b| *b += mean);
             }
+            rotated_by_chart
+        };
+        let parts: Vec<Vec<Mat>> = chunks.enumerate().map(of_chunk).collect();
+        let rotated = model.charts.iter().enumerate().map(|(g, chart)| {
+            let mut all = Mat::zeros(count, chart.active());
+            let mut rest = all.as_mut_slice();
+            for part in &parts {
+                let (own, others) = rest.split_at_mut(part[g].as_slice().len());
+                own.copy_from_slice(part[g].as_slice());
+                rest = others;
+            }
+            all
         });
-        ScoreTables { tables, bases, reach }
+        let rotated = rotated.collect();
+        ScoreTables { tables, bases, rotated, reach }
     }
 }
 

@@ -81,6 +81,7 @@ impl<'a> WithOps for Open<'a> {
     fn run<O: Ops>(self, ops: O) -> Result<Searcher<'a>, Error> {
         let parsed = self.parsed;
         let codes = ops.load(CodesRef {
+            model: &parsed.model,
             shape: parsed.block,
             blocks: parsed.codes(self.bytes),
             labels: parsed.row_ids(self.bytes),
@@ -183,4 +184,4 @@ impl Searcher<'_> {
 }
 
 /// Queries of a part of a batch.
-const QUERIES: usize = 512;
+const QUERIES: usize = 1024;

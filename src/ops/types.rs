@@ -3,7 +3,7 @@
 use crate::{
     Mat, MatRef,
     format::{BlockShape, RowIds},
-    model::Code,
+    model::{Code, Model},
     probe::Reach,
 };
 
@@ -113,6 +113,9 @@ pub(crate) struct Encoded {
 /// Codes as [`Ops::score`](super::Ops::score) needs them.
 #[derive(Debug, Clone)]
 pub(crate) struct CodesRef<'a> {
+    /// What all rows share: tables and anchors, for a device that multiplies decoded coordinates.
+    #[allow(dead_code, reason = "the CPU looks up what symbols add to a score")]
+    pub(crate) model: &'a Model,
     pub(crate) shape: BlockShape,
     pub(crate) blocks: &'a [u8],
     pub(crate) labels: RowIds<'a>,
@@ -134,6 +137,9 @@ pub(crate) struct ScoreTables {
     pub(crate) tables: Mat,
     /// Queries x anchors: what the anchor (and the mean) adds.
     pub(crate) bases: Mat,
+    /// Of each chart: queries x active, the queries in its directions; another way to the same scores.
+    #[allow(dead_code, reason = "the CPU looks up what symbols add to a score")]
+    pub(crate) rotated: Vec<Mat>,
     /// How many cells are looked at.
     pub(crate) reach: Reach,
 }

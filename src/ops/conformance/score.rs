@@ -42,11 +42,10 @@ fn assert_best_of(
     assert_eq!((found.scores.rows(), found.scores.dim()), (queries.len(), k));
     for (q, query) in queries.iter().enumerate() {
         let mut scores = store.scores(query);
-        let largest_size = scores.iter().fold(1.0, |m: f64, s| m.max(s.abs()));
         for (score, &cell) in scores.iter_mut().zip(&store.file.labels) {
             *score = if looked_at(q, cell) { *score } else { f64::NEG_INFINITY };
         }
-        let tolerance = 2e-6 * largest_size;
+        let tolerance = 1e-6 * store.magnitude(query);
         let best = largest(&scores, k);
         let ids = found.ids.row(q);
         for (rank, (&id, &score)) in ids.iter().zip(found.scores.row(q)).enumerate() {

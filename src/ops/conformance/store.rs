@@ -13,7 +13,7 @@ use super::{
 use crate::{
     CodeKind,
     format::{BlockShape, RowIds, encode_rows, place_side, place_symbols, row_starts},
-    model::Code,
+    model::{self, Model, Quantized},
     ops::CodesRef,
     train::Random,
 };
@@ -44,8 +44,7 @@ pub(super) struct Store {
     packed: Vec<u8>,
     cells: Vec<u64>,
     starts: Vec<u64>,
-    anchor_chart: Vec<u8>,
-    factors: Vec<f32>,
+    model: Model,
     gains: Vec<f32>,
 }
 
@@ -56,25 +55,13 @@ impl Store {
     pub(super) fn new(random: &mut Random, spec: Spec) -> Store {
         let Spec { n, d, kind, .. } = spec;
         let alphabet = if kind == CodeKind::Chain { 16 } else { 256 };
-        let codes: Vec<Code> = (0..spec.charts)
-            .map(|_| {
-                let widths: Vec<u16> = (0..spec.symbols).map(|t| u16::from(t < d)).collect();
-                random_code(random, kind, spec.lags, &widths)
-            })
-            .collect();
-        let anchor_chart: Vec<u8> = (0..spec.anchors).map(|_| random.below(spec.charts) as u8).collect();
-        let charts: Vec<Chart> = codes
-            .iter()
-            .map(|code| Chart {
-                code: reference_code(code),
-                columns: (0..code.active()).map(|_| wide(normals(random, 1, d).as_slice())).collect(),
-            })
-            .collect();
-        let anchors = anchor_chart
-            .iter()
-            .map(|&g| wide(normals(random, 1, codes[usize::from(g)].active()).as_slice()))
-            .collect();
-        let factors: Vec<f32> = if spec.factor { (0..16).map(|i| 0.5 + 0.0625 * i as f32).collect() } else { vec![] };
+        let model = random_model(random, spec);
+        let chart = |chart: &model::Chart| Chart {
+            code: reference_code(&chart.code),
+            columns: (0..chart.active()).map(|j| wide(chart.decoder.to_mat().row(j))).collect(),
+        };
+        let charts: Vec<Chart> = model.charts.iter().map(chart).collect();
+        let anchors = model.anchor_coordinates().iter().map(|anchor| wide(anchor)).collect();
 
         let pool: Vec<RowCode> = (0..spec.distinct)
             .map(|_| {
@@ -133,12 +120,15 @@ impl Store {
                 alpha: 0.0,
                 probe_cells: [0; 2],
             },
-            center: if spec.metric == Metric::L2 { wide(normals(random, 1, d).as_slice()) } else { vec![0.0; d] },
-            mean: wide(normals(random, 1, d).as_slice()),
+            center: wide(&model.center),
+            mean: wide(&model.mean),
             charts,
-            chart_of: anchor_chart.iter().map(|&g| usize::from(g)).collect(),
+            chart_of: model.anchor_chart.iter().map(|&g| usize::from(g)).collect(),
             anchors,
-            side: Side { factor_levels: wide(&factors), gain_range: (spec.gain_nibbles > 0).then_some((0.25, 4.0)) },
+            side: Side {
+                factor_levels: wide(&model.side.factors),
+                gain_range: (spec.gain_nibbles > 0).then_some((0.25, 4.0)),
+            },
             key_values: Vec::new(),
             symbols: row_at.iter().map(|&row| rows[row].1.clone()).collect(),
             factor_codes: if spec.factor { of_positions(|r| r.2) } else { vec![] },
@@ -151,12 +141,13 @@ impl Store {
         let cells: Vec<u64> = cells.iter().map(|&c| c as u64).collect();
         let starts = row_starts(&cells);
         let gains = gain_table(spec.gain_nibbles);
-        Store { file, alphabet, shape, blocks, packed, cells, starts, anchor_chart, factors, gains }
+        Store { file, alphabet, shape, blocks, packed, cells, starts, model, gains }
     }
 
     /// As [`Ops::load`](crate::ops::Ops::load) takes it.
     pub(super) fn codes(&self) -> CodesRef<'_> {
         CodesRef {
+            model: &self.model,
             shape: self.shape,
             blocks: &self.blocks,
             labels: RowIds {
@@ -165,13 +156,47 @@ impl Store {
                 starts: &self.starts,
                 packed: &self.packed,
             },
-            anchor_chart: &self.anchor_chart,
+            anchor_chart: &self.model.anchor_chart,
             alphabet: self.alphabet,
-            factors: &self.factors,
+            factors: &self.model.side.factors,
             gains: &self.gains,
             squared: self.file.meta.metric == Metric::L2,
         }
     }
+}
+
+/// A model of these sizes.
+fn random_model(random: &mut Random, spec: Spec) -> Model {
+    let Spec { d, metric, .. } = spec;
+    let anchor_chart: Vec<u8> = (0..spec.anchors).map(|_| random.below(spec.charts) as u8).collect();
+    let charts = (0..spec.charts).map(|g| {
+        let widths: Vec<u16> = (0..spec.symbols).map(|t| u16::from(t < d)).collect();
+        let code = random_code(random, spec.kind, spec.lags, &widths);
+        let decoder = quantized_normals(random, code.active(), d);
+        let members = anchor_chart.iter().filter(|&&c| usize::from(c) == g).count();
+        let anchors = quantized_normals(random, code.active(), members);
+        model::Chart { decoder, code, anchors }
+    });
+    let charts = charts.collect();
+    let (center, metric) = match metric {
+        Metric::Cosine => (vec![0.0; d], crate::Metric::Cosine),
+        Metric::Dot => (vec![0.0; d], crate::Metric::Dot),
+        Metric::L2 => (normals(random, 1, d).into_vec(), crate::Metric::L2),
+    };
+    let side = model::Side {
+        factors: if spec.factor { (0..16).map(|i| 0.5 + 0.0625 * i as f32).collect() } else { vec![] },
+        gain_nibbles: spec.gain_nibbles as u8,
+        gain_range: (0.25, 4.0),
+    };
+    Model { metric, dim: d, center, mean: normals(random, 1, d).into_vec(), charts, anchor_chart, side }
+}
+
+/// Columns of what is nearly normal, up to 4 either way.
+fn quantized_normals(random: &mut Random, columns: usize, len: usize) -> Quantized {
+    let scale = 8.0 / 65_535.0;
+    let code = |v: f32| ((v + 4.0) / scale).round().clamp(0.0, 65_535.0) as u16;
+    let codes = (0..columns * len).map(|_| code(random.normal())).collect();
+    Quantized { len, bits: vec![16; columns], scale: vec![scale; columns], offset: vec![-4.0; columns], codes }
 }
 
 /// Gains by code between 1/4 and 4, as docs/format.md has them.
