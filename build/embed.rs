@@ -10,7 +10,7 @@ use std::{
 
 use crate::ptx::{
     Compiled, Kernel, TARGETS, Target, file_name, image_list, io_error, manifest, nvcc::Nvcc, nvrtc::Nvrtc,
-    read_kernels,
+    probe_list, read_kernels,
 };
 
 const STRICT: &str = "VLC_CUDA_STRICT";
@@ -28,6 +28,7 @@ pub(crate) fn run() -> Result<(), String> {
     watch(&cuda)?;
 
     let mut list = String::from("// Written by the build script.\n");
+    list.push_str(&probe_list());
     let kernels = read_kernels(&cuda)?;
     if !kernels.is_empty() {
         let maker = Maker::choose()?;

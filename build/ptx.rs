@@ -157,8 +157,16 @@ pub(crate) fn lower_version(ptx: &str, target: &Target) -> Result<String, String
     if found <= target.isa {
         return Ok(ptx.to_owned());
     }
-    Ok(format!("{before}{KEY}{}.{}{}", target.isa.0, target.isa.1, &rest[line.len()..]))
+    let lowered = format!("{before}{KEY}{}.{}{}", target.isa.0, target.isa.1, &rest[line.len()..]);
+    if target.isa >= HINTS_SINCE {
+        return Ok(lowered);
+    }
+    Ok(lowered.split_inclusive('\n').filter(|line| !line.trim_start().starts_with(HINT)).collect())
 }
+
+/// Says which bytes of a load are used: a hint that older versions do not know.
+const HINT: &str = ".pragma \"used_bytes_mask";
+const HINTS_SINCE: (u32, u32) = (8, 3);
 
 fn parse_version(text: &str) -> Option<(u32, u32)> {
     let (major, minor) = text.trim().split_once('.')?;
@@ -178,6 +186,20 @@ pub(crate) fn image_list(stem: &str) -> String {
         let Target { arch, specific, .. } = target;
         let ptx = format!("include_str!(concat!(env!(\"OUT_DIR\"), \"/{}\"))", file_name(stem, target));
         let _ = writeln!(list, "    Image {{ arch: {arch:?}, specific: {specific}, ptx: {ptx} }},");
+    }
+    list.push_str("];\n");
+    list
+}
+
+/// A kernel that does nothing for every target, by which a driver is asked what it takes.
+pub(crate) fn probe_list() -> String {
+    let mut list = String::from("/// A kernel that does nothing, for all that kernels are compiled for.\n");
+    list.push_str("pub(super) static PROBE: &[Image] = &[\n");
+    for target in &TARGETS {
+        let Target { arch, specific, isa } = target;
+        let head = format!(".version {}.{}\n.target sm_{}\n.address_size 64\n", isa.0, isa.1, target.name());
+        let ptx = format!("{head}.visible .entry probe()\n{{\n    ret;\n}}\n");
+        let _ = writeln!(list, "    Image {{ arch: {arch:?}, specific: {specific}, ptx: {ptx:?} }},");
     }
     list.push_str("];\n");
     list

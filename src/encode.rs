@@ -63,11 +63,13 @@ impl Encoder {
                 slope.iter_mut().enumerate().for_each(|(j, s)| *s = 2.0 * dot(decoder.row(j), &model.mean));
                 let mut seen = Mat::zeros(space.rows(), chart.active());
                 product_nt(seen.as_mut_slice(), space.view(), decoder.view(), 1.0);
-                for k in (0..k).filter(|&k| usize::from(model.anchor_chart[k]) == g) {
-                    coordinates.row_mut(k).copy_from_slice(&rows[k]);
-                    let at = anchors.row_mut(k).iter_mut().enumerate();
-                    at.for_each(|(i, o)| *o = dot(seen.row(i), &rows[k]));
-                }
+                let width = anchors.dim().max(1);
+                let both = coordinates.as_mut_slice().par_chunks_mut(chart.active());
+                let both = both.zip(anchors.as_mut_slice().par_chunks_mut(width)).enumerate();
+                both.filter(|(k, _)| usize::from(model.anchor_chart[*k]) == g).for_each(|(k, (coordinates, at))| {
+                    coordinates.copy_from_slice(&rows[k]);
+                    at.iter_mut().enumerate().for_each(|(i, o)| *o = dot(seen.row(i), &rows[k]));
+                });
             }
             ChartMaps { forward, coordinates, decoder, gram, slope }
         };
@@ -166,6 +168,7 @@ pub(crate) fn energies(
     decoded: MatRef<'_>,
 ) -> (f64, f64) {
     let anchors: Vec<Vec<f32>> = (0..model.anchors())
+        .into_par_iter()
         .map(|k| {
             let maps = &encoder.charts[usize::from(model.anchor_chart[k])];
             let mut at = model.mean.clone();
@@ -175,29 +178,33 @@ pub(crate) fn energies(
             at
         })
         .collect();
+    let of_row = |i: usize| {
+        let anchor = &anchors[codes.labels[i] as usize];
+        (squared_distance(unit.row(i), decoded.row(i)), squared_distance(unit.row(i), anchor))
+    };
+    let errors: Vec<(f32, f32)> = (0..unit.rows()).into_par_iter().with_min_len(CHUNK).map(of_row).collect();
     let (mut full, mut coarse) = (0.0, 0.0);
-    for i in 0..unit.rows() {
-        full += f64::from(squared_distance(unit.row(i), decoded.row(i)));
-        coarse += f64::from(squared_distance(unit.row(i), &anchors[codes.labels[i] as usize]));
+    for (error, without_code) in errors {
+        full += f64::from(error);
+        coarse += f64::from(without_code);
     }
     let n = unit.rows().max(1) as f64;
     (full / n, coarse / n)
 }
 
-/// Encodes unit rows (n x d).
+/// Encodes unit rows (n x d) on the device.
 pub(crate) fn encode_rows<O: Ops>(
     ops: &O,
     encoder: &Encoder,
     model: &Model,
-    unit: MatRef<'_>,
+    unit: &O::Rows,
 ) -> Result<RowCodes, Error> {
-    let resident = ops.upload(unit)?;
     let candidates = TRIES.min(model.anchors());
-    let placed = ops.project(&resident, &encoder.mean, encoder.space.view())?;
+    let placed = ops.project(unit, &encoder.mean, encoder.space.view())?;
     let nearest = ops.assign(&placed, &ops.upload(encoder.anchors.view())?, candidates)?;
     drop(placed);
     let found = if let ([chart], [maps]) = (model.charts.as_slice(), encoder.charts.as_slice()) {
-        let y = ops.project(&resident, &encoder.mean, maps.forward.view())?;
+        let y = ops.project(unit, &encoder.mean, maps.forward.view())?;
         let job = EncodeJob {
             code: &chart.code,
             anchors: maps.coordinates.view(),
@@ -208,7 +215,7 @@ pub(crate) fn encode_rows<O: Ops>(
         };
         ops.encode(&y, job)?
     } else {
-        encode_by_chart(ops, encoder, model, &resident, &ops.assignments(&nearest)?)?
+        encode_by_chart(ops, encoder, model, unit, &ops.assignments(&nearest)?)?
     };
     Ok(RowCodes { labels: found.labels, symbols: found.symbols, norms: found.norms })
 }

@@ -64,16 +64,44 @@ impl Exact {
 
     /// Offers unit rows with their gains, numbered from `first`.
     pub(crate) fn offer(&mut self, first: u64, unit: MatRef<'_>, gains: &[f32]) {
-        const QUERY_CHUNK: usize = 32;
+        const QUERY_CHUNK: usize = 16;
         let (queries, metric) = (self.queries.view(), self.metric);
         self.tops.par_chunks_mut(QUERY_CHUNK).enumerate().for_each(|(c, tops)| {
             let queries = queries.slice(c * QUERY_CHUNK..c * QUERY_CHUNK + tops.len());
             let mut products = vec![0f32; tops.len() * unit.rows()];
             product_nt(&mut products, queries, unit, 1.0);
-            for (top, products) in tops.iter_mut().zip(products.chunks_exact(unit.rows().max(1))) {
-                for (i, (&p, &gain)) in products.iter().zip(gains).enumerate() {
-                    let score = if metric == Metric::L2 { 2.0 * gain * p - gain * gain } else { gain * p };
-                    top.offer(score, first + i as u64, |row| row);
+            for (top, products) in tops.iter_mut().zip(products.chunks_exact_mut(unit.rows().max(1))) {
+                products.iter_mut().zip(gains).for_each(|(p, &gain)| *p = score(metric, *p, gain));
+                top.offer_all(products, first, |row| row);
+            }
+        });
+    }
+
+    /// The queries, as rows have to be multiplied with them for [`Exact::offer_products`].
+    pub(crate) fn queries(&self) -> MatRef<'_> {
+        self.queries.view()
+    }
+
+    /// As [`Exact::offer`], from the products of the rows with the queries (rows x queries).
+    pub(crate) fn offer_products(&mut self, first: u64, products: MatRef<'_>, gains: &[f32]) {
+        const QUERY_CHUNK: usize = 16;
+        let metric = self.metric;
+        self.tops.par_chunks_mut(QUERY_CHUNK).enumerate().for_each(|(c, tops)| {
+            let own = c * QUERY_CHUNK..c * QUERY_CHUNK + tops.len();
+            // Until every query has as many as it wants, its threshold lets all pass.
+            let mut thresholds = [f32::INFINITY; QUERY_CHUNK];
+            thresholds.iter_mut().zip(&*tops).for_each(|(t, top)| *t = top.threshold());
+            for (i, &gain) in gains.iter().enumerate() {
+                let mut scores = [f32::NEG_INFINITY; QUERY_CHUNK];
+                let row = &products.row(i)[own.clone()];
+                scores.iter_mut().zip(row).for_each(|(s, &p)| *s = score(metric, p, gain));
+                // What is no number is offered too, which says what becomes of it.
+                let below = scores.iter().zip(&thresholds).fold(true, |below, (s, t)| below & (s < t));
+                if !below {
+                    for ((top, &score), threshold) in tops.iter_mut().zip(&scores).zip(&mut thresholds) {
+                        top.offer(score, first + i as u64, |row| row);
+                        *threshold = top.threshold();
+                    }
                 }
             }
         });
@@ -90,6 +118,12 @@ impl Exact {
         }
         found
     }
+}
+
+/// The score of a row of length `gain` whose unit row gives the product `p`.
+#[inline(always)]
+fn score(metric: Metric, p: f32, gain: f32) -> f32 {
+    if metric == Metric::L2 { 2.0 * gain * p - gain * gain } else { gain * p }
 }
 
 /// Share of the true neighbours that were found: the mean over queries of |found and true| / |true|.

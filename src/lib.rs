@@ -13,6 +13,7 @@ mod exact;
 pub mod format;
 mod index;
 mod matrix;
+pub mod measure;
 mod mmap;
 mod model;
 pub mod ops;

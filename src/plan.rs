@@ -1,5 +1,7 @@
 //! The planner: from a small pilot sample to the sizes of the parts that fit the budget, and what recall they will buy.
 
+use rayon::prelude::*;
+
 use crate::{
     AnnealingConfig, Budget, CodeKind, Config, Error, Mat, MatRef, Metric, RowSource, Stage,
     format::{BlockShape, SECTIONS, file_len, metadata_bytes, row_ids_len},
@@ -229,18 +231,42 @@ pub(crate) fn plan_on<O: Ops>(
     let mut picked = random.sample(sample.rows(), wanted);
     random.shuffle(&mut picked);
     let pilot = copy_rows(sample, &picked);
-    let space = Space::new(prepared.training_queries(), sample)?;
-    let rows = PilotRows { unit: pilot.view(), space: &space, sample: sample.rows() };
+    // What takes one thread runs beside what a device does: the space beside the first k-means, the directions of its residuals
+    // beside the second, which is always asked for.
+    let (mut first, mut space) = (None, None);
+    rayon::in_place_scope(|scope| {
+        let space = &mut space;
+        scope.spawn(move |_| *space = Some(Space::new(prepared.training_queries(), sample)));
+        first = ladder.last().map(|&anchors| Piloted::new(ops, pilot.view(), anchors, config.seed));
+    });
+    let (Some(space), Some(first)) = (space.transpose()?, first.transpose()?) else {
+        return Err(too_small(sizes, 0));
+    };
     // From many anchors to few: once fewer are worse, fewer still will not be better.
     let mut best: Option<(Fit, Mat, Spectrum)> = None;
     let mut refused = None;
+    let mut ahead = Some(first);
     for (step, &anchors) in ladder.iter().rev().enumerate() {
         report(Stage::Plan, step, ladder.len())?;
-        let (found, spectrum) = rows.spectrum(ops, anchors, config.seed)?;
+        let piloted = match ahead.take() {
+            Some(piloted) => piloted,
+            None => Piloted::new(ops, pilot.view(), anchors, config.seed)?,
+        };
+        let rows = piloted.weighted(ops, &space)?;
+        let (mut spectrum, mut following) = (None, None);
+        rayon::in_place_scope(|scope| {
+            let (spectrum, piloted, rows, space) = (&mut spectrum, &piloted, rows.view(), &space);
+            scope.spawn(move |_| *spectrum = Some(piloted.spectrum(space, rows, sample.rows())));
+            if let (0, Some(&anchors)) = (step, ladder.iter().rev().nth(1)) {
+                following = Some(Piloted::new(ops, pilot.view(), anchors, config.seed));
+            }
+        });
+        ahead = following.transpose()?;
+        let Some(spectrum) = spectrum.transpose()? else { break };
         let shape = Shape { rows: sizes.n as f64, dim: sizes.dim, anchors, kind: config.code, lags: sizes.lags };
         match fit_symbols(sizes, &[(shape, &spectrum.variances, &spectrum.anchors)], config) {
             Ok(fit) if best.as_ref().is_none_or(|(b, ..)| fit.distortion < b.distortion) => {
-                best = Some((fit, found, spectrum));
+                best = Some((fit, piloted.anchors, spectrum));
             }
             Ok(_) => break,
             Err(e) => refused = Some(e),
@@ -284,19 +310,18 @@ fn ladder(sizes: &Sizes, sample: usize, config: &Config<'_>) -> Result<Vec<usize
     Ok((0..=5).map(|e| 4usize.pow(e)).filter(fits).collect())
 }
 
-/// The rows that the planner looks at.
-struct PilotRows<'a> {
-    /// Unit rows, in random order.
-    unit: MatRef<'a>,
-    space: &'a Space,
-    /// Rows of the sample they come from.
-    sample: usize,
+/// A short k-means of the pilot rows, of which some are held out.
+struct Piloted<'a> {
+    anchors: Mat,
+    /// Rows that it was run on.
+    trained: usize,
+    /// The others, or the same where there are too few to go round, and the nearest anchor of each.
+    held: MatRef<'a>,
+    labels: Vec<u32>,
 }
 
-impl PilotRows<'_> {
-    /// Anchors found on some of the rows, and the spectrum of the residuals of others.
-    fn spectrum<O: Ops>(&self, ops: &O, anchors: usize, seed: u64) -> Result<(Mat, Spectrum), Error> {
-        let pilot = self.unit;
+impl<'a> Piloted<'a> {
+    fn new<O: Ops>(ops: &O, pilot: MatRef<'a>, anchors: usize, seed: u64) -> Result<Piloted<'a>, Error> {
         // A third of the rows is held out, where there are enough to go round.
         let third = pilot.rows() / 3;
         let trained = if third >= anchors.max(pilot.dim() / 4) { pilot.rows() - third } else { pilot.rows() };
@@ -309,17 +334,27 @@ impl PilotRows<'_> {
             ..AnnealingConfig::default()
         };
         let (found, _) = train::anneal_on(ops, pilot.slice(0..trained), &settings, |_| Ok(()))?;
-        let held = ops.upload(pilot.slice(held))?;
-        let assigned = ops.assign(&held, &ops.upload(found.anchors())?, 1)?;
+        let anchors = found.into_anchors();
+        let held = pilot.slice(held);
+        let assigned = ops.assign(&ops.upload(held)?, &ops.upload(anchors.view())?, 1)?;
         let labels = ops.assignments(&assigned)?.labels;
-        let weighted = ops.give(ops.project(&held, &self.space.mean, self.space.whiten.view())?)?;
-        let cells = self.space.of(found.anchors());
-        let mut spectrum = Spectrum::new(weighted.view(), &labels, cells.view())?;
+        Ok(Piloted { anchors, trained, held, labels })
+    }
+
+    /// The held rows in the space of training.
+    fn weighted<O: Ops>(&self, ops: &O, space: &Space) -> Result<Mat, Error> {
+        ops.give(ops.project(&ops.upload(self.held)?, &space.mean, space.whiten.view())?)
+    }
+
+    /// Of the residuals of the held rows, in that space; corrected for what `sample` rows will make of the anchors.
+    fn spectrum(&self, space: &Space, rows: MatRef<'_>, sample: usize) -> Result<Spectrum, Error> {
+        let cells = space.of(self.anchors.view());
+        let mut spectrum = Spectrum::new(rows, &self.labels, cells.view())?;
         // A mean of few rows is off by its share of their variance; training will take it over more.
-        let share = |rows: usize| 1.0 + anchors as f64 / rows.max(1) as f64;
-        let correction = share(self.sample) / share(trained);
+        let share = |rows: usize| 1.0 + self.anchors.rows() as f64 / rows.max(1) as f64;
+        let correction = share(sample) / share(self.trained);
         spectrum.variances.iter_mut().for_each(|v| *v *= correction);
-        Ok((found.into_anchors(), spectrum))
+        Ok(spectrum)
     }
 }
 
@@ -342,16 +377,15 @@ fn expected_recall(prepared: &Prepared<'_>, pilot: MatRef<'_>, distortion: f64, 
     }
     let queries = prepared.training_queries().unwrap_or(pilot);
     let count = queries.rows().min(QUERIES);
-    let mut random = Random::new(config.seed, PURPOSE_PILOT + 1);
     let deviation = (NEAR_ERROR * distortion).sqrt();
     let logarithms: Vec<f64> = (0..RANKS).map(|r| (r as f64 + 0.5).ln()).collect();
-    let mut total = 0.0;
     let mut chosen = Mat::zeros(count, queries.dim());
     (0..count).for_each(|q| chosen.row_mut(q).copy_from_slice(queries.row(q * queries.rows() / count)));
     let mut products = Mat::zeros(count, pilot.rows());
-    product_nt(products.as_mut_slice(), chosen.view(), pilot, 1.0);
-    for q in 0..count {
-        let products = products.row_mut(q);
+    let of_query = |(q, products): (usize, &mut [f32])| -> f64 {
+        product_nt(products, chosen.view().slice(q..q + 1), pilot, 1.0);
+        let mut random = Random::new(config.seed, PURPOSE_PILOT + 1 + ((q as u64) << 8));
+        let mut hits = 0;
         products.select_nth_unstable_by(far, |a, b| b.total_cmp(a));
         products[..=far].sort_unstable_by(|a, b| b.total_cmp(a));
         let fall = f64::from(products[near] - products[far]) / ((far + 1) as f64 / (near + 1) as f64).ln();
@@ -359,10 +393,13 @@ fn expected_recall(prepared: &Prepared<'_>, pilot: MatRef<'_>, distortion: f64, 
             let mut noisy: Vec<(f64, usize)> =
                 (0..RANKS).map(|r| (deviation * f64::from(random.normal()) - fall * logarithms[r], r)).collect();
             noisy.select_nth_unstable_by(9, |a, b| b.0.total_cmp(&a.0));
-            total += noisy[..10].iter().filter(|(_, r)| *r < 10).count() as f64 / 10.0;
+            hits += noisy[..10].iter().filter(|(_, r)| *r < 10).count();
         }
-    }
-    Some(total / (count * DRAWS) as f64)
+        hits as f64 / 10.0
+    };
+    // Added up in order, so that the sum does not depend on the threads.
+    let found: Vec<f64> = products.as_mut_slice().par_chunks_mut(pilot.rows()).enumerate().map(of_query).collect();
+    Some(found.iter().sum::<f64>() / (count * DRAWS) as f64)
 }
 
 /// Copies of the sample that are alive at the worst moment, the buffers of a chunk, and what is kept per row.

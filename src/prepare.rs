@@ -109,7 +109,8 @@ pub(crate) fn prepare<'a>(
 /// Copies of the `picked` rows.
 pub(crate) fn copy_rows(rows: MatRef<'_>, picked: &[usize]) -> Mat {
     let mut out = Mat::zeros(picked.len(), rows.dim());
-    picked.iter().enumerate().for_each(|(r, &i)| out.row_mut(r).copy_from_slice(rows.row(i)));
+    let width = rows.dim().max(1);
+    out.as_mut_slice().par_chunks_mut(width).zip(picked).for_each(|(out, &i)| out.copy_from_slice(rows.row(i)));
     out
 }
 
@@ -126,14 +127,23 @@ fn with_lengths(unit: MatRef<'_>, picked: &[usize], lengths: &[f32], metric: Met
 
 /// Reads the sample rows, neighbouring ones together.
 fn read_sample(rows: &dyn RowSource, sample: &[usize]) -> Result<Mat, Error> {
+    /// Rows of a unit of parallel work.
+    const PART: usize = 1024;
     let dim = rows.dim();
     let mut out = Mat::zeros(sample.len(), dim);
-    let mut at = 0;
-    while at < sample.len() {
-        let run = (at..sample.len()).take_while(|&i| sample[i] - sample[at] == i - at).count();
-        rows.read(sample[at], &mut out.as_mut_slice()[at * dim..(at + run) * dim])?;
-        at += run;
-    }
+    let parts = out.as_mut_slice().par_chunks_mut(PART * dim).zip(sample.par_chunks(PART));
+    let read_part = |(out, sample): (&mut [f32], &[usize])| {
+        let mut at = 0;
+        while at < sample.len() {
+            let run = (at..sample.len()).take_while(|&i| sample[i] - sample[at] == i - at).count();
+            rows.read(sample[at], &mut out[at * dim..(at + run) * dim])?;
+            at += run;
+        }
+        Ok(())
+    };
+    // Of several errors the first counts.
+    let read: Vec<Result<(), Error>> = parts.map(read_part).collect();
+    read.into_iter().collect::<Result<(), Error>>()?;
     Ok(out)
 }
 

@@ -12,7 +12,7 @@ use tempfile::NamedTempFile;
 
 use crate::{
     Backend, CodeKind, Config, Error, Mat, RowSource, Searcher, Stage,
-    encode::encode_rows,
+    encode::{RowCodes, encode_rows},
     exact::recall,
     format::{BLOCK, BlockShape, FileShape, Meta, SECTIONS, Writer, place_side, place_symbols},
     ops::Ops,
@@ -185,25 +185,46 @@ pub(crate) fn encode_all<O: Ops>(
     let k = (TARGET_K + usize::from(prepared.held_rows.is_some())).min(n);
     let mut exact = (prepared.held.rows() > 0).then(|| Exact::new(prepared.held.clone(), k, config.metric));
     // Large enough that waiting for the last unit of work of each step costs little.
-    let step = (4 * chunk_rows(dim)).min(n);
-    let mut buffer = Mat::zeros(step, dim);
-    let mut records = Vec::new();
-    for start in (0..n).step_by(step) {
-        report(Stage::Encode, start, n)?;
+    let step = (ops.chunks() * chunk_rows(dim)).min(n);
+    let read = |start: usize, mut buffer: Mat| -> Result<(Mat, Vec<f32>), Error> {
         let count = step.min(n - start);
-        if count < buffer.rows() {
+        if count != buffer.rows() {
             buffer = Mat::zeros(count, dim);
         }
         read_parts(rows, start, &mut buffer)?;
         let gains =
             to_unit(&mut buffer, config.metric, &prepared.center, |i, fault| fault.at(rows.path(), start + i))?;
-        // The gain of cosine is not kept and plays no part in scores.
-        let ones = vec![1.0; if model.side.gain_nibbles == 0 { count } else { 0 }];
+        Ok((buffer, gains))
+    };
+    let mut encode = |start: usize, buffer: &Mat, gains: &[f32]| -> Result<RowCodes, Error> {
+        let resident = ops.upload(buffer.view())?;
         if let Some(exact) = &mut exact {
-            exact.offer(start as u64, buffer.view(), if ones.is_empty() { &gains } else { &ones });
+            let products = ops.give(ops.project(&resident, &vec![0.0; dim], exact.queries())?)?;
+            // The gain of cosine is not kept and plays no part in scores.
+            let ones = vec![1.0; if model.side.gain_nibbles == 0 { gains.len() } else { 0 }];
+            exact.offer_products(start as u64, products.view(), if ones.is_empty() { gains } else { &ones });
         }
-        let codes = encode_rows(ops, &trained.encoder, model, buffer.view())?;
-        records.resize(count * record.len(), 0);
+        encode_rows(ops, &trained.encoder, model, &resident)
+    };
+    let mut records = Vec::new();
+    let mut spare = Mat::zeros(0, dim);
+    let mut next = Some(read(0, Mat::zeros(0, dim)));
+    for start in (0..n).step_by(step) {
+        report(Stage::Encode, start, n)?;
+        let Some(current) = next.take() else { break };
+        let (buffer, gains) = current?;
+        // A device encodes while the next rows are read.
+        let mut encoded = None;
+        rayon::in_place_scope(|scope| {
+            if start + step < n {
+                let (next, read, spare) = (&mut next, &read, std::mem::replace(&mut spare, Mat::zeros(0, dim)));
+                scope.spawn(move |_| *next = Some(read(start + step, spare)));
+            }
+            encoded = Some(encode(start, &buffer, &gains));
+        });
+        let Some(codes) = encoded.transpose()? else { break };
+        spare = buffer;
+        records.resize(gains.len() * record.len(), 0);
         records.par_chunks_mut(record.len().max(1) * RECORDS).enumerate().for_each(|(part, out)| {
             for (r, out) in out.chunks_exact_mut(record.len().max(1)).enumerate() {
                 let i = part * RECORDS + r;

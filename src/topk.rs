@@ -79,6 +79,19 @@ impl TopK {
         }
     }
 
+    /// Offers the scores of the places from `first` on. Most are passed by, a block of them at a time.
+    pub(crate) fn offer_all(&mut self, scores: &[f32], first: u64, row_of: impl Fn(u64) -> u64) {
+        const BLOCK: usize = 32;
+        for (b, block) in scores.chunks(BLOCK).enumerate() {
+            let most = block.iter().fold(f32::NEG_INFINITY, |m, &s| if s > m { s } else { m });
+            if most >= self.threshold {
+                for (i, &score) in block.iter().enumerate() {
+                    self.offer(score, first + (b * BLOCK + i) as u64, &row_of);
+                }
+            }
+        }
+    }
+
     /// Scores and rows, best first.
     pub(crate) fn into_sorted(self) -> Vec<(f32, u64)> {
         self.heap.into_sorted_vec().into_iter().map(|c| (c.score, c.row)).collect()

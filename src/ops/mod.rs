@@ -2,11 +2,16 @@
 //! where a backend is chosen. Loops, schedules and convergence are elsewhere, generic over `Ops`.
 
 mod absent;
+mod chain;
 #[cfg(test)]
 mod conformance;
 mod cpu;
+#[cfg(feature = "gpu-cuda")]
+mod cuda;
+mod health;
 mod types;
 
+pub use health::{Health, health};
 pub use types::Assignments;
 pub(crate) use types::{Cells, CodesRef, Effort, EncodeJob, Encoded, Lengths, ScoreTables, Step, Tries};
 
@@ -71,6 +76,11 @@ pub(crate) trait Ops: 'static {
 
     /// Which backend this is.
     fn backend(&self) -> Backend;
+
+    /// How many chunks of rows ([`chunk_rows`](crate::read::chunk_rows)) are best encoded at a time.
+    fn chunks(&self) -> usize {
+        4
+    }
 
     /// Copies rows (n x d) to the device.
     fn upload(&self, rows: MatRef<'_>) -> Result<Self::Rows, Error>;
@@ -151,13 +161,23 @@ pub(crate) trait WithOps {
 fn why_absent(backend: Backend) -> &'static str {
     let (compiled, remedy) = match backend {
         Backend::Wgpu => (cfg!(feature = "gpu-wgpu"), "not compiled in; build with the cargo feature gpu-wgpu"),
-        _ => (cfg!(feature = "gpu-cuda"), "not compiled in; build with the cargo feature gpu-cuda"),
+        _ => (false, "not compiled in; build with the cargo feature gpu-cuda"),
     };
     if compiled { "this release has no kernels for it yet; use the cpu" } else { remedy }
 }
 
 fn open_absent(backend: Backend, device: Option<usize>) -> Result<absent::Absent, Error> {
     absent::open(backend, why_absent(backend), device)
+}
+
+#[cfg(feature = "gpu-cuda")]
+fn open_cuda(device: Option<usize>) -> Result<cuda::Cuda, Error> {
+    cuda::open(device)
+}
+
+#[cfg(not(feature = "gpu-cuda"))]
+fn open_cuda(device: Option<usize>) -> Result<absent::Absent, Error> {
+    open_absent(Backend::Cuda, device)
 }
 
 fn open_cpu(device: Option<usize>) -> Result<cpu::Cpu, Error> {
@@ -173,18 +193,23 @@ fn open_cpu(device: Option<usize>) -> Result<cpu::Cpu, Error> {
 pub(crate) fn dispatch<J: WithOps>(backend: Backend, device: Option<usize>, job: J) -> Result<J::Output, Error> {
     match backend {
         Backend::Auto => {
-            let mut passed = Vec::new();
-            for gpu in [Backend::Cuda, Backend::Wgpu] {
-                match open_absent(gpu, device) {
-                    Ok(ops) => return job.run(ops),
-                    Err(e) => passed.push(e.to_string()),
-                }
-            }
-            log::info!("running on the cpu ({})", passed.join("; "));
+            // Only what is not there is passed over: a device that fails, or a number that none has, is for the caller to know.
+            let no_cuda = match open_cuda(device) {
+                Ok(ops) => return job.run(ops),
+                Err(e @ Error::Unavailable { .. }) => e,
+                Err(e) => return Err(e),
+            };
+            let no_wgpu = match open_absent(Backend::Wgpu, device) {
+                Ok(ops) => return job.run(ops),
+                Err(e @ Error::Unavailable { .. }) => e,
+                Err(e) => return Err(e),
+            };
+            log::info!("running on the cpu ({no_cuda}; {no_wgpu})");
             job.run(open_cpu(device)?)
         }
         Backend::Cpu => job.run(open_cpu(device)?),
-        Backend::Wgpu | Backend::Cuda => job.run(open_absent(backend, device)?),
+        Backend::Wgpu => job.run(open_absent(backend, device)?),
+        Backend::Cuda => job.run(open_cuda(device)?),
     }
 }
 
@@ -222,17 +247,43 @@ pub fn devices() -> Vec<DeviceInfo> {
             Err(e) => e.to_string(),
         },
     }];
-    for backend in [Backend::Wgpu, Backend::Cuda] {
-        if let Err(Error::Unavailable { reason, .. }) = open_absent(backend, None) {
-            list.push(DeviceInfo {
-                backend,
-                number: None,
-                name: backend.to_string(),
-                available: false,
-                memory_bytes: None,
-                detail: reason,
-            });
-        }
+    for (backend, found) in [(Backend::Wgpu, absent_devices(Backend::Wgpu)), (Backend::Cuda, cuda_devices())] {
+        list.extend(found.unwrap_or_else(|error| vec![DeviceInfo::missing(backend, error)]));
     }
     list
+}
+
+impl DeviceInfo {
+    fn missing(backend: Backend, error: Error) -> DeviceInfo {
+        let detail = match error {
+            Error::Unavailable { reason, .. } => reason,
+            other => other.to_string(),
+        };
+        let name = backend.to_string();
+        DeviceInfo { backend, number: None, name, available: false, memory_bytes: None, detail }
+    }
+}
+
+fn absent_devices(backend: Backend) -> Result<Vec<DeviceInfo>, Error> {
+    match open_absent(backend, None)? {}
+}
+
+#[cfg(feature = "gpu-cuda")]
+fn cuda_devices() -> Result<Vec<DeviceInfo>, Error> {
+    cuda::devices()
+}
+
+#[cfg(not(feature = "gpu-cuda"))]
+fn cuda_devices() -> Result<Vec<DeviceInfo>, Error> {
+    absent_devices(Backend::Cuda)
+}
+
+#[cfg(feature = "gpu-cuda")]
+fn cuda_health(device: Option<usize>) -> Result<Health, Error> {
+    cuda::health(device)
+}
+
+#[cfg(not(feature = "gpu-cuda"))]
+fn cuda_health(device: Option<usize>) -> Result<Health, Error> {
+    match open_absent(Backend::Cuda, device)? {}
 }

@@ -34,35 +34,47 @@ pub(crate) struct Shape {
 }
 
 impl Shape {
-    /// Bits of a column of the decoder for a direction of this `power` (mean square of what it carries, in units of the
-    /// water level): the step at which a further bit would lower the distortion by less than the same bytes spent on
-    /// symbols.
-    pub(crate) fn column_bits(&self, power: f64) -> u8 {
-        half_log2(power * STEP_COST * self.rows / self.dim as f64).round().clamp(2.0, 12.0) as u8
-    }
-
-    /// Bits of an anchor's coordinate along a direction where anchors have `spread` times the variance of the residual,
-    /// or of the water level where that is higher.
-    pub(crate) fn anchor_bits(&self, spread: f64) -> u8 {
+    /// The prices of precision, for this shape.
+    pub(crate) fn steps(&self) -> Steps {
         let rows_per_anchor = self.rows / self.anchors.max(1) as f64;
-        half_log2(spread * STEP_COST * rows_per_anchor).round().clamp(1.0, 12.0) as u8
+        Steps {
+            column: (STEP_COST * self.rows / self.dim as f64).log2(),
+            anchor: (STEP_COST * rows_per_anchor).log2(),
+        }
     }
 
     /// Bytes of the model that a direction takes.
-    fn direction_bytes(&self, direction: &Direction) -> f64 {
+    fn direction_bytes(&self, direction: &Direction, steps: &Steps) -> f64 {
         let tables = match self.kind {
             CodeKind::Chain => 16 * (self.lags + 1),
             CodeKind::Pq8 => 256,
         };
-        let column = (self.dim * usize::from(self.column_bits(direction.power()))).div_ceil(8);
-        let anchors = (self.anchors * usize::from(self.anchor_bits(direction.spread()))).div_ceil(8);
+        let column = (self.dim * usize::from(steps.column_bits(direction))).div_ceil(8);
+        let anchors = (self.anchors * usize::from(steps.anchor_bits(direction))).div_ceil(8);
         // Two scales and an offset of 4 bytes, a scale of the tables, two bit counts.
         (column + anchors + tables + 18) as f64
     }
 }
 
-fn half_log2(x: f64) -> f64 {
-    0.5 * x.max(1e-12).log2()
+/// What a finer step gains, as logarithms to base 2: the step of a further bit would lower the distortion by less than the
+/// same bytes spent on symbols.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Steps {
+    column: f64,
+    anchor: f64,
+}
+
+impl Steps {
+    /// Bits of a column of the decoder, by the mean square of what its direction carries.
+    pub(crate) fn column_bits(&self, direction: &Direction) -> u8 {
+        (0.5 * (direction.log_power + self.column)).round().clamp(2.0, 12.0) as u8
+    }
+
+    /// Bits of an anchor's coordinate, by the variance of the anchors against that of the residual, or against the water
+    /// level where that is higher.
+    pub(crate) fn anchor_bits(&self, direction: &Direction) -> u8 {
+        (0.5 * (direction.log_spread + self.anchor)).round().clamp(1.0, 12.0) as u8
+    }
 }
 
 /// Error of a quantizer of b bits over a normal variable of variance 1, in units of 4^-b, as far as it is not taken back: the
@@ -80,33 +92,53 @@ pub(crate) struct Direction {
     residual: f64,
     /// Variance of the anchors.
     anchors: f64,
+    /// Logarithms to base 2: of the variance of the residual, of the sum of both, of the anchors' against the residual's or the
+    /// level where that is higher.
+    log_residual: f64,
+    log_power: f64,
+    log_spread: f64,
 }
 
 impl Direction {
     pub(crate) fn new(residual: f64, anchors: f64, level: f64) -> Direction {
-        Direction { residual: residual / level, anchors: anchors / level }
-    }
-
-    /// Mean square of what the direction carries.
-    pub(crate) fn power(&self) -> f64 {
-        self.residual + self.anchors
-    }
-
-    /// See [`Shape::anchor_bits`].
-    pub(crate) fn spread(&self) -> f64 {
-        self.anchors / self.residual.max(1.0)
+        Variances::new(residual, anchors).at(level, level.log2())
     }
 
     fn rate(&self) -> f64 {
-        half_log2(self.residual).max(0.0)
+        (0.5 * self.log_residual).max(0.0)
     }
 
     /// Whether keeping it lowers the distortion by more than its bits, model included, would save elsewhere. A direction
     /// that is dropped loses its part of the anchors too.
-    fn pays(&self, shape: &Shape) -> bool {
+    fn pays(&self, shape: &Shape, steps: &Steps) -> bool {
         let gain = self.residual + ANCHOR_WEIGHT * self.anchors - self.residual.min(1.0);
-        let bits = self.rate() + 8.0 * shape.direction_bytes(self) / shape.rows;
+        let bits = self.rate() + 8.0 * shape.direction_bytes(self, steps) / shape.rows;
         gain > 2.0 * std::f64::consts::LN_2 * bits
+    }
+}
+
+/// The variances along a direction with their logarithms, which are asked for at many levels.
+#[derive(Debug, Clone, Copy)]
+struct Variances {
+    residual: f64,
+    anchors: f64,
+    logs: [f64; 3],
+}
+
+impl Variances {
+    fn new(residual: f64, anchors: f64) -> Variances {
+        Variances { residual, anchors, logs: [residual.log2(), (residual + anchors).log2(), anchors.log2()] }
+    }
+
+    fn at(&self, level: f64, log_level: f64) -> Direction {
+        let [residual, power, anchors] = self.logs;
+        Direction {
+            residual: self.residual / level,
+            anchors: self.anchors / level,
+            log_residual: residual - log_level,
+            log_power: power - log_level,
+            log_spread: anchors - residual.max(log_level),
+        }
     }
 }
 
@@ -129,8 +161,13 @@ const BARE: f64 = 1e-6;
 /// Water-filling of `bits` bits over directions given by the variances of the residual and of the anchors along them.
 pub(crate) fn allocate(variances: &[f64], anchors: &[f64], bits: f64, shape: &Shape) -> Allocation {
     let largest = variances.iter().copied().fold(0.0, f64::max);
-    let directions = |level: f64| variances.iter().zip(anchors).map(move |(&v, &a)| Direction::new(v, a, level));
-    let total = |level: f64| -> f64 { directions(level).filter(|d| d.pays(shape)).map(|d| d.rate()).sum() };
+    let steps = shape.steps();
+    let along: Vec<Variances> = variances.iter().zip(anchors).map(|(&v, &a)| Variances::new(v, a)).collect();
+    let directions = |level: f64| {
+        let log_level = level.log2();
+        along.iter().map(move |v| v.at(level, log_level))
+    };
+    let total = |level: f64| -> f64 { directions(level).filter(|d| d.pays(shape, &steps)).map(|d| d.rate()).sum() };
     // Where the anchors say all there is, any level far below them will do.
     let mut level = if largest > 0.0 { largest } else { 1e-6 * anchors.iter().copied().fold(0.0, f64::max) };
     if largest > 0.0 && bits > 0.0 {
@@ -148,12 +185,12 @@ pub(crate) fn allocate(variances: &[f64], anchors: &[f64], bits: f64, shape: &Sh
     }
     let mut found = Allocation { rates: vec![0.0; variances.len()], level, distortion: 0.0, model_bytes: 0.0 };
     for (rate, direction) in found.rates.iter_mut().zip(directions(level.max(f64::MIN_POSITIVE))) {
-        if level > 0.0 && bits > 0.0 && direction.pays(shape) {
+        if level > 0.0 && bits > 0.0 && direction.pays(shape, &steps) {
             *rate = direction.rate().max(BARE);
-            found.model_bytes += shape.direction_bytes(&direction);
+            found.model_bytes += shape.direction_bytes(&direction, &steps);
             found.distortion += level * (LOSS * direction.residual.min(1.0)).min(direction.residual);
         } else {
-            found.distortion += level * direction.power();
+            found.distortion += level * (direction.residual + direction.anchors);
         }
     }
     found

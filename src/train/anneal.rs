@@ -107,9 +107,10 @@ pub(crate) fn anneal_from<O: Ops>(
 /// The rows less `offset`.
 pub(crate) fn subtract(rows: MatRef<'_>, offset: &[f32]) -> Mat {
     let mut out = Mat::zeros(rows.rows(), rows.dim());
-    for i in 0..rows.rows() {
-        out.row_mut(i).iter_mut().zip(rows.row(i)).zip(offset).for_each(|((t, x), o)| *t = x - o);
-    }
+    let width = rows.dim().max(1);
+    out.as_mut_slice().par_chunks_mut(width).zip(rows.as_slice().par_chunks(width)).for_each(|(out, row)| {
+        out.iter_mut().zip(row).zip(offset).for_each(|((t, x), o)| *t = x - o);
+    });
     out
 }
 

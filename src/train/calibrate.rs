@@ -6,7 +6,6 @@ use rayon::prelude::*;
 use super::{Random, quantize};
 use crate::{
     Mat, MatRef, Metric,
-    exact::recall,
     model::Model,
     ops::product_nt,
     search::{Exact, Neighbors, TopK},
@@ -76,27 +75,28 @@ pub(crate) fn choose_alpha(
         let first = chunk * CHUNK;
         product_nt(out, chosen.view().slice(first..first + out.len() / unit.rows()), decoded, 1.0);
     });
-    let measured: Vec<f64> = ALPHAS
-        .iter()
-        .map(|&alpha| {
-            let factors: Vec<f32> = norms.iter().map(|&n| factor(n, alpha)).collect();
-            let found = |q: usize| -> Vec<u64> {
-                let mut top = TopK::new(truth.ids.dim());
-                for (i, &p) in products.row(q).iter().enumerate() {
-                    let s = gains[i] * factors[i] * p;
-                    let score = if model.metric == Metric::L2 { 2.0 * s - gains[i] * gains[i] } else { s };
-                    top.offer(score, i as u64, |row| row);
-                }
-                top.into_sorted().into_iter().map(|(_, row)| row).collect()
-            };
-            let ids = (0..count).into_par_iter().map(found).collect::<Vec<_>>().concat();
-            MatRef::new(&ids, count, truth.ids.dim()).map_or(0.0, |found| recall(found, truth.ids.view()))
+    let factors: Vec<Vec<f32>> =
+        ALPHAS.par_iter().map(|&alpha| norms.iter().map(|&n| factor(n, alpha)).collect()).collect();
+    // All alphas for one query, whose products are then at hand.
+    let hits_of = |q: usize| -> [usize; ALPHAS.len()] {
+        let mut scores = vec![0f32; unit.rows()];
+        std::array::from_fn(|a| {
+            let of_rows = scores.iter_mut().zip(products.row(q)).zip(gains).zip(&factors[a]);
+            for (((score, p), gain), factor) in of_rows {
+                let s = gain * factor * p;
+                *score = if model.metric == Metric::L2 { 2.0 * s - gain * gain } else { s };
+            }
+            let mut top = TopK::new(truth.ids.dim());
+            top.offer_all(&scores, 0, |row| row);
+            top.into_sorted().iter().filter(|(_, row)| truth.ids.row(q).contains(row)).count()
         })
-        .collect();
+    };
+    let hits: Vec<_> = (0..count).into_par_iter().map(hits_of).collect();
+    let measured: [usize; ALPHAS.len()] = std::array::from_fn(|a| hits.iter().map(|hits| hits[a]).sum());
     // Neighbouring values of alpha differ by less than the error of one measurement, so they vote together.
     let smooth = |i: usize| {
         let (lo, hi) = (i.saturating_sub(1), (i + 1).min(ALPHAS.len() - 1));
-        (measured[lo] + 2.0 * measured[i] + measured[hi]) / 4.0
+        measured[lo] + 2 * measured[i] + measured[hi]
     };
     let best = (0..ALPHAS.len()).fold(0, |best, i| if smooth(i) > smooth(best) { i } else { best });
     ALPHAS[best]

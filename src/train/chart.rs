@@ -1,5 +1,7 @@
 //! One chart: the principal directions of its residuals, the rounded decoder, the anchors in it, the code.
 
+use rayon::prelude::*;
+
 use super::{
     allocate::{Allocation, Direction, Shape, allocate, pack, symbol_bits},
     linalg::{principal, product, product_nt, solve_ridge, to_f32, widen},
@@ -35,11 +37,12 @@ impl Spectrum {
     pub(crate) fn new(rows: MatRef<'_>, labels: &[u32], cells: MatRef<'_>) -> Result<Spectrum, Error> {
         let mut residual = Mat::zeros(rows.rows(), rows.dim());
         let mut counts = vec![0f64; cells.rows()];
-        for (i, &label) in labels.iter().enumerate() {
-            let cell = cells.row(label as usize);
-            residual.row_mut(i).iter_mut().zip(rows.row(i)).zip(cell).for_each(|((r, x), c)| *r = x - c);
-            counts[label as usize] += 1.0;
-        }
+        labels.iter().for_each(|&label| counts[label as usize] += 1.0);
+        let width = rows.dim().max(1);
+        residual.as_mut_slice().par_chunks_mut(width).enumerate().for_each(|(i, residual)| {
+            let cell = cells.row(labels[i] as usize);
+            residual.iter_mut().zip(rows.row(i)).zip(cell).for_each(|((r, x), c)| *r = x - c);
+        });
         let (variances, vectors) = principal(residual.view())?;
         let along = product_nt(&widen(cells), &vectors);
         let n = rows.rows().max(1) as f64;
@@ -78,6 +81,7 @@ pub(crate) fn train_chart<O: Ops>(
     let (config, spectrum, g) = (t.config, of.spectrum, of.number);
     let bits = (symbols * symbol_bits(config.code)) as f64;
     let Allocation { rates, level, .. } = allocate(&spectrum.variances, &spectrum.anchors, bits, &of.shape);
+    let steps = of.shape.steps();
     let direction = |j: usize| Direction::new(spectrum.variances[j], spectrum.anchors[j], level);
     let mut random = Random::new(config.seed, PURPOSE_PACK + ((g as u64) << 8));
     let groups = pack(&rates, symbols, config.code, t.sizes.lags, &mut random);
@@ -87,8 +91,7 @@ pub(crate) fn train_chart<O: Ops>(
     let mut chosen = Mat::zeros(order.len(), spectrum.vectors.dim());
     order.iter().enumerate().for_each(|(r, &j)| chosen.row_mut(r).copy_from_slice(spectrum.vectors.row(j)));
     let columns = to_f32(&product(&chosen, &space.back));
-    let decoder =
-        symmetric(columns.view(), order.iter().map(|&j| of.shape.column_bits(direction(j).power())).collect());
+    let decoder = symmetric(columns.view(), order.iter().map(|&j| steps.column_bits(&direction(j))).collect());
     let forward = forward_map(&decoder.to_mat(), &space.whiten)?;
 
     let mut at_cells = Mat::zeros(of.cells.rows(), order.len());
@@ -102,7 +105,7 @@ pub(crate) fn train_chart<O: Ops>(
             coordinates.row_mut(j)[i] = at_cells.row(k)[j];
         }
     }
-    let anchor_bits = order.iter().map(|&j| of.shape.anchor_bits(direction(j).spread())).collect();
+    let anchor_bits = order.iter().map(|&j| steps.anchor_bits(&direction(j))).collect();
     let anchors = ranged(coordinates.view(), anchor_bits);
 
     let mut own = vec![0; model.anchors()];
@@ -111,10 +114,11 @@ pub(crate) fn train_chart<O: Ops>(
     let picked = random.sample(of.rows.rows(), TABLE_ROWS);
     let rows = ops.take(copy_rows(of.rows, &picked))?;
     let mut residual = ops.give(ops.project(&rows, &vec![0.0; of.rows.dim()], forward.view())?)?;
-    for (r, &i) in picked.iter().enumerate() {
+    let width = residual.dim().max(1);
+    residual.as_mut_slice().par_chunks_mut(width).zip(&picked).for_each(|(row, &i)| {
         let anchor = stored.row(own[of.labels[i] as usize]);
-        residual.row_mut(r).iter_mut().zip(anchor).for_each(|(r, a)| *r -= a);
-    }
+        row.iter_mut().zip(anchor).for_each(|(r, a)| *r -= a);
+    });
     let seed = config.seed.wrapping_add(g as u64);
     let code = tables::train(ops, residual.view(), config.code, t.sizes.lags, widths, seed, |done| {
         (t.report)(Stage::Codes, g * tables::ROUNDS + done, t.charts * tables::ROUNDS)

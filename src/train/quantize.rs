@@ -88,18 +88,17 @@ pub(crate) fn levels(values: &[f32]) -> Vec<f32> {
 
 /// The mean of the rows of each group; zeros for an empty group.
 pub(crate) fn group_means(rows: MatRef<'_>, labels: impl Iterator<Item = u32>, groups: usize) -> Mat {
-    let dim = rows.dim();
-    let mut sums = vec![0f64; groups * dim];
-    let mut counts = vec![0u64; groups];
-    for (i, label) in labels.enumerate() {
-        counts[label as usize] += 1;
-        let sum = &mut sums[label as usize * dim..(label as usize + 1) * dim];
-        sum.iter_mut().zip(rows.row(i)).for_each(|(s, &x)| *s += f64::from(x));
-    }
-    let mut out = Mat::zeros(groups, dim);
-    for (o, (i, s)) in out.as_mut_slice().iter_mut().zip(sums.iter().enumerate()) {
-        *o = (s / counts[i / dim].max(1) as f64) as f32;
-    }
+    let mut members = vec![Vec::new(); groups];
+    labels.enumerate().for_each(|(i, label)| members[label as usize].push(i));
+    let mut out = Mat::zeros(groups, rows.dim());
+    let width = rows.dim().max(1);
+    out.as_mut_slice().par_chunks_mut(width).zip(&members).for_each(|(out, members)| {
+        let mut sums = vec![0f64; width];
+        for &i in members {
+            sums.iter_mut().zip(rows.row(i)).for_each(|(s, &x)| *s += f64::from(x));
+        }
+        out.iter_mut().zip(sums).for_each(|(o, s)| *o = (s / members.len().max(1) as f64) as f32);
+    });
     out
 }
 

@@ -103,7 +103,8 @@ impl Cells {
         cells.sort_by(|&a, &b| self.energy[b].total_cmp(&self.energy[a]).then(a.cmp(&b)));
         cells.truncate(limit);
         // Drawn one after the other, so that they do not depend on the order the cells are worked through.
-        let begin: Vec<Vec<f32>> = cells.iter().map(|_| (0..rows.dim()).map(|_| random.normal()).collect()).collect();
+        let begin: Vec<Vec<f32>> =
+            cells.iter().map(|_| (0..rows.dim()).map(|_| random.uniform() as f32 - 0.5).collect()).collect();
         let split = |(cell, begin): (usize, Vec<f32>)| {
             let members = &self.members[cell][..self.members[cell].len().min(CELL_ROWS)];
             let (variance, direction) = principal(rows, members, anchors.row(cell), begin);
@@ -122,8 +123,8 @@ impl Cells {
 
 /// Largest variance of the members about `center` and its direction, by power iteration from `direction`.
 fn principal(rows: MatRef<'_>, members: &[u32], center: &[f32], mut direction: Vec<f32>) -> (f64, Vec<f32>) {
-    let offsets: Vec<f32> =
-        members.iter().flat_map(|&m| rows.row(m as usize).iter().zip(center).map(|(x, c)| x - c)).collect();
+    let mut offsets = Vec::with_capacity(members.len() * rows.dim());
+    members.iter().for_each(|&m| offsets.extend(rows.row(m as usize).iter().zip(center).map(|(x, c)| x - c)));
     let length = |v: &[f32]| v.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>().sqrt();
     let mut variance = 0.0;
     for _ in 0..POWER_STEPS {

@@ -104,11 +104,14 @@ fn chain<O: Ops>(
 
 fn deviations(rows: MatRef<'_>) -> Vec<f32> {
     let mut sums = vec![0f64; rows.dim()];
-    for i in 0..rows.rows() {
-        for (s, &x) in sums.iter_mut().zip(rows.row(i)) {
-            *s += f64::from(x) * f64::from(x);
+    // Threads share out the columns, so that each is summed in the order of the rows.
+    const COLUMNS: usize = 32;
+    sums.par_chunks_mut(COLUMNS).enumerate().for_each(|(part, sums)| {
+        for i in 0..rows.rows() {
+            let row = &rows.row(i)[part * COLUMNS..];
+            sums.iter_mut().zip(row).for_each(|(s, &x)| *s += f64::from(x) * f64::from(x));
         }
-    }
+    });
     sums.iter().map(|s| (s / rows.rows().max(1) as f64).sqrt() as f32).collect()
 }
 
@@ -117,10 +120,6 @@ fn deviations(rows: MatRef<'_>) -> Vec<f32> {
 /// symbols come together.
 fn least_squares(code: &Code, symbols: &[u8], rows: MatRef<'_>) -> Result<Vec<f32>, Error> {
     let (n, count, entries, offsets) = (rows.rows(), code.symbols(), code.entries(), code.offsets());
-    let mut columns = vec![0u8; n * count];
-    for (i, row) in symbols.chunks_exact(count.max(1)).enumerate() {
-        row.iter().enumerate().for_each(|(t, &s)| columns[t * n + i] = s);
-    }
     let parts: Vec<Vec<f32>> = (0..count)
         .into_par_iter()
         .map(|t| {
@@ -129,14 +128,15 @@ fn least_squares(code: &Code, symbols: &[u8], rows: MatRef<'_>) -> Result<Vec<f3
                 return Ok(Vec::new());
             }
             let lags = code.lags.min(t);
-            let column = |lag: usize| &columns[(t - lag) * n..(t - lag + 1) * n];
-            let targets: Vec<f32> =
-                (0..n).flat_map(|i| &rows.row(i)[offsets[t]..offsets[t] + width]).copied().collect();
+            let columns: Vec<Vec<u8>> =
+                (0..=lags).map(|lag| symbols.iter().skip(t - lag).step_by(count).copied().collect()).collect();
+            let mut targets = Vec::with_capacity(n * width);
+            (0..n).for_each(|i| targets.extend_from_slice(&rows.row(i)[offsets[t]..offsets[t] + width]));
             let mut gram = Mat::<f64>::zeros(entries, entries);
             let mut right = Mat::<f64>::zeros(entries, width);
             for a in 0..=lags {
                 for b in a..=lags {
-                    let together = joint_counts(column(a), column(b));
+                    let together = joint_counts(&columns[a], &columns[b]);
                     for (xy, &c) in together.iter().enumerate() {
                         let (x, y) = (16 * a + xy / 16, 16 * b + xy % 16);
                         gram.row_mut(x)[y] = f64::from(c);
@@ -146,11 +146,11 @@ fn least_squares(code: &Code, symbols: &[u8], rows: MatRef<'_>) -> Result<Vec<f3
                 let sums = &mut right.as_mut_slice()[16 * a * width..16 * (a + 1) * width];
                 // A width known to the compiler lets it add up a row's directions together.
                 match width {
-                    1 => sum_by_symbol::<1>(column(a), &targets, 1, sums),
-                    2 => sum_by_symbol::<2>(column(a), &targets, 2, sums),
-                    3 => sum_by_symbol::<3>(column(a), &targets, 3, sums),
-                    4 => sum_by_symbol::<4>(column(a), &targets, 4, sums),
-                    _ => sum_by_symbol::<0>(column(a), &targets, width, sums),
+                    1 => sum_by_symbol::<1>(&columns[a], &targets, 1, sums),
+                    2 => sum_by_symbol::<2>(&columns[a], &targets, 2, sums),
+                    3 => sum_by_symbol::<3>(&columns[a], &targets, 3, sums),
+                    4 => sum_by_symbol::<4>(&columns[a], &targets, 4, sums),
+                    _ => sum_by_symbol::<0>(&columns[a], &targets, width, sums),
                 }
             }
             let fitted = solve_ridge(&gram, &right, RIDGE)?;

@@ -118,7 +118,7 @@ pub(crate) fn train<O: Ops>(ops: &O, t: &Training<'_>) -> Result<Trained, Error>
     // The last steps see the rows as a reader of the file will: encoded and decoded.
     let rows = calibrate::sample(t.unit.rows(), config.seed);
     let (unit, gains) = calibrate::gather(t.unit, t.gains, &rows);
-    let encoded = encode_rows(ops, &encoder, &model, unit.view())?;
+    let encoded = encode_rows(ops, &encoder, &model, &ops.upload(unit.view())?)?;
     let decoded = encoder.decode(&model, &encoded);
     let alpha = calibrate::choose_alpha(&model, &encoded.norms, decoded.view(), unit.view(), &gains, t.queries);
     model.side.factors = calibrate::factor_levels(&encoded.norms, alpha);

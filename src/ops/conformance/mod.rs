@@ -7,6 +7,7 @@
 mod assign;
 mod encode;
 mod linear;
+mod many;
 mod oracle;
 mod reduce;
 mod score;
@@ -45,6 +46,7 @@ macro_rules! suite {
             suite!(@ $backend, $check, score, rows_without_codes);
             suite!(@ $backend, $check, score, best_of_many_rows);
             suite!(@ $backend, $check, score, probed_rows_are_of_the_best_cells);
+            suite!(@ $backend, $check, many, batches_over_many_rows);
         }
     };
     (@ $backend:expr, $check:path, $part:ident, $law:ident) => {
@@ -70,14 +72,29 @@ suite!(cpu_neon, crate::ops::cpu::Level::Neon, crate::ops::conformance::check_le
 suite!(wgpu, crate::Backend::Wgpu, crate::ops::conformance::check);
 suite!(cuda, crate::Backend::Cuda, crate::ops::conformance::check);
 
+/// The times of searches on a device; see [`many::search_times`].
+#[test]
+#[ignore = "takes memory and minutes; prints times"]
+fn search_times_on_cuda() {
+    struct Job;
+    impl WithOps for Job {
+        type Output = ();
+        fn run<O: Ops>(self, ops: O) -> Result<(), Error> {
+            many::search_times(&ops);
+            Ok(())
+        }
+    }
+    check(Backend::Cuda, Job);
+}
+
 /// Whether this backend must be there.
-fn required(backend: Backend) -> bool {
+pub(super) fn required(backend: Backend) -> bool {
     let listed = std::env::var("VLC_REQUIRE").unwrap_or_default();
     backend == Backend::Cpu || listed.split(',').any(|name| name.trim().parse().is_ok_and(|b: Backend| b == backend))
 }
 
 /// Says once that the laws of `what` are not checked here.
-fn skip(what: &str, reason: &str) {
+pub(super) fn skip(what: &str, reason: &str) {
     static SKIPPED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     if SKIPPED.lock().unwrap().insert(what.to_string()) {
         // Not through eprintln, which the test harness swallows.

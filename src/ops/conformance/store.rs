@@ -192,7 +192,7 @@ fn random_model(random: &mut Random, spec: Spec) -> Model {
 }
 
 /// Columns of what is nearly normal, up to 4 either way.
-fn quantized_normals(random: &mut Random, columns: usize, len: usize) -> Quantized {
+pub(super) fn quantized_normals(random: &mut Random, columns: usize, len: usize) -> Quantized {
     let scale = 8.0 / 65_535.0;
     let code = |v: f32| ((v + 4.0) / scale).round().clamp(0.0, 65_535.0) as u16;
     let codes = (0..columns * len).map(|_| code(random.normal())).collect();
@@ -200,7 +200,7 @@ fn quantized_normals(random: &mut Random, columns: usize, len: usize) -> Quantiz
 }
 
 /// Gains by code between 1/4 and 4, as docs/format.md has them.
-fn gain_table(nibbles: usize) -> Vec<f32> {
+pub(super) fn gain_table(nibbles: usize) -> Vec<f32> {
     if nibbles == 0 {
         return vec![1.0];
     }

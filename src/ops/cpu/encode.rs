@@ -6,13 +6,13 @@ use rayon::prelude::*;
 use super::{
     lengths,
     simd::Level,
-    trellis::{Costs, LAGS, Trellis, squares},
+    trellis::{Costs, Trellis, squares},
     viterbi::{Paths, SURVIVORS, viterbi},
 };
 use crate::{
     CodeKind, MatRef,
     model::Code,
-    ops::{Assignments, Effort, EncodeJob, Encoded, Tries},
+    ops::{Assignments, Effort, EncodeJob, Encoded, Tries, chain::LAGS},
 };
 
 /// Rows of a unit of parallel work.

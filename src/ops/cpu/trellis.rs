@@ -8,13 +8,13 @@
 
 use pulp::Simd;
 
-use crate::model::Code;
+use crate::{
+    model::Code,
+    ops::chain::{self, LAGS, STATES},
+};
 
-pub(super) const STATES: usize = 16;
 /// Two costs to a lane: those of an even earlier symbol in the low halves, of the next odd one in the high halves.
 const HALVES: usize = STATES / 2;
-/// Most lags that this search can do.
-pub(super) const LAGS: usize = 2;
 /// Costs are cut off here. Three of them, which is what is added up before the cut, fit in 16 bits.
 const RANGE: f32 = 21_800.0;
 /// Steps below the cut that a cost which still matters keeps, so that rounding does not reach it.
@@ -76,43 +76,13 @@ impl Costs {
 impl Trellis {
     pub(super) fn new(code: &Code) -> Trellis {
         let symbols = code.symbols();
-        let entries = code.entries();
-        let mut tables = vec![[Lanes([0f32; STATES]); LAGS + 1]; code.active()];
-        let mut alone = vec![Lanes([0f32; STATES]); symbols];
-        let mut near = vec![[[0f32; STATES]; STATES]; symbols];
-        let mut far = near.clone();
-        let mut direction = 0;
-        for (t, &width) in code.widths.iter().enumerate() {
-            for _ in 0..width {
-                let stored = &code.tables[direction * entries..(direction + 1) * entries];
-                let table = &mut tables[direction];
-                for lag in 0..=code.lags.min(t).min(LAGS) {
-                    table[lag].0.copy_from_slice(&stored[lag * STATES..(lag + 1) * STATES]);
-                    alone[t - lag].0.iter_mut().zip(&table[lag].0).for_each(|(a, x)| *a += x * x);
-                }
-                for p in 0..STATES {
-                    for s in 0..STATES {
-                        near[t][p][s] += 2.0 * table[1].0[p] * table[0].0[s];
-                        far[t][p][s] += 2.0 * table[2].0[p] * table[0].0[s];
-                        if t > 0 {
-                            near[t - 1][p][s] += 2.0 * table[2].0[p] * table[1].0[s];
-                        }
-                    }
-                }
-                direction += 1;
-            }
-        }
-        centre(&mut near, &mut alone, 1);
-        centre(&mut far, &mut alone, 2);
-        let (near_least, near_range) = ranges(&mut near);
-        let (far_least, far_range) = ranges(&mut far);
+        let costs = chain::Costs::new(code);
+        let directions = code.widths.iter().enumerate().flat_map(|(t, &width)| (0..width).map(move |_| t));
+        let tables: Vec<_> =
+            directions.enumerate().map(|(direction, t)| chain::tables_of(code, direction, t).map(Lanes)).collect();
         // A path dearer than the best by more than all that the next choices can give back is never continued, so
         // costs above that need no telling apart.
-        let at = |of: &[f32], t: usize| of.get(t).copied().unwrap_or(0.0);
-        let reach = |t: usize| {
-            let now = at(&near_range, t) + at(&far_range, t);
-            now + at(&near_range, t + 1) + at(&far_range, t + 1) + at(&far_range, t + 2)
-        };
+        let reach = |t: usize| costs.reach[t];
         // A direction of large variance needs large costs, but only around its symbol; elsewhere they are finer, though
         // not finer than serves anything. Where no costs are shared any unit will do that tells a symbol's own apart.
         let mean = (0..symbols).map(reach).sum::<f32>() / symbols.max(1) as f32;
@@ -122,12 +92,12 @@ impl Trellis {
         Trellis {
             tables,
             widths: code.widths.clone(),
-            alone,
-            near: rounded(&near, &units),
-            far: rounded(&far, &units),
+            alone: costs.alone.iter().copied().map(Lanes).collect(),
+            near: rounded(&costs.near, &units),
+            far: rounded(&costs.far, &units),
             coarse: COARSE * units.iter().sum::<f32>(),
             units,
-            constant: near_least + far_least,
+            constant: costs.constant,
         }
     }
 
@@ -287,38 +257,8 @@ fn best<S: Simd>(simd: S, now: &Pairs, far: &[S::u32s; HALVES], p: usize) -> S::
     best
 }
 
-/// Leaves to pairs of symbols `lag` steps apart only what neither costs by itself: smaller numbers, in finer steps.
-fn centre(tables: &mut [[[f32; STATES]; STATES]], alone: &mut [Lanes<f32>], lag: usize) {
-    const SHARE: f32 = 1.0 / STATES as f32;
-    for t in lag..tables.len() {
-        for p in 0..STATES {
-            let mean = SHARE * tables[t][p].iter().sum::<f32>();
-            tables[t][p].iter_mut().for_each(|x| *x -= mean);
-            alone[t - lag].0[p] += mean;
-        }
-        for s in 0..STATES {
-            let mean = SHARE * (0..STATES).map(|p| tables[t][p][s]).sum::<f32>();
-            (0..STATES).for_each(|p| tables[t][p][s] -= mean);
-            alone[t].0[s] += mean;
-        }
-    }
-}
-
-/// Makes every table start at 0; returns the sum of what was subtracted, and the largest of each.
-fn ranges(tables: &mut [[[f32; STATES]; STATES]]) -> (f32, Vec<f32>) {
-    let mut total = 0.0;
-    let ranges = tables.iter_mut().map(|table| {
-        let least = table.iter().flatten().fold(f32::INFINITY, |m, &x| m.min(x));
-        total += least;
-        table.iter_mut().flatten().for_each(|x| *x -= least);
-        table.iter().flatten().fold(0f32, |m, &x| m.max(x))
-    });
-    let ranges = ranges.collect();
-    (total, ranges)
-}
-
-fn rounded(tables: &[[[f32; STATES]; STATES]], units: &[f32]) -> Vec<Pairs> {
-    let pairs = |(t, unit): (&[[f32; STATES]; STATES], &f32)| {
+fn rounded(tables: &[chain::Square], units: &[f32]) -> Vec<Pairs> {
+    let pairs = |(t, unit): (&chain::Square, &f32)| {
         let whole = |x: f32| (x / unit).round() as u32;
         std::array::from_fn(|h| Lanes(std::array::from_fn(|s| whole(t[2 * h][s]) | whole(t[2 * h + 1][s]) << 16)))
     };
