@@ -37,7 +37,24 @@ pub(crate) struct Compute {
     #[arg(long, value_name = "B", value_enum, default_value_t = BackendArg::Auto)]
     pub(crate) backend: BackendArg,
     #[command(flatten)]
+    device: DeviceArg,
+    #[command(flatten)]
     pub(crate) threads: Threads,
+}
+
+impl Compute {
+    /// Which device of the backend; `None` leaves it to the library.
+    pub(crate) fn device(&self) -> Option<usize> {
+        self.device.number
+    }
+}
+
+/// Which of several GPUs.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub(crate) struct DeviceArg {
+    /// Which GPU of the backend, by its number in `vlc devices` [default: the one with most memory]
+    #[arg(long = "device", value_name = "N")]
+    pub(crate) number: Option<usize>,
 }
 
 /// How many CPU threads.

@@ -47,6 +47,7 @@ enum Command {
     Verify(cmd::verify::Args),
     Decode(cmd::decode::Args),
     Devices(cmd::devices::Args),
+    Health(cmd::health::Args),
     Test(cmd::test::Args),
     /// Benchmark the wgpu backend against the CPU (exit 6 when there is none)
     TestGpu(cmd::test::Args),
@@ -76,6 +77,7 @@ fn dispatch(command: Command, out: &Output) -> Result<(), CliError> {
         Command::Verify(args) => cmd::verify::run(args, out),
         Command::Decode(args) => cmd::decode::run(args, out),
         Command::Devices(args) => cmd::devices::run(args, out),
+        Command::Health(args) => cmd::health::run(args, out),
         Command::Test(args) => cmd::test::run(args, None, out),
         Command::TestGpu(args) => cmd::test::run(args, Some(Backend::Wgpu), out),
         Command::TestCuda(args) => cmd::test::run(args, Some(Backend::Cuda), out),

@@ -84,7 +84,8 @@ pub(crate) fn pairs(lines: &[(&str, String)]) -> String {
 pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     let header: Vec<String> = header.iter().map(|&h| h.to_owned()).collect();
     let lines: Vec<&Vec<String>> = std::iter::once(&header).chain(rows).collect();
-    let numeric = |cell: &str| cell == "-" || cell.starts_with(|c: char| c.is_ascii_digit());
+    let numeric =
+        |cell: &str| cell == "-" || cell.trim_start_matches(['+', '-']).starts_with(|c: char| c.is_ascii_digit());
     let mut text = String::new();
     let shape: Vec<(usize, bool)> = (0..header.len())
         .map(|c| {

@@ -144,7 +144,7 @@ fn store() -> TempDir {
 fn every_verb_has_help_with_examples() {
     let dir = tempfile::tempdir().unwrap();
     let all = text(&dir, "--help");
-    let verbs = "compress query eval info verify decode devices test test-gpu test-cuda demo completions";
+    let verbs = "compress query eval info verify decode devices health test test-gpu test-cuda demo completions";
     for verb in verbs.split(' ') {
         assert!(all.contains(&format!("\n  {verb} ")), "{verb} in {all}");
         let help = text(&dir, &format!("{verb} --help"));

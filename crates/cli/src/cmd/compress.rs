@@ -122,7 +122,7 @@ pub(crate) fn run(args: Args, out: &Output) -> Result<(), CliError> {
         budget: args.bytes.map_or(Budget::Ratio(args.ratio), Budget::BytesPerVector),
         metric: args.metric.into(),
         backend: args.compute.backend.into(),
-        device: None,
+        device: args.compute.device(),
         code: args.code.into(),
         annealing: AnnealingConfig {
             anchors: args.anchors.map(|n| n as usize),

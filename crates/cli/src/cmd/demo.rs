@@ -107,6 +107,7 @@ fn one(
     let config = Config {
         budget: Budget::Ratio(ratio),
         backend: args.compute.backend.into(),
+        device: args.compute.device(),
         queries: Some(sample.view()),
         threads: args.compute.threads.count(),
         progress: Some(&on_event),
@@ -114,7 +115,7 @@ fn one(
     };
     let report = vlc::compress_to(base, path, &config)?;
     let index = Index::open(path)?;
-    let searcher = Searcher::open(&index, args.compute.backend.into())?;
+    let searcher = Searcher::open_on(&index, args.compute.backend.into(), args.compute.device())?;
     let start = Instant::now();
     let found = searcher.query_batch(queries.view(), K)?;
     let seconds = start.elapsed().as_secs_f64();

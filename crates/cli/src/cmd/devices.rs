@@ -4,10 +4,10 @@ use serde::Serialize;
 
 use crate::{
     error::CliError,
-    output::{Output, table},
+    output::{Output, size, table},
 };
 
-/// List what --backend can run on, and why the rest cannot
+/// List what --backend and --device can run on, and why the rest cannot
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  vlc devices\n  vlc devices --json")]
 pub(crate) struct Args {}
@@ -20,15 +20,25 @@ struct Devices {
 #[derive(Serialize)]
 struct Device {
     backend: String,
+    /// As --device takes it.
+    number: Option<usize>,
     name: String,
     available: bool,
+    memory_bytes: Option<u64>,
     detail: String,
 }
 
 pub(crate) fn run(_: Args, out: &Output) -> Result<(), CliError> {
     let devices: Vec<Device> = vlc::ops::devices()
         .into_iter()
-        .map(|d| Device { backend: d.backend.to_string(), name: d.name, available: d.available, detail: d.detail })
+        .map(|d| Device {
+            backend: d.backend.to_string(),
+            number: d.number,
+            name: d.name,
+            available: d.available,
+            memory_bytes: d.memory_bytes,
+            detail: d.detail,
+        })
         .collect();
     let found = Devices { devices };
     out.result(&found, || {
@@ -37,9 +47,11 @@ pub(crate) fn run(_: Args, out: &Output) -> Result<(), CliError> {
             .iter()
             .map(|d| {
                 let available = if d.available { "yes" } else { "no" };
-                vec![d.backend.clone(), available.into(), d.name.clone(), d.detail.clone()]
+                let number = d.number.map_or_else(|| "-".into(), |n| n.to_string());
+                let memory = d.memory_bytes.map_or_else(|| "-".into(), size);
+                vec![d.backend.clone(), number, available.into(), d.name.clone(), memory, d.detail.clone()]
             })
             .collect();
-        table(&["backend", "available", "device", "detail"], &rows)
+        table(&["backend", "number", "available", "device", "memory", "detail"], &rows)
     })
 }

@@ -76,7 +76,7 @@ fn eval(args: &Args, out: &Output) -> Result<(), CliError> {
     if queries.rows() == 0 {
         return Err(vlc::Error::Input(InputError::new(Some(&args.queries), "there are no queries in it")).into());
     }
-    let searcher = Searcher::open(&index, args.compute.backend.into())?;
+    let searcher = Searcher::open_on(&index, args.compute.backend.into(), args.compute.device())?;
     let k = index.len().min(args.k as usize);
 
     let progress = Progress::new(out);

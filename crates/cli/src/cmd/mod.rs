@@ -6,6 +6,7 @@ pub(crate) mod decode;
 pub(crate) mod demo;
 pub(crate) mod devices;
 pub(crate) mod eval;
+pub(crate) mod health;
 pub(crate) mod info;
 pub(crate) mod query;
 pub(crate) mod test;

@@ -78,7 +78,7 @@ pub(crate) fn run(args: Args, out: &Output) -> Result<(), CliError> {
 fn query(args: &Args, out: &Output) -> Result<(), CliError> {
     let index = Index::open(&args.index)?;
     let queries = read_queries(&args.queries, index.dim())?;
-    let searcher = Searcher::open(&index, args.compute.backend.into())?;
+    let searcher = Searcher::open_on(&index, args.compute.backend.into(), args.compute.device())?;
     let careful = args.output.is_some() || args.scores.is_some();
     let _careful = careful.then(interrupt::careful);
     let start = Instant::now();
