@@ -129,7 +129,7 @@ class Assign:
 
     def measure(self, x, a):
         args = [x, u32(self.n), i32(self.d), a, self.labels, i32(1), self.distances]
-        self.k.launch("distances", (-(-self.n // 8),), 256, args)
+        self.k.launch("distances", (-(-self.n // 32),), 256, args)
 
     def run(self, x, a, pack):
         if pack:

@@ -193,25 +193,41 @@ extern "C" __global__ void __launch_bounds__(256)
     }
 }
 
+// Rows that a warp measures together, so that several are on their way at once.
+constexpr int TOGETHER = 4;
+
 // Squared distance of every row to its nearest anchor, measured directly: the expanded form cancels where they are close.
 extern "C" __global__ void __launch_bounds__(256)
     distances(const float* rows, u32 n, int d, const float* anchors, const u32* labels, int candidates, float* out) {
-    u32 row = blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP;
-    if (row >= n) return;
-    const float* x = rows + (u64)row * d;
-    const float* a = anchors + (u64)labels[(u64)row * candidates] * d;
-    float total = 0.0f;
+    const u32 first = (blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP) * TOGETHER;
+    if (first >= n) return;
+    const float *x[TOGETHER], *a[TOGETHER];
+    float total[TOGETHER] = {};
+    for (int r = 0; r < TOGETHER; r++) {
+        const u32 row = min(first + r, n - 1);
+        x[r] = rows + (u64)row * d;
+        a[r] = anchors + (u64)labels[(u64)row * candidates] * d;
+    }
     if (d % 4 == 0) {
         for (int k = 4 * lane_of_thread(); k < d; k += 4 * WARP) {
-            float4 u = *(const float4*)(x + k), v = *(const float4*)(a + k);
-            float p = u.x - v.x, q = u.y - v.y, r = u.z - v.z, s = u.w - v.w;
-            total += (p * p + q * q) + (r * r + s * s);
+            float4 u[TOGETHER], v[TOGETHER];
+#pragma unroll
+            for (int r = 0; r < TOGETHER; r++) u[r] = *(const float4*)(x[r] + k), v[r] = *(const float4*)(a[r] + k);
+#pragma unroll
+            for (int r = 0; r < TOGETHER; r++) {
+                const float e = u[r].x - v[r].x, f = u[r].y - v[r].y, g = u[r].z - v[r].z, h = u[r].w - v[r].w;
+                total[r] += (e * e + f * f) + (g * g + h * h);
+            }
         }
     } else {
-        for (int k = lane_of_thread(); k < d; k += WARP) total += (x[k] - a[k]) * (x[k] - a[k]);
+        for (int k = lane_of_thread(); k < d; k += WARP) {
+            for (int r = 0; r < TOGETHER; r++) total[r] += (x[r][k] - a[r][k]) * (x[r][k] - a[r][k]);
+        }
     }
-    total = warp_sum(total);
-    if (lane_of_thread() == 0) out[row] = total;
+    for (int r = 0; r < TOGETHER; r++) {
+        const float sum = warp_sum(total[r]);
+        if (lane_of_thread() == 0 && first + r < n) out[first + r] = sum;
+    }
 }
 
 constexpr int SUMMED = 8192;

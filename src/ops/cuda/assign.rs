@@ -21,6 +21,8 @@ const SIDE: usize = 128;
 const MOST: usize = 2;
 /// Of so many rows one is expected to be left open at most; more go to fp32.
 const OPEN: usize = 8;
+/// Rows whose distances a warp measures together.
+const TOGETHER: usize = 4;
 /// Distances that are summed by a block.
 const SUMMED: usize = 8192;
 
@@ -103,7 +105,7 @@ pub(super) fn assign(device: &Device, rows: &Rows, anchors: &Rows, candidates: u
         Arg::from(candidates as i32),
         Arg::from(&distances),
     ];
-    device.launch(ASSIGN, "distances", [rows.n.div_ceil(8) as u32, 1, 1], 256, 0, &args)?;
+    device.launch(ASSIGN, "distances", [rows.n.div_ceil(8 * TOGETHER) as u32, 1, 1], 256, 0, &args)?;
     Ok(Assigned { labels, distances, n: rows.n, candidates })
 }
 
