@@ -50,6 +50,28 @@ fn assert_nearest(found: &Assignments, rows: &Mat, anchors: &Mat, candidates: us
     }
 }
 
+/// Rows of hundreds of dimensions, as a device may take them in pieces; among anchors that lie apart, and among some so close together
+/// that only full precision tells them apart, which leaves more rows in doubt than there is room for the doubtful.
+pub(super) fn nearest_anchors_of_long_rows<O: Ops>(ops: &O) {
+    for (s, (n, count, d)) in [(700, 300, 129), (300, 257, 385), (520, 130, 1601)].into_iter().enumerate() {
+        for spread in [1.0, 1e-4] {
+            for candidates in [1, 2, 3] {
+                let seed = 150 + s as u64;
+                let _case = Case::new(format!("seed {seed}, n {n}, anchors {count}, d {d}, {spread}, {candidates}"));
+                let mut random = random(seed);
+                let rows = normals(&mut random, n, d);
+                let mut anchors = normals(&mut random, count, d);
+                let middle = anchors.row(0).to_vec();
+                for k in 1..count {
+                    anchors.row_mut(k).iter_mut().zip(&middle).for_each(|(a, m)| *a = m + spread * *a);
+                }
+                let found = assigned(ops, &up(ops, &rows), &anchors, candidates);
+                assert_nearest(&found, &rows, &anchors, candidates);
+            }
+        }
+    }
+}
+
 pub(super) fn nearest_anchors_of_real_values<O: Ops>(ops: &O) {
     let mut seed = 0;
     for n in ROWS {

@@ -115,6 +115,8 @@ pub(super) fn batches_over_many_rows<O: Ops>(ops: &O) {
         base,
         Spec { charts: 2, metric: Metric::L2, ..base },
         Spec { n: 66_001, symbols: 24, width: 3, anchors: 1, metric: Metric::Dot, ..base },
+        // Tables larger than shared memory, rows longer than it holds.
+        Spec { n: 66_001, symbols: 91, width: 16, anchors: 5, ..base },
     ];
     for (s, spec) in specs.into_iter().enumerate() {
         let seed = 1700 + s as u64;

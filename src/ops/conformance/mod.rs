@@ -26,6 +26,7 @@ macro_rules! suite {
             suite!(@ $backend, $check, linear, selected_rows_are_copies);
             suite!(@ $backend, $check, linear, project_is_the_product);
             suite!(@ $backend, $check, assign, nearest_anchors_of_real_values);
+            suite!(@ $backend, $check, assign, nearest_anchors_of_long_rows);
             suite!(@ $backend, $check, assign, ties_go_to_the_lower_anchor);
             suite!(@ $backend, $check, assign, close_anchors_are_measured_directly);
             suite!(@ $backend, $check, assign, energy_is_the_mean_distance);
