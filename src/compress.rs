@@ -9,8 +9,8 @@ use crate::{
     index::{HeldOutRecall, QuerySource},
     ops::{Ops, WithOps, dispatch},
     plan::plan_on,
-    prepare::prepare,
-    read::temporary_beside,
+    prepare::{prepare, sample_rows},
+    read::{chunk_rows, temporary_beside},
     rows::{FileTarget, Target, encode_all, write_file},
     train::{Training, symbol_bits, train},
 };
@@ -112,6 +112,15 @@ pub(crate) fn with_threads<R: Send>(
     }
 }
 
+/// Bytes that compressing takes on a device that has memory of its own: the sample in three spaces and as the operands of
+/// products, or the rows that are encoded at a time with their codes; and what does not grow with the rows.
+fn device_memory<O: Ops>(ops: &O, n: usize, dim: usize) -> u64 {
+    const PER_VALUE: u64 = 20;
+    const FIXED: u64 = 96 << 20;
+    let rows = n.min((ops.chunks() * chunk_rows(dim)).max(sample_rows(n, dim)));
+    PER_VALUE * rows as u64 * dim as u64 + FIXED
+}
+
 struct Job<'a, T> {
     rows: &'a dyn RowSource,
     config: &'a Config<'a>,
@@ -133,6 +142,10 @@ impl<T: Target> WithOps for Job<'_, T> {
         let report = |stage, done: usize, total: usize| {
             tell(&Event::Progress { stage, done: done as u64, total: total as u64 })
         };
+        let (n, dim) = (self.rows.rows(), self.rows.dim());
+        if n > 0 && dim > 0 {
+            ops.ensure_room(device_memory(&ops, n, dim))?;
+        }
         let prepared = prepare(self.rows, config, &report)?;
         let (plan, pilot) = plan_on(&ops, &prepared, config, &report)?;
         tell(&Event::Plan(&plan))?;

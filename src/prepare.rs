@@ -67,9 +67,7 @@ pub(crate) fn prepare<'a>(
     }
     let sizes = Sizes::new(n, dim, config)?;
     let mut random = Random::new(config.seed, PURPOSE_SAMPLE);
-    // At least twice the dimensions, or the directions of least variance would be noise.
-    let most = (SAMPLE_VALUES / dim).max(2 * dim).min((n / 3).clamp(*SAMPLE_ROWS.start(), *SAMPLE_ROWS.end()));
-    let sample = random.sample(n, most);
+    let sample = random.sample(n, sample_rows(n, dim));
     report(Stage::Sample, 0, sample.len())?;
     let mut unit = read_sample(rows, &sample)?;
     let center = match config.metric {
@@ -104,6 +102,12 @@ pub(crate) fn prepare<'a>(
         held_rows = Some(picked.iter().map(|&i| sample[i]).collect());
     }
     Ok(Prepared { rows, sizes, center, gain_range, unit, gains, queries, held, held_rows })
+}
+
+/// Rows of the sample, at most.
+pub(crate) fn sample_rows(n: usize, dim: usize) -> usize {
+    // At least twice the dimensions, or the directions of least variance would be noise.
+    (SAMPLE_VALUES / dim).max(2 * dim).min((n / 3).clamp(*SAMPLE_ROWS.start(), *SAMPLE_ROWS.end())).min(n)
 }
 
 /// Copies of the `picked` rows.

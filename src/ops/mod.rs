@@ -77,6 +77,12 @@ pub(crate) trait Ops: 'static {
     /// Which backend this is.
     fn backend(&self) -> Backend;
 
+    /// Refuses work for which the device will not have room, before it is begun. Where devices share the memory of the
+    /// host, nothing is refused.
+    fn ensure_room(&self, _bytes: u64) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// How many chunks of rows ([`chunk_rows`](crate::read::chunk_rows)) are best encoded at a time.
     fn chunks(&self) -> usize {
         4

@@ -34,6 +34,8 @@ pub(crate) fn anneal<O: Ops>(
     each: impl FnMut(usize) -> Result<(), Error>,
 ) -> Result<(AnchorSet, Assignments), Error> {
     let count = check(rows, config)?;
+    // The rows, and as operands of products.
+    ops.ensure_room(8 * rows.as_slice().len() as u64)?;
     // Distances are measured about the mean, where their expanded form loses least.
     let offset = linalg::mean(rows);
     let moved = offset.iter().any(|&m| m != 0.0).then(|| subtract(rows, &offset));

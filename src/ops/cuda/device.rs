@@ -11,7 +11,7 @@ use bytemuck::Pod;
 use super::{
     buffer::Buffer,
     driver::{self, Context, Found},
-    error::{lock, misuse},
+    error::{OutOfMemory, device_error, lock, misuse},
     images::{self, Arch, Image, PROBE},
     launch::{Arg, Kernels},
     pool::{self, Block, Memory, Pool, Stats},
@@ -256,6 +256,12 @@ impl Device {
     pub(super) fn memory(&self) -> Result<(u64, u64), Error> {
         let (free, total) = self.core().pool.room()?;
         Ok((free + self.stats().cached, total))
+    }
+
+    /// Fails now where buffers of so many bytes would fail later.
+    pub(super) fn ensure_room(&self, needed: u64) -> Result<(), Error> {
+        let (free, total) = self.memory()?;
+        if needed <= free { Ok(()) } else { Err(device_error(OutOfMemory { needed, free, total })) }
     }
 
     pub(super) fn stats(&self) -> Stats {

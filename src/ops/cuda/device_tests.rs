@@ -196,6 +196,8 @@ fn memory_is_used_again_and_may_be_capped() {
     let stats = device.stats();
     assert_eq!((stats.buffers, stats.in_use, stats.cached, stats.reuses), (0, 0, 24 << 20, 1));
     let error = device.alloc::<u8>(100 << 20).map(drop).unwrap_err();
+    assert!(is_out_of_memory(&device.ensure_room(u64::MAX).unwrap_err()));
+    assert!(device.ensure_room(1000).is_ok());
     assert!(is_out_of_memory(&error), "{error}");
     assert_eq!(device.memory().unwrap(), (64 << 20, 64 << 20));
 }

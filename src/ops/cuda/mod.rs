@@ -46,6 +46,10 @@ impl Ops for Cuda {
         Backend::Cuda
     }
 
+    fn ensure_room(&self, bytes: u64) -> Result<(), Error> {
+        self.device.ensure_room(bytes)
+    }
+
     fn chunks(&self) -> usize {
         16
     }
