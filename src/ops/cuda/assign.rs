@@ -205,8 +205,8 @@ fn run(device: &Device, mut pass: Pass, candidates: usize, shape: TileShape, exp
     let (row_tiles, tiles) = (expected.div_ceil(LEFT).max(1), pass.tiles as usize);
     let splits = (2 * processors).div_ceil(row_tiles).min(tiles.div_ceil(4)).max(1);
     let each = tiles.div_ceil(splits);
-    let splits = tiles.div_ceil(if row_tiles >= 4 * processors { tiles } else { each });
-    pass.tiles_each = tiles.div_ceil(splits) as i32;
+    let splits = tiles.div_ceil(each);
+    pass.tiles_each = each as i32;
     pass.stages = shape.stages as i32;
     pass.padded = padded as u32;
     let parts = splits * shape.parts;
