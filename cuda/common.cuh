@@ -58,3 +58,10 @@ __device__ __forceinline__ float from_half(u16 h) {
     asm("cvt.f32.f16 %0, %1;" : "=f"(v) : "h"(h));
     return v;
 }
+
+// Four values of a row of d, zeros past its end and where there is no row; `wide` where d is a multiple of four.
+__device__ __forceinline__ float4 four_at(const float* row, int d, int k, bool wide) {
+    if (!row) return make_float4(0, 0, 0, 0);
+    if (wide) return k < d ? *(const float4*)(row + k) : make_float4(0, 0, 0, 0);
+    return make_float4(k < d ? row[k] : 0, k + 1 < d ? row[k + 1] : 0, k + 2 < d ? row[k + 2] : 0, k + 3 < d ? row[k + 3] : 0);
+}

@@ -13,12 +13,6 @@ struct Sides {
 __device__ __forceinline__ int left_of(int i) { return threadIdx.x / 16 * 4 + i / 4 * 64 + i % 4; }
 __device__ __forceinline__ int right_of(int j) { return threadIdx.x % 16 * 4 + j / 4 * 64 + j % 4; }
 
-__device__ __forceinline__ float4 four_at(const float* row, int d, int k, bool wide) {
-    if (!row) return make_float4(0, 0, 0, 0);
-    if (wide) return k < d ? *(const float4*)(row + k) : make_float4(0, 0, 0, 0);
-    return make_float4(k < d ? row[k] : 0, k + 1 < d ? row[k + 1] : 0, k + 2 < d ? row[k + 2] : 0, k + 3 < d ? row[k + 3] : 0);
-}
-
 // acc[i][j] += the product of left row i (less `offset`, if there is one) and right row j. Each thread brings half of a row of both:
 // `x` and `y` point to rows threadIdx.x / 2 of the tile, or are null where there is none. Products add up in the order of k.
 __device__ __forceinline__ void product(Sides& sides, const float* x, const float* offset, const float* y, int d, float (&acc)[8][8]) {

@@ -26,11 +26,6 @@ constexpr float FARTHEST = 1.0e38f;
 // Bits of a score that hold the number of its column, of the 32 that a thread has in a tile.
 constexpr int NUMBER_BITS = 5;
 
-__device__ __forceinline__ float4 four_of(const float* row, int d, int k) {
-    if (d % 4 == 0) return k < d ? *(const float4*)(row + k) : make_float4(0, 0, 0, 0);
-    return make_float4(k < d ? row[k] : 0, k + 1 < d ? row[k + 1] : 0, k + 2 < d ? row[k + 2] : 0, k + 3 < d ? row[k + 3] : 0);
-}
-
 __device__ __forceinline__ float largest_of(float4 v) {
     return fmaxf(fmaxf(fabsf(v.x), fabsf(v.y)), fmaxf(fabsf(v.z), fabsf(v.w)));
 }
@@ -96,23 +91,23 @@ __device__ __forceinline__ void pack(const float* rows, u32 n, int d, int panels
             continue;
         }
         const float* row = slot < packed ? rows + (u64)(list ? list[slot] : slot) * d : 0;
-        const int width = row ? d : 0;
+        const bool wide = d % 4 == 0;
         float4 held[HELD];
         float most = 0.0f;
 #pragma unroll
         for (int i = 0; i < HELD; i++) {
             if (i * 128 >= panels * PANEL_K) break;
-            held[i] = four_of(row, width, i * 128 + 4 * lane);
+            held[i] = four_at(row, d, i * 128 + 4 * lane, wide);
             most = fmaxf(most, largest_of(held[i]));
         }
-        for (int k = HELD * 128 + 4 * lane; k < width; k += 128) most = fmaxf(most, largest_of(four_of(row, width, k)));
+        for (int k = HELD * 128 + 4 * lane; k < d; k += 128) most = fmaxf(most, largest_of(four_at(row, d, k, wide)));
         Packer<LEFT, SPLIT> packer(out, slot, panels, panel_scale(warp_max(most)));
 #pragma unroll
         for (int i = 0; i < HELD; i++) {
             if (i * 128 >= panels * PANEL_K) break;
             packer.add(held[i], i * 128 + 4 * lane);
         }
-        for (int k = HELD * 128 + 4 * lane; k < panels * PANEL_K; k += 128) packer.add(four_of(row, width, k), k);
+        for (int k = HELD * 128 + 4 * lane; k < panels * PANEL_K; k += 128) packer.add(four_at(row, d, k, wide), k);
         Lengths found = packer.finish();
         if (lane == 0) {
             scales[slot] = 1.0f / packer.scale;
@@ -161,12 +156,11 @@ extern "C" __global__ void __launch_bounds__(256)
     if (row >= padded) return;
     const int lane = lane_of_thread();
     const float* from = row < count ? anchors + (u64)row * d : 0;
-    const int width = from ? d : 0;
     const float scale = panel_scale(__uint_as_float(summary->largest));
     Packer<RIGHT, false> one(out, row, panels, scale);
     Packer<RIGHT, true> two(split_out, row, panels, scale);
     for (int k = 4 * lane; k < panels * PANEL_K; k += 128) {
-        float4 v = four_of(from, width, k);
+        float4 v = four_at(from, d, k, d % 4 == 0);
         one.add(v, k);
         two.add(v, k);
     }

@@ -13,13 +13,6 @@ constexpr int PANEL_ROW = 128;  // bytes
 constexpr int LEFT = 256;
 constexpr int RIGHT = 128;
 
-// Where the pair of columns 2 * pair, 2 * pair + 1 of panel column c of a row stands, in bytes.
-__device__ __forceinline__ u64 panel_at(u64 row, int c, int panels, int height, int pair) {
-    u64 tile = row / height;
-    int r = (int)(row % height);
-    return ((tile * panels + c) * height + r) * PANEL_ROW + (((pair / 4) ^ (r % 8)) * 16) + (pair % 4) * 4;
-}
-
 // The power of two that brings a largest magnitude to [2^14, 2^15): far from both ends of the 16-bit range.
 __device__ __forceinline__ float panel_scale(float largest) {
     if (!(largest > 0.0f) || largest == INFINITE) return 1.0f;

@@ -233,46 +233,37 @@ pub(crate) fn plan_on<O: Ops>(
     let pilot = copy_rows(sample, &picked);
     // What takes one thread runs beside what a device does: the space beside the first k-means, the directions of its residuals
     // beside the second, which is always asked for.
-    let (mut first, mut space) = (None, None);
-    rayon::in_place_scope(|scope| {
-        let space = &mut space;
-        scope.spawn(move |_| *space = Some(Space::new(prepared.training_queries(), sample)));
-        first = ladder.last().map(|&anchors| Piloted::new(ops, pilot.view(), anchors, config.seed));
-    });
-    let (Some(space), Some(first)) = (space.transpose()?, first.transpose()?) else {
-        return Err(too_small(sizes, 0));
-    };
+    let mut ladder = ladder.iter().rev().copied();
+    let steps = ladder.len();
+    let piloted = |anchors: usize| Piloted::new(ops, pilot.view(), anchors, config.seed);
+    let (mut ahead, space) =
+        beside(|| ladder.next().map(piloted).transpose(), || Space::new(prepared.training_queries(), sample))?;
     // From many anchors to few: once fewer are worse, fewer still will not be better.
     let mut best: Option<(Fit, Mat, Spectrum)> = None;
     let mut refused = None;
-    let mut ahead = Some(first);
-    for (step, &anchors) in ladder.iter().rev().enumerate() {
-        report(Stage::Plan, step, ladder.len())?;
-        let piloted = match ahead.take() {
-            Some(piloted) => piloted,
-            None => Piloted::new(ops, pilot.view(), anchors, config.seed)?,
-        };
-        let rows = piloted.weighted(ops, &space)?;
-        let (mut spectrum, mut following) = (None, None);
-        rayon::in_place_scope(|scope| {
-            let (spectrum, piloted, rows, space) = (&mut spectrum, &piloted, rows.view(), &space);
-            scope.spawn(move |_| *spectrum = Some(piloted.spectrum(space, rows, sample.rows())));
-            if let (0, Some(&anchors)) = (step, ladder.iter().rev().nth(1)) {
-                following = Some(Piloted::new(ops, pilot.view(), anchors, config.seed));
-            }
-        });
-        ahead = following.transpose()?;
-        let Some(spectrum) = spectrum.transpose()? else { break };
+    while let Some(current) = ahead.take() {
+        let step = steps - ladder.len() - 1;
+        report(Stage::Plan, step, steps)?;
+        let rows = current.weighted(ops, &space)?;
+        let spectrum;
+        (ahead, spectrum) = beside(
+            || if step == 0 { ladder.next().map(piloted).transpose() } else { Ok(None) },
+            || current.spectrum(&space, rows.view(), sample.rows()),
+        )?;
+        let anchors = current.anchors.rows();
         let shape = Shape { rows: sizes.n as f64, dim: sizes.dim, anchors, kind: config.code, lags: sizes.lags };
         match fit_symbols(sizes, &[(shape, &spectrum.variances, &spectrum.anchors)], config) {
             Ok(fit) if best.as_ref().is_none_or(|(b, ..)| fit.distortion < b.distortion) => {
-                best = Some((fit, piloted.anchors, spectrum));
+                best = Some((fit, current.anchors, spectrum));
             }
             Ok(_) => break,
             Err(e) => refused = Some(e),
         }
+        if ahead.is_none() {
+            ahead = ladder.next().map(piloted).transpose()?;
+        }
     }
-    report(Stage::Plan, ladder.len(), ladder.len())?;
+    report(Stage::Plan, steps, steps)?;
     let Some((fit, found, spectrum)) = best else {
         return Err(refused.unwrap_or_else(|| too_small(sizes, 0)));
     };
@@ -308,6 +299,22 @@ fn ladder(sizes: &Sizes, sample: usize, config: &Config<'_>) -> Result<Vec<usize
     let pilot = (sizes.n as usize / 8).clamp(PILOT_LEAST, PILOT_MOST).min(sample);
     let fits = |k: &usize| *k == 1 || (*k * PILOT_PER_ANCHOR <= pilot && *k as u64 * ROWS_PER_ANCHOR <= sizes.n);
     Ok((0..=5).map(|e| 4usize.pow(e)).filter(fits).collect())
+}
+
+/// Runs `here` on this thread, which has the device, and `there` on another if one is free.
+fn beside<A, B: Send>(
+    here: impl FnOnce() -> Result<A, Error>,
+    there: impl FnOnce() -> Result<B, Error> + Send,
+) -> Result<(A, B), Error> {
+    let mut found = None;
+    let first = rayon::in_place_scope(|scope| {
+        let found = &mut found;
+        scope.spawn(move |_| *found = Some(there()));
+        here()
+    });
+    // A scope ends when all that it spawned has; what panics there goes on here.
+    let second = found.unwrap_or(Err(Error::Cancelled));
+    Ok((first?, second?))
 }
 
 /// A short k-means of the pilot rows, of which some are held out.

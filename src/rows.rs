@@ -208,21 +208,20 @@ pub(crate) fn encode_all<O: Ops>(
     };
     let mut records = Vec::new();
     let mut spare = Mat::zeros(0, dim);
-    let mut next = Some(read(0, Mat::zeros(0, dim)));
-    for start in (0..n).step_by(step) {
+    let mut start = 0;
+    let mut next = Some(read(start, Mat::zeros(0, dim)));
+    while let Some(current) = next.take() {
         report(Stage::Encode, start, n)?;
-        let Some(current) = next.take() else { break };
         let (buffer, gains) = current?;
         // A device encodes while the next rows are read.
-        let mut encoded = None;
-        rayon::in_place_scope(|scope| {
+        let codes = rayon::in_place_scope(|scope| {
             if start + step < n {
                 let (next, read, spare) = (&mut next, &read, std::mem::replace(&mut spare, Mat::zeros(0, dim)));
                 scope.spawn(move |_| *next = Some(read(start + step, spare)));
             }
-            encoded = Some(encode(start, &buffer, &gains));
-        });
-        let Some(codes) = encoded.transpose()? else { break };
+            encode(start, &buffer, &gains)
+        })?;
+        start += gains.len();
         spare = buffer;
         records.resize(gains.len() * record.len(), 0);
         records.par_chunks_mut(record.len().max(1) * RECORDS).enumerate().for_each(|(part, out)| {

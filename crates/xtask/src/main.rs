@@ -125,5 +125,8 @@ fn differing(a: &Files, b: &Files) -> Vec<String> {
 }
 
 fn cuda() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../cuda")
+    // As cargo says now: a build folder shared by several checkouts may hold the program of another.
+    let package =
+        std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
+    package.join("../../cuda")
 }
