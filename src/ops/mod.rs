@@ -9,7 +9,11 @@ mod cpu;
 #[cfg(feature = "gpu-cuda")]
 mod cuda;
 mod health;
+#[cfg(any(test, feature = "gpu-wgpu"))]
+mod layout;
 mod types;
+#[cfg(feature = "gpu-wgpu")]
+mod wgpu;
 
 pub use health::{Health, health};
 pub use types::Assignments;
@@ -186,6 +190,16 @@ fn open_cuda(device: Option<usize>) -> Result<absent::Absent, Error> {
     open_absent(Backend::Cuda, device)
 }
 
+#[cfg(feature = "gpu-wgpu")]
+fn open_wgpu(device: Option<usize>) -> Result<wgpu::Wgpu, Error> {
+    wgpu::open(device)
+}
+
+#[cfg(not(feature = "gpu-wgpu"))]
+fn open_wgpu(device: Option<usize>) -> Result<absent::Absent, Error> {
+    open_absent(Backend::Wgpu, device)
+}
+
 fn open_cpu(device: Option<usize>) -> Result<cpu::Cpu, Error> {
     match device {
         None | Some(0) => cpu::open(),
@@ -205,7 +219,7 @@ pub(crate) fn dispatch<J: WithOps>(backend: Backend, device: Option<usize>, job:
                 Err(e @ Error::Unavailable { .. }) => e,
                 Err(e) => return Err(e),
             };
-            let no_wgpu = match open_absent(Backend::Wgpu, device) {
+            let no_wgpu = match open_wgpu(device) {
                 Ok(ops) => return job.run(ops),
                 Err(e @ Error::Unavailable { .. }) => e,
                 Err(e) => return Err(e),
@@ -214,7 +228,7 @@ pub(crate) fn dispatch<J: WithOps>(backend: Backend, device: Option<usize>, job:
             job.run(open_cpu(device)?)
         }
         Backend::Cpu => job.run(open_cpu(device)?),
-        Backend::Wgpu => job.run(open_absent(backend, device)?),
+        Backend::Wgpu => job.run(open_wgpu(device)?),
         Backend::Cuda => job.run(open_cuda(device)?),
     }
 }

@@ -1,0 +1,201 @@
+//! A device, its memory, and what has been recorded for it but not sent yet.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+};
+
+use bytemuck::Pod;
+use wgpu::{
+    BufferDescriptor, BufferUsages, CommandEncoder, CommandEncoderDescriptor, DeviceDescriptor, DeviceLostReason,
+    PollType, SubmissionIndex,
+};
+
+use super::{
+    adapter,
+    buffer::Buffer,
+    error::{failure, lock, unavailable},
+    kernel::{Pipeline, PipelineKey},
+    pace::Pace,
+};
+use crate::Error;
+
+/// Bytes that the parameters of a launch may take: where uniforms may start on any device.
+pub(super) const SLOT: usize = 256;
+/// Launches that are sent together. Sending costs tens of microseconds; the device should not wait for work either.
+const TOGETHER: usize = 32;
+
+/// What the device reports by itself, outside any call.
+#[derive(Default)]
+struct Reports {
+    /// The first error since it was last asked for.
+    error: Mutex<Option<String>>,
+    /// Why there is no device any more.
+    lost: Mutex<Option<String>>,
+}
+
+/// Commands that wait to be sent, and the parameters of their launches.
+#[derive(Default)]
+pub(super) struct Pending {
+    encoder: Option<CommandEncoder>,
+    pub(super) params: Vec<u8>,
+}
+
+/// A device that the operations run on.
+pub(super) struct Device {
+    pub(super) raw: wgpu::Device,
+    pub(super) queue: wgpu::Queue,
+    pub(super) limits: wgpu::Limits,
+    number: usize,
+    name: String,
+    binding_limit: usize,
+    pub(super) pending: Mutex<Pending>,
+    /// [`TOGETHER`] slots for parameters.
+    pub(super) uniforms: wgpu::Buffer,
+    pub(super) modules: Mutex<HashMap<&'static str, wgpu::ShaderModule>>,
+    pub(super) pipelines: Mutex<HashMap<PipelineKey, Arc<Pipeline>>>,
+    pub(super) pace: Mutex<Pace>,
+    reports: Arc<Reports>,
+}
+
+impl Device {
+    pub(super) fn open(number: Option<usize>) -> Result<Device, Error> {
+        let found = adapter::choose(number)?;
+        // All that the adapter can do: without asking, limits are those of the smallest of all devices.
+        let limits = found.adapter.limits();
+        let descriptor =
+            DeviceDescriptor { label: Some("vlc"), required_limits: limits.clone(), ..DeviceDescriptor::default() };
+        let (raw, queue) = pollster::block_on(found.adapter.request_device(&descriptor))
+            .map_err(|e| unavailable(format!("{} cannot be opened: {e}", found.info.name)))?;
+        let reports = Arc::new(Reports::default());
+        let to = Arc::clone(&reports);
+        raw.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+            let text = match error {
+                wgpu::Error::OutOfMemory { .. } => {
+                    "out of memory; use a smaller input, another --device or --backend cpu".to_string()
+                }
+                other => other.to_string(),
+            };
+            lock(&to.error).get_or_insert(text);
+        }));
+        let to = Arc::clone(&reports);
+        raw.set_device_lost_callback(move |reason, message| {
+            if reason != DeviceLostReason::Destroyed {
+                lock(&to.lost).get_or_insert(format!("the device was lost: {message}"));
+            }
+        });
+        let uniforms = raw.create_buffer(&BufferDescriptor {
+            label: Some("parameters"),
+            size: (TOGETHER * SLOT) as u64,
+            usage: BufferUsages::UNIFORM | BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        let device = Device {
+            binding_limit: binding_limit(&limits),
+            limits,
+            number: found.number,
+            name: found.info.name,
+            raw,
+            queue,
+            pending: Mutex::default(),
+            uniforms,
+            modules: Mutex::default(),
+            pipelines: Mutex::default(),
+            pace: Mutex::default(),
+            reports,
+        };
+        device.check()?;
+        Ok(device)
+    }
+
+    pub(super) fn number(&self) -> usize {
+        self.number
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Bytes that a buffer may have.
+    pub(super) fn binding_limit(&self) -> usize {
+        self.binding_limit
+    }
+
+    /// Fails if the device has reported anything since it was last asked.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        if let Some(lost) = lock(&self.reports.lost).as_ref() {
+            return Err(failure(lost.clone()));
+        }
+        match lock(&self.reports.error).take() {
+            Some(error) => Err(failure(error)),
+            None => Ok(()),
+        }
+    }
+
+    /// So many zeros.
+    pub(super) fn alloc<T: Pod>(&self, len: usize) -> Result<Buffer<T>, Error> {
+        // What is empty must still be bound.
+        let bytes = len.max(1).saturating_mul(size_of::<T>());
+        if bytes > self.binding_limit {
+            return Err(failure(format!(
+                "{} MiB are needed in one piece, of which {} has at most {}; use a smaller input or --backend cpu",
+                bytes >> 20,
+                self.name,
+                self.binding_limit >> 20
+            )));
+        }
+        let raw = self.raw.create_buffer(&BufferDescriptor {
+            label: None,
+            size: bytes.next_multiple_of(4) as u64,
+            usage: BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        self.check()?;
+        Ok(Buffer::new(raw, len))
+    }
+
+    /// Records commands, to be sent with others.
+    pub(super) fn record(&self, pending: &mut Pending, commands: impl FnOnce(&mut CommandEncoder)) {
+        commands(
+            pending
+                .encoder
+                .get_or_insert_with(|| self.raw.create_command_encoder(&CommandEncoderDescriptor::default())),
+        );
+    }
+
+    /// Sends what is recorded once there is no room for the parameters of another launch.
+    pub(super) fn make_room(&self, pending: &mut Pending) {
+        if pending.params.len() >= TOGETHER * SLOT {
+            self.send(pending);
+        }
+    }
+
+    /// Sends what is recorded.
+    pub(super) fn send(&self, pending: &mut Pending) -> SubmissionIndex {
+        if !pending.params.is_empty() {
+            // Takes effect after all that was sent before, and before what is sent now.
+            self.queue.write_buffer(&self.uniforms, 0, &pending.params);
+            pending.params.clear();
+        }
+        self.queue.submit(pending.encoder.take().map(CommandEncoder::finish))
+    }
+
+    /// Sends what is recorded and waits for the end of all that was sent.
+    pub(super) fn wait(&self) -> Result<(), Error> {
+        let sent = self.send(&mut lock(&self.pending));
+        self.wait_for(sent)
+    }
+
+    pub(super) fn wait_for(&self, sent: SubmissionIndex) -> Result<(), Error> {
+        let polled = self.raw.poll(PollType::Wait { submission_index: Some(sent), timeout: None });
+        self.check()?;
+        polled.map(|_| ()).map_err(|e| failure(format!("waiting for the device: {e}")))
+    }
+}
+
+/// Bytes of a binding, and so of a buffer; a test may lower it.
+fn binding_limit(limits: &wgpu::Limits) -> usize {
+    let given = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
+    let asked = std::env::var("VLC_WGPU_BINDING").ok().and_then(|bytes| bytes.parse().ok()).unwrap_or(given);
+    (given.min(asked) / SLOT as u64 * SLOT as u64) as usize
+}

@@ -1,0 +1,136 @@
+//! Any GPU, through Vulkan, Metal or Direct3D 12; nothing of a vendor is needed to build this.
+//!
+//! From the bottom: `adapter` finds a device, `device` opens it and keeps what waits to be sent, `buffer` and `transfer` are
+//! its memory, `kernel` starts shaders, `pace` divides long work. What a binding can hold is limited (128 MiB on the smallest
+//! devices), so matrices and codes are kept in parts. Every kernel of shaders/ does with 16 KiB of workgroup memory, eight
+//! storage buffers and no subgroups, which all devices of WebGPU have. `unsafe` is where shaders are compiled.
+
+mod adapter;
+mod assign;
+mod buffer;
+mod device;
+mod error;
+mod kernel;
+mod pace;
+mod project;
+mod rows;
+mod transfer;
+
+use super::{Assignments, Backend, Cells, CodesRef, DeviceInfo, EncodeJob, Encoded, Health, Ops, ScoreTables, Step};
+use crate::{Error, Mat, MatRef, search::Neighbors};
+use device::Device;
+
+/// The device that the operations run on.
+pub(super) struct Wgpu {
+    device: Device,
+}
+
+pub(super) fn open(number: Option<usize>) -> Result<Wgpu, Error> {
+    Ok(Wgpu { device: Device::open(number)? })
+}
+
+impl Ops for Wgpu {
+    type Rows = rows::Rows;
+    type Assigned = assign::Assigned;
+    type Stats = ();
+    type Codes<'a> = ();
+
+    fn backend(&self) -> Backend {
+        Backend::Wgpu
+    }
+
+    fn chunks(&self) -> usize {
+        16
+    }
+
+    fn upload(&self, rows: MatRef<'_>) -> Result<rows::Rows, Error> {
+        rows::Rows::upload(&self.device, rows)
+    }
+
+    fn download(&self, rows: &rows::Rows) -> Result<Mat, Error> {
+        rows.download(&self.device)
+    }
+
+    fn copy(&self, rows: &rows::Rows) -> Result<rows::Rows, Error> {
+        rows.copy(&self.device)
+    }
+
+    fn select(&self, rows: &rows::Rows, picked: &[u32]) -> Result<rows::Rows, Error> {
+        rows.select(&self.device, picked)
+    }
+
+    fn assign(&self, rows: &rows::Rows, anchors: &rows::Rows, candidates: usize) -> Result<assign::Assigned, Error> {
+        assign::assign(&self.device, rows, anchors, candidates)
+    }
+
+    fn assignments(&self, assigned: &assign::Assigned) -> Result<Assignments, Error> {
+        assigned.download(&self.device)
+    }
+
+    fn energy(&self, assigned: &assign::Assigned) -> Result<f64, Error> {
+        assigned.energy(&self.device)
+    }
+
+    fn reduce(&self, _: &rows::Rows, _: &assign::Assigned, _: usize, _: f32) -> Result<(), Error> {
+        Err(error::failure("reduce is not there yet"))
+    }
+
+    fn cells(&self, (): &()) -> Result<Cells, Error> {
+        Err(error::failure("cells is not there yet"))
+    }
+
+    fn means(&self, (): &()) -> Result<Mat, Error> {
+        Err(error::failure("means is not there yet"))
+    }
+
+    fn update(&self, _: &mut rows::Rows, (): &(), _: Step<'_>) -> Result<(), Error> {
+        Err(error::failure("update is not there yet"))
+    }
+
+    fn project(&self, rows: &rows::Rows, offset: &[f32], transform: MatRef<'_>) -> Result<rows::Rows, Error> {
+        project::project(&self.device, rows, offset, transform)
+    }
+
+    fn encode(&self, _: &rows::Rows, _: EncodeJob<'_, assign::Assigned>) -> Result<Encoded, Error> {
+        Err(error::failure("encode is not there yet"))
+    }
+
+    fn load<'a>(&self, _: CodesRef<'a>) -> Result<(), Error> {
+        Err(error::failure("load is not there yet"))
+    }
+
+    fn score(&self, (): &(), _: &ScoreTables, _: usize) -> Result<Neighbors, Error> {
+        Err(error::failure("score is not there yet"))
+    }
+}
+
+/// Every adapter.
+pub(super) fn devices() -> Result<Vec<DeviceInfo>, Error> {
+    adapter::devices()
+}
+
+/// Opens a device, sends bytes there and back, and says what this process holds on devices.
+pub(super) fn health(number: Option<usize>) -> Result<Health, Error> {
+    let device = Device::open(number)?;
+    let values: Vec<u32> = (0..10_000).collect();
+    let sent = device.upload(&values)?;
+    let copied = device.copy(&sent)?;
+    device.clear(&sent)?;
+    if device.download(&copied)? != values || device.download(&sent)?.iter().any(|&value| value != 0) {
+        return Err(error::failure("a copy to the device and back: the values differ"));
+    }
+    drop((sent, copied));
+    let held = buffer::held();
+    Ok(Health {
+        backend: Backend::Wgpu,
+        number: Some(device.number()),
+        device: device.name().to_string(),
+        memory_total: None,
+        memory_free: None,
+        memory_resident: held.bytes,
+        memory_peak: held.peak,
+        buffers: held.buffers,
+        leaked_buffers: 0,
+        last_error: error::last_error(),
+    })
+}
