@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, ops::ControlFlow};
 
-use crate::{Backend, MatRef, plan::Plan};
+use crate::{Backend, DeviceChoice, MatRef, plan::Plan};
 
 /// How many bytes the whole file may have: model, ids, checksums and header counted.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -124,8 +124,8 @@ pub struct Config<'a> {
     pub metric: Metric,
     /// Where the arithmetic runs.
     pub backend: Backend,
-    /// Which device of the backend, as numbered by [`devices`](crate::ops::devices); `None` takes the one with most memory.
-    pub device: Option<usize>,
+    /// Which device of the backend.
+    pub device: DeviceChoice,
     /// The kind of code.
     pub code: CodeKind,
     /// Settings of the anchors.
@@ -151,7 +151,7 @@ impl Default for Config<'_> {
             budget: Budget::Ratio(0.03),
             metric: Metric::default(),
             backend: Backend::default(),
-            device: None,
+            device: DeviceChoice::default(),
             code: CodeKind::default(),
             annealing: AnnealingConfig::default(),
             charts: None,

@@ -34,7 +34,7 @@ pub use exact::{exact_neighbors, recall};
 pub use index::{HeldOutRecall, Index, Info, QuerySource, write_index};
 pub use matrix::{Mat, MatRef};
 pub use mmap::MappedFile;
-pub use ops::{Assignments, Backend};
+pub use ops::{Assignments, Backend, DeviceChoice};
 pub use plan::{Plan, plan};
 pub use probe::Probe;
 pub use read::{RowSource, VectorFile};

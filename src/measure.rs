@@ -7,7 +7,7 @@
 use std::time::Instant;
 
 use crate::{
-    Backend, Error, InputError, MatRef,
+    Backend, DeviceChoice, Error, InputError, MatRef,
     ops::{Ops, Step, WithOps, dispatch},
 };
 
@@ -41,8 +41,7 @@ impl Timed {
     }
 }
 
-/// Times finding the nearest of `anchors` (K x d) for each of `rows` (n x d) on `backend`, on the device of that number or
-/// the one with most memory.
+/// Times finding the nearest of `anchors` (K x d) for each of `rows` (n x d) on that device of `backend`.
 ///
 /// A run is O(n K d); there are `repeats` of them after the one that warms up. Memory on the device: a copy of rows and
 /// anchors, and a few numbers per row. On the CPU they share its memory.
@@ -54,7 +53,7 @@ pub fn time_assign(
     rows: MatRef<'_>,
     anchors: MatRef<'_>,
     backend: Backend,
-    device: Option<usize>,
+    device: DeviceChoice,
     repeats: usize,
 ) -> Result<Timed, Error> {
     check(rows, anchors, repeats)?;
@@ -74,7 +73,7 @@ pub fn time_kmeans(
     start: MatRef<'_>,
     iterations: usize,
     backend: Backend,
-    device: Option<usize>,
+    device: DeviceChoice,
     repeats: usize,
 ) -> Result<Timed, Error> {
     check(rows, start, repeats)?;
@@ -168,6 +167,7 @@ mod tests {
     use super::*;
     use crate::{AnnealingConfig, Mat, anneal};
 
+    const BEST: DeviceChoice = DeviceChoice::Best;
     const N: usize = 500;
     const D: usize = 9;
     const K: usize = 12;
@@ -192,7 +192,7 @@ mod tests {
         let rows = rows();
         let config = AnnealingConfig { anchors: Some(K), ..AnnealingConfig::default() };
         let (found, assigned) = anneal(rows.view(), &config, Backend::Cpu).unwrap();
-        let timed = time_assign(rows.view(), found.anchors(), Backend::Cpu, None, 3).unwrap();
+        let timed = time_assign(rows.view(), found.anchors(), Backend::Cpu, BEST, 3).unwrap();
         let (labels, energy) = nearest(rows.view(), found.anchors());
         assert_eq!(timed.labels, labels);
         assert_eq!(timed.labels, assigned.labels);
@@ -208,7 +208,7 @@ mod tests {
         let mut anchors = Mat::new(start.as_slice().to_vec(), K, D).unwrap();
         let mut before = f64::INFINITY;
         for iterations in 1..=6 {
-            let timed = time_kmeans(rows.view(), start, iterations, Backend::Cpu, None, 2).unwrap();
+            let timed = time_kmeans(rows.view(), start, iterations, Backend::Cpu, BEST, 2).unwrap();
             let (labels, energy) = nearest(rows.view(), anchors.view());
             assert_eq!(timed.labels, labels, "{iterations}");
             assert!((timed.energy - energy).abs() < 1e-5 * energy, "{} {energy}", timed.energy);
@@ -229,15 +229,15 @@ mod tests {
         let rows = rows();
         let all = rows.view();
         let config = |result: Result<Timed, Error>| matches!(result, Err(Error::Config(_)));
-        assert!(config(time_assign(all, all.slice(0..0), Backend::Cpu, None, 1)));
-        assert!(config(time_assign(all.slice(0..0), all, Backend::Cpu, None, 1)));
-        assert!(config(time_assign(all, Mat::zeros(3, D + 1).view(), Backend::Cpu, None, 1)));
-        assert!(config(time_assign(all, all, Backend::Cpu, None, 0)));
-        assert!(config(time_assign(all, all, Backend::Cpu, Some(1), 1)));
-        assert!(config(time_kmeans(all, all, 0, Backend::Cpu, None, 1)));
+        assert!(config(time_assign(all, all.slice(0..0), Backend::Cpu, BEST, 1)));
+        assert!(config(time_assign(all.slice(0..0), all, Backend::Cpu, BEST, 1)));
+        assert!(config(time_assign(all, Mat::zeros(3, D + 1).view(), Backend::Cpu, BEST, 1)));
+        assert!(config(time_assign(all, all, Backend::Cpu, BEST, 0)));
+        assert!(config(time_assign(all, all, Backend::Cpu, DeviceChoice::Number(1), 1)));
+        assert!(config(time_kmeans(all, all, 0, Backend::Cpu, BEST, 1)));
         let mut holed = rows.clone();
         holed.row_mut(7)[2] = f32::NAN;
-        let Err(Error::Input(error)) = time_assign(all, holed.view(), Backend::Cpu, None, 1) else {
+        let Err(Error::Input(error)) = time_assign(all, holed.view(), Backend::Cpu, BEST, 1) else {
             panic!("a value that is not finite was taken")
         };
         assert_eq!((error.row, error.column), (Some(7), Some(2)));

@@ -1,7 +1,7 @@
 //! Queries answered: tables from a query, the scan, the best k.
 
 use crate::{
-    Backend, Error, Mat, MatRef, Metric,
+    Backend, DeviceChoice, Error, Mat, MatRef, Metric,
     format::{Meta, Parsed},
     index::Index,
     model::Model,
@@ -108,18 +108,17 @@ impl<'a> Searcher<'a> {
     /// # Errors
     /// [`Error::Unavailable`] when the backend is not there, [`Error::Device`] when it fails.
     pub fn open<D: AsRef<[u8]>>(index: &'a Index<D>, backend: Backend) -> Result<Searcher<'a>, Error> {
-        Searcher::open_on(index, backend, None)
+        Searcher::open_on(index, backend, DeviceChoice::Best)
     }
 
-    /// As [`Searcher::open`], on a certain device of the backend, as numbered by [`devices`](crate::ops::devices); `None`
-    /// takes the one with most memory.
+    /// As [`Searcher::open`], on a certain device of the backend.
     ///
     /// # Errors
-    /// As [`Searcher::open`], and [`Error::Config`] for a number other than 0 on the CPU.
+    /// As [`Searcher::open`], and [`Error::Config`] for a device that the backend does not have.
     pub fn open_on<D: AsRef<[u8]>>(
         index: &'a Index<D>,
         backend: Backend,
-        device: Option<usize>,
+        device: DeviceChoice,
     ) -> Result<Searcher<'a>, Error> {
         let open = Open { parsed: index.parsed(), query_model: index.query_model(), bytes: index.bytes() };
         ops::dispatch(backend, device, open)

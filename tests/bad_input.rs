@@ -13,7 +13,8 @@ use std::{
 use common::{Random, clustered, config, listing, roomy, works};
 use tempfile::TempDir;
 use vlc::{
-    Backend, Budget, CodeKind, Config, Error, Event, InputError, Mat, MatRef, Metric, RowSource, Searcher, Stage,
+    Backend, Budget, CodeKind, Config, DeviceChoice, Error, Event, InputError, Mat, MatRef, Metric, RowSource,
+    Searcher, Stage,
 };
 
 const METRICS: [Metric; 3] = [Metric::Cosine, Metric::Dot, Metric::L2];
@@ -231,12 +232,18 @@ fn settings_are_checked() {
     assert!(with(&|c| c.annealing.anchors = Some(0)).contains("anchors"));
     assert!(with(&|c| c.annealing.anchors = Some(101)).contains("101"));
     assert!(with(&|c| c.threads = Some(0)).contains("threads"));
-    assert!(with(&|c| (c.backend, c.device) = (Backend::Cpu, Some(1))).contains("one device"));
-    let index =
-        vlc::compress(rows.view(), &Config { device: Some(0), backend: Backend::Cpu, ..roomy(Metric::Cosine) });
+    assert!(with(&|c| (c.backend, c.device) = (Backend::Cpu, DeviceChoice::Number(1))).contains("one device"));
+    assert!(with(&|c| (c.backend, c.device) = (Backend::Cpu, DeviceChoice::Software)).contains("only wgpu"));
+    assert!(with(&|c| (c.backend, c.device) = (Backend::Cuda, DeviceChoice::Software)).contains("only wgpu"));
+    let index = vlc::compress(
+        rows.view(),
+        &Config { device: Some(0).into(), backend: Backend::Cpu, ..roomy(Metric::Cosine) },
+    );
     let index = index.unwrap();
-    assert!(Searcher::open_on(&index, Backend::Cpu, Some(0)).is_ok());
-    assert!(matches!(Searcher::open_on(&index, Backend::Cpu, Some(1)), Err(Error::Config(_))));
+    assert!(Searcher::open_on(&index, Backend::Cpu, DeviceChoice::Number(0)).is_ok());
+    for other in [DeviceChoice::Number(1), DeviceChoice::Software] {
+        assert!(matches!(Searcher::open_on(&index, Backend::Cpu, other), Err(Error::Config(_))));
+    }
     assert!(with(&|c| c.charts = Some(0)).contains("charts"));
     assert!(with(&|c| c.charts = Some(257)).contains("257"));
     assert!(with(&|c| c.metadata = BTreeMap::from([("vlc.model".into(), "x".into())])).contains("vlc.model"));

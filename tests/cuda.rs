@@ -1,11 +1,11 @@
 //! What a process holds on a GPU does not grow. Passed over without one, unless `VLC_REQUIRE` lists cuda.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
-use vlc::{Backend, Budget, Config, Error, MatRef, Searcher, compress, ops::health};
+use vlc::{Backend, Budget, Config, DeviceChoice, Error, MatRef, Searcher, compress, ops::health};
 
 #[test]
 fn twenty_runs_leave_device_memory_as_it_was() {
-    let before = match health(Backend::Cuda, None) {
+    let before = match health(Backend::Cuda, DeviceChoice::Best) {
         Ok(health) => health,
         Err(Error::Unavailable { reason, .. }) => {
             let required = std::env::var("VLC_REQUIRE").unwrap_or_default();
@@ -23,7 +23,7 @@ fn twenty_runs_leave_device_memory_as_it_was() {
         let searcher = Searcher::open(&index, Backend::Cuda).unwrap();
         assert_eq!(searcher.query_batch(rows.slice(0..40), 10).unwrap().ids.rows(), 40);
         drop(searcher);
-        let now = health(Backend::Cuda, None).unwrap();
+        let now = health(Backend::Cuda, DeviceChoice::Best).unwrap();
         assert_eq!((now.memory_resident, now.buffers, now.leaked_buffers), (before.memory_resident, 0, 0));
         free.push(now.memory_free);
     }

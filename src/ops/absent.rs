@@ -1,12 +1,12 @@
 //! Stands in for every backend that this build does not have.
 
-use super::{Assignments, Backend, Cells, CodesRef, EncodeJob, Encoded, Ops, ScoreTables, Step};
+use super::{Assignments, Backend, Cells, CodesRef, DeviceChoice, EncodeJob, Encoded, Ops, ScoreTables, Step};
 use crate::{Error, Mat, MatRef, search::Neighbors};
 
 /// Uninhabited: [`open`] always fails, so no method is ever reached.
 pub(super) enum Absent {}
 
-pub(super) fn open(backend: Backend, reason: &str, _device: Option<usize>) -> Result<Absent, Error> {
+pub(super) fn open(backend: Backend, reason: &str, _device: DeviceChoice) -> Result<Absent, Error> {
     Err(Error::Unavailable { backend, reason: reason.into() })
 }
 

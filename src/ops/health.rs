@@ -1,6 +1,6 @@
 //! Whether a backend works, and what this process holds on its device.
 
-use super::{Backend, open_absent, open_cpu};
+use super::{Backend, DeviceChoice, cuda_health, open_cpu, wgpu_health};
 use crate::Error;
 
 /// What [`health`] found.
@@ -33,16 +33,21 @@ pub struct Health {
 /// time, also while others use the device.
 ///
 /// # Errors
-/// [`Error::Unavailable`] when the backend is not there, [`Error::Config`] when it has no device of that number,
+/// [`Error::Unavailable`] when the backend is not there, [`Error::Config`] when it has no such device,
 /// [`Error::Device`] when the device fails.
-pub fn health(backend: Backend, device: Option<usize>) -> Result<Health, Error> {
+pub fn health(backend: Backend, device: DeviceChoice) -> Result<Health, Error> {
     match backend {
-        Backend::Auto => super::cuda_health(device).or_else(|e| match e {
-            Error::Unavailable { .. } => health(Backend::Cpu, device),
-            other => Err(other),
-        }),
-        Backend::Cuda => super::cuda_health(device),
-        Backend::Wgpu => match open_absent(backend, device)? {},
+        Backend::Auto if device == DeviceChoice::Software => wgpu_health(device),
+        Backend::Auto => {
+            // As `dispatch` goes on: past what is not there alone.
+            let or = |found: Result<Health, Error>, next| match found {
+                Err(Error::Unavailable { .. }) => health(next, device),
+                found => found,
+            };
+            or(or(cuda_health(device), Backend::Wgpu), Backend::Cpu)
+        }
+        Backend::Cuda => cuda_health(device),
+        Backend::Wgpu => wgpu_health(device),
         Backend::Cpu => open_cpu(device).map(|_| Health {
             backend,
             number: None,
@@ -64,14 +69,19 @@ mod tests {
 
     #[test]
     fn the_processor_is_well() {
-        let found = health(Backend::Cpu, None).unwrap();
+        let found = health(Backend::Cpu, DeviceChoice::Best).unwrap();
         assert_eq!((found.device.as_str(), found.buffers, found.last_error), ("cpu", 0, None));
-        assert!(matches!(health(Backend::Cpu, Some(1)), Err(Error::Config(_))));
+        for other in [DeviceChoice::Number(1), DeviceChoice::Software] {
+            assert!(matches!(health(Backend::Cpu, other), Err(Error::Config(_))));
+        }
     }
 
     #[test]
     fn what_is_not_there_says_why() {
-        assert!(matches!(health(Backend::Wgpu, None), Err(Error::Unavailable { backend: Backend::Wgpu, .. })));
-        assert!(health(Backend::Auto, None).is_ok());
+        assert!(matches!(
+            health(Backend::Wgpu, DeviceChoice::Best),
+            Err(Error::Unavailable { backend: Backend::Wgpu, .. })
+        ));
+        assert!(health(Backend::Auto, DeviceChoice::Best).is_ok());
     }
 }

@@ -3,18 +3,20 @@
 
 mod absent;
 mod chain;
+mod choice;
 #[cfg(test)]
 mod conformance;
 mod cpu;
 #[cfg(feature = "gpu-cuda")]
 mod cuda;
 mod health;
-#[cfg(any(test, feature = "gpu-wgpu"))]
+#[cfg(all(feature = "gpu-wgpu", not(target_family = "wasm")))]
 mod layout;
 mod types;
-#[cfg(feature = "gpu-wgpu")]
+#[cfg(all(feature = "gpu-wgpu", not(target_family = "wasm")))]
 mod wgpu;
 
+pub use choice::DeviceChoice;
 pub use health::{Health, health};
 pub use types::Assignments;
 pub(crate) use types::{Cells, CodesRef, Effort, EncodeJob, Encoded, Lengths, ScoreTables, Step, Tries};
@@ -168,50 +170,56 @@ pub(crate) trait WithOps {
 }
 
 /// Why a GPU backend cannot be opened.
+#[allow(dead_code, reason = "a build that has them all does not ask")]
 fn why_absent(backend: Backend) -> &'static str {
-    let (compiled, remedy) = match backend {
-        Backend::Wgpu => (cfg!(feature = "gpu-wgpu"), "not compiled in; build with the cargo feature gpu-wgpu"),
-        _ => (false, "not compiled in; build with the cargo feature gpu-cuda"),
-    };
-    if compiled { "this release has no kernels for it yet; use the cpu" } else { remedy }
+    match backend {
+        // The calls of this library wait for the device, which a browser does not let them do.
+        Backend::Wgpu if cfg!(target_family = "wasm") => {
+            "not in a browser, where nothing can wait for it; use the cpu"
+        }
+        Backend::Wgpu => "not compiled in; build with the cargo feature gpu-wgpu",
+        _ => "not compiled in; build with the cargo feature gpu-cuda",
+    }
 }
 
-fn open_absent(backend: Backend, device: Option<usize>) -> Result<absent::Absent, Error> {
+#[allow(dead_code, reason = "a build that has them all does not ask")]
+fn open_absent(backend: Backend, device: DeviceChoice) -> Result<absent::Absent, Error> {
     absent::open(backend, why_absent(backend), device)
 }
 
 #[cfg(feature = "gpu-cuda")]
-fn open_cuda(device: Option<usize>) -> Result<cuda::Cuda, Error> {
-    cuda::open(device)
+fn open_cuda(device: DeviceChoice) -> Result<cuda::Cuda, Error> {
+    cuda::open(device.number(Backend::Cuda)?)
 }
 
 #[cfg(not(feature = "gpu-cuda"))]
-fn open_cuda(device: Option<usize>) -> Result<absent::Absent, Error> {
+fn open_cuda(device: DeviceChoice) -> Result<absent::Absent, Error> {
+    device.number(Backend::Cuda)?;
     open_absent(Backend::Cuda, device)
 }
 
-#[cfg(feature = "gpu-wgpu")]
-fn open_wgpu(device: Option<usize>) -> Result<wgpu::Wgpu, Error> {
+#[cfg(all(feature = "gpu-wgpu", not(target_family = "wasm")))]
+fn open_wgpu(device: DeviceChoice) -> Result<wgpu::Wgpu, Error> {
     wgpu::open(device)
 }
 
-#[cfg(not(feature = "gpu-wgpu"))]
-fn open_wgpu(device: Option<usize>) -> Result<absent::Absent, Error> {
+#[cfg(not(all(feature = "gpu-wgpu", not(target_family = "wasm"))))]
+fn open_wgpu(device: DeviceChoice) -> Result<absent::Absent, Error> {
     open_absent(Backend::Wgpu, device)
 }
 
-fn open_cpu(device: Option<usize>) -> Result<cpu::Cpu, Error> {
-    match device {
+fn open_cpu(device: DeviceChoice) -> Result<cpu::Cpu, Error> {
+    match device.number(Backend::Cpu)? {
         None | Some(0) => cpu::open(),
         Some(number) => Err(Error::Config(format!("the cpu is one device: there is no number {number}, only 0"))),
     }
 }
 
-/// Opens `backend`, on the device of that number or on the one with most memory, and runs `job` on it. [`Backend::Auto`]
-/// takes the first that opens and logs which, and why not the others; any other that is missing is
-/// [`Error::Unavailable`], never a silent run elsewhere.
-pub(crate) fn dispatch<J: WithOps>(backend: Backend, device: Option<usize>, job: J) -> Result<J::Output, Error> {
+/// Opens that device of `backend` and runs `job` on it. [`Backend::Auto`] takes the first that opens and logs which, and why
+/// not the others; any other that is missing is [`Error::Unavailable`], never a silent run elsewhere.
+pub(crate) fn dispatch<J: WithOps>(backend: Backend, device: DeviceChoice, job: J) -> Result<J::Output, Error> {
     match backend {
+        Backend::Auto if device == DeviceChoice::Software => dispatch(Backend::Wgpu, device, job),
         Backend::Auto => {
             // Only what is not there is passed over: a device that fails, or a number that none has, is for the caller to know.
             let no_cuda = match open_cuda(device) {
@@ -239,13 +247,15 @@ pub(crate) fn dispatch<J: WithOps>(backend: Backend, device: Option<usize>, job:
 pub struct DeviceInfo {
     /// Which backend reaches it.
     pub backend: Backend,
-    /// Its number among the devices of the backend, as [`Config::device`](crate::Config::device) takes it; `None` for the
-    /// cpu and where there is no device.
+    /// Its number among the devices of the backend, as [`DeviceChoice::Number`] takes it; `None` for the cpu and where there
+    /// is no device.
     pub number: Option<usize>,
     /// The device's name, or the backend's when there is no device.
     pub name: String,
     /// Whether it can be used.
     pub available: bool,
+    /// Whether it is a wgpu adapter that runs on the processor, which is used only when asked for.
+    pub software: bool,
     /// Bytes of its own memory, where it has some and says so.
     pub memory_bytes: Option<u64>,
     /// What it is, or why it cannot be used.
@@ -261,13 +271,14 @@ pub fn devices() -> Vec<DeviceInfo> {
         number: None,
         name: "cpu".into(),
         available: true,
+        software: false,
         memory_bytes: None,
         detail: match cpu::Level::from_env() {
             Ok(level) => format!("{threads} thread{}, {level} instructions", if threads == 1 { "" } else { "s" }),
             Err(e) => e.to_string(),
         },
     }];
-    for (backend, found) in [(Backend::Wgpu, absent_devices(Backend::Wgpu)), (Backend::Cuda, cuda_devices())] {
+    for (backend, found) in [(Backend::Wgpu, wgpu_devices()), (Backend::Cuda, cuda_devices())] {
         list.extend(found.unwrap_or_else(|error| vec![DeviceInfo::missing(backend, error)]));
     }
     list
@@ -280,12 +291,13 @@ impl DeviceInfo {
             other => other.to_string(),
         };
         let name = backend.to_string();
-        DeviceInfo { backend, number: None, name, available: false, memory_bytes: None, detail }
+        DeviceInfo { backend, number: None, name, available: false, software: false, memory_bytes: None, detail }
     }
 }
 
+#[allow(dead_code, reason = "a build that has them all does not ask")]
 fn absent_devices(backend: Backend) -> Result<Vec<DeviceInfo>, Error> {
-    match open_absent(backend, None)? {}
+    match open_absent(backend, DeviceChoice::Best)? {}
 }
 
 #[cfg(feature = "gpu-cuda")]
@@ -298,12 +310,32 @@ fn cuda_devices() -> Result<Vec<DeviceInfo>, Error> {
     absent_devices(Backend::Cuda)
 }
 
+#[cfg(all(feature = "gpu-wgpu", not(target_family = "wasm")))]
+fn wgpu_devices() -> Result<Vec<DeviceInfo>, Error> {
+    wgpu::devices()
+}
+
+#[cfg(not(all(feature = "gpu-wgpu", not(target_family = "wasm"))))]
+fn wgpu_devices() -> Result<Vec<DeviceInfo>, Error> {
+    absent_devices(Backend::Wgpu)
+}
+
 #[cfg(feature = "gpu-cuda")]
-fn cuda_health(device: Option<usize>) -> Result<Health, Error> {
-    cuda::health(device)
+fn cuda_health(device: DeviceChoice) -> Result<Health, Error> {
+    cuda::health(device.number(Backend::Cuda)?)
 }
 
 #[cfg(not(feature = "gpu-cuda"))]
-fn cuda_health(device: Option<usize>) -> Result<Health, Error> {
-    match open_absent(Backend::Cuda, device)? {}
+fn cuda_health(device: DeviceChoice) -> Result<Health, Error> {
+    match open_cuda(device)? {}
+}
+
+#[cfg(all(feature = "gpu-wgpu", not(target_family = "wasm")))]
+fn wgpu_health(device: DeviceChoice) -> Result<Health, Error> {
+    wgpu::health(device)
+}
+
+#[cfg(not(all(feature = "gpu-wgpu", not(target_family = "wasm"))))]
+fn wgpu_health(device: DeviceChoice) -> Result<Health, Error> {
+    match open_wgpu(device)? {}
 }

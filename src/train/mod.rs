@@ -23,7 +23,7 @@ pub(crate) use space::Space;
 pub(crate) use transform::{Trained, Training, train};
 
 use crate::{
-    AnnealingConfig, Assignments, Backend, Error, Mat, MatRef,
+    AnnealingConfig, Assignments, Backend, DeviceChoice, Error, Mat, MatRef,
     ops::{Ops, WithOps, dispatch},
 };
 
@@ -75,5 +75,5 @@ pub fn anneal(
         let error = crate::InputError::new(None, "the value is not finite: drop or mend the row");
         return Err(error.at_row(at / rows.dim()).at_column(at % rows.dim()).into());
     }
-    dispatch(backend, None, Job(rows, config))
+    dispatch(backend, DeviceChoice::Best, Job(rows, config))
 }

@@ -3,7 +3,7 @@
 use std::{ops::Range, path::Path};
 
 use clap::ValueEnum;
-use vlc::{Backend, CodeKind, InputError, Mat, Metric, Probe, RowSource, VectorFile};
+use vlc::{Backend, CodeKind, DeviceChoice, InputError, Mat, Metric, Probe, RowSource, VectorFile};
 
 use crate::error::{CliError, io_error};
 
@@ -43,18 +43,40 @@ pub(crate) struct Compute {
 }
 
 impl Compute {
-    /// Which device of the backend; `None` leaves it to the library.
-    pub(crate) fn device(&self) -> Option<usize> {
-        self.device.number
+    /// Which device of the backend.
+    pub(crate) fn device(&self) -> DeviceChoice {
+        self.device.choice()
     }
 }
 
-/// Which of several GPUs.
+/// Which of several GPUs, or of wgpu's adapters.
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub(crate) struct DeviceArg {
-    /// Which GPU of the backend, by its number in `vlc devices` [default: the one with most memory]
+    /// Which GPU of the backend, by its number in `vlc devices` [default: the best: most memory; of wgpu a discrete one]
     #[arg(long = "device", value_name = "N")]
-    pub(crate) number: Option<usize>,
+    number: Option<usize>,
+    /// Which adapter of wgpu
+    #[arg(long, value_name = "A", value_enum, default_value_t = AdapterArg::Hardware, conflicts_with = "number")]
+    adapter: AdapterArg,
+}
+
+impl DeviceArg {
+    /// As the library takes it.
+    pub(crate) fn choice(self) -> DeviceChoice {
+        match self.adapter {
+            AdapterArg::Hardware => self.number.into(),
+            AdapterArg::Software => DeviceChoice::Software,
+        }
+    }
+}
+
+/// What runs a wgpu adapter, as an argument.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum AdapterArg {
+    /// a GPU
+    Hardware,
+    /// wgpu's adapter that runs on the processor, for tests
+    Software,
 }
 
 /// How many CPU threads.

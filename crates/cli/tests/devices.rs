@@ -41,7 +41,7 @@ fn devices() -> Vec<Value> {
     json("devices")["devices"].as_array().unwrap().clone()
 }
 
-/// Each GPU backend that is not there, with the reason that `vlc devices` gives.
+/// Each GPU backend of which nothing is there, with the reason that `vlc devices` gives.
 fn missing() -> Vec<(String, String)> {
     let devices = devices();
     let there = |backend: &Value| devices.iter().any(|d| d["backend"] == *backend && d["available"] == true);
@@ -53,12 +53,13 @@ fn missing() -> Vec<(String, String)> {
 fn devices_are_listed_with_number_and_memory() {
     let devices = devices();
     for device in &devices {
-        for field in ["backend", "number", "name", "available", "memory_bytes", "detail"] {
+        for field in ["backend", "number", "name", "available", "software", "memory_bytes", "detail"] {
             assert!(device.get(field).is_some(), "{field} is missing in {device}");
         }
         if device["available"] == true && device["backend"] != "cpu" {
             assert!(device["number"].is_u64(), "{device}");
         }
+        assert!(device["backend"] == "wgpu" || device["software"] == false, "{device}");
     }
     assert_eq!((&devices[0]["backend"], &devices[0]["available"]), (&"cpu".into(), &true.into()));
     assert!(devices[0]["number"].is_null() && devices[0]["memory_bytes"].is_null());
@@ -78,7 +79,7 @@ fn health_is_told_of_what_is_there() {
     for field in ["memory_resident_bytes", "memory_peak_bytes", "buffers", "leaked_buffers"] {
         assert_eq!(cpu[field], 0, "{field}");
     }
-    let available = devices().iter().filter(|d| d["available"] == true).count();
+    let available = devices().iter().filter(|d| d["available"] == true && d["software"] == false).count();
     let all = json("health");
     assert_eq!(all["devices"].as_array().unwrap().len(), available);
     assert!(all["devices"].as_array().unwrap().iter().all(|d| d["ok"] == true && d["leaked_buffers"] == 0), "{all}");
@@ -124,6 +125,30 @@ fn the_cpu_is_one_device() {
     assert!(fails("health --device 0", 2).contains("--backend"));
     fails(&format!("query {store} queries.i8.npy {choice} -1"), 2);
     fails(&format!("query {store} queries.i8.npy {choice} first"), 2);
+}
+
+#[test]
+fn software_adapters_are_for_wgpu_alone() {
+    for backend in ["cpu", "cuda"] {
+        for verb in ["health", "demo", "compress base.i8.npy -o never.vlc --ratio 0.1"] {
+            let stderr = fails(&format!("{verb} --backend {backend} --adapter software"), 2);
+            assert!(stderr.contains("only wgpu"), "{verb}: {stderr}");
+        }
+    }
+    assert!(fails("test-cuda --adapter software", 2).contains("only wgpu"));
+    let missing = missing();
+    for verb in ["demo", "health --backend wgpu", "health --backend auto", "test", "test-gpu"] {
+        for clash in ["software --device 0", "emulated"] {
+            fails(&format!("{verb} --adapter {clash}"), 2);
+        }
+        // Auto does not go on to the cpu: it is not what was asked for.
+        if let Some((_, reason)) = missing.iter().find(|(backend, _)| backend == "wgpu")
+            && verb != "test"
+        {
+            let stderr = fails(&format!("{verb} --adapter software"), 6);
+            assert!(stderr.contains("wgpu") && stderr.contains(reason), "{verb}: {stderr}");
+        }
+    }
 }
 
 #[test]

@@ -15,7 +15,7 @@ mod store;
 
 use std::{collections::BTreeSet, io::Write, sync::Mutex};
 
-use super::{Assignments, Backend, Ops, WithOps, cpu, dispatch};
+use super::{Assignments, Backend, DeviceChoice, Ops, WithOps, cpu, devices, dispatch};
 use crate::{Error, Mat, train::Random};
 
 /// Instantiates every law for a backend.
@@ -122,7 +122,11 @@ fn check(backend: Backend, law: impl WithOps<Output = ()>) {
             self.1.run(ops)
         }
     }
-    match dispatch(backend, None, Named(backend, law)) {
+    // An adapter that runs on the processor keeps the same laws, slowly: it stands in for a GPU where one is required.
+    let gpu = || devices().iter().any(|d| d.backend == Backend::Wgpu && d.available && !d.software);
+    let software = backend == Backend::Wgpu && required(backend) && !gpu();
+    let choice = if software { DeviceChoice::Software } else { DeviceChoice::Best };
+    match dispatch(backend, choice, Named(backend, law)) {
         Ok(()) => {}
         Err(Error::Unavailable { reason, .. }) => {
             assert!(!required(backend), "VLC_REQUIRE lists {backend}, which is unavailable: {reason}");

@@ -2,7 +2,7 @@ use rayon::prelude::*;
 
 use super::*;
 use crate::{
-    Backend,
+    Backend, DeviceChoice,
     ops::{
         conformance::{required, skip},
         cuda::error::{is_out_of_memory, last_error},
@@ -211,7 +211,7 @@ fn buffers_that_outlive_their_device_are_leaked() {
     drop(device);
     assert!(held(number).leaked >= 1);
     drop(buffer);
-    let health = crate::ops::health(Backend::Cuda, Some(number)).unwrap();
+    let health = crate::ops::health(Backend::Cuda, DeviceChoice::Number(number)).unwrap();
     assert_eq!(health.number, Some(number));
     assert!(health.memory_free <= health.memory_total);
 }

@@ -137,6 +137,7 @@ pub(super) fn devices() -> Result<Vec<DeviceInfo>, Error> {
             number: Some(found.number),
             name: found.name.clone(),
             available: reason.is_none(),
+            software: false,
             memory_bytes: Some(found.total),
             detail: match reason {
                 Some(Error::Unavailable { reason, .. }) => reason,

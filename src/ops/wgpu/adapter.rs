@@ -7,7 +7,10 @@ use wgpu::{
 };
 
 use super::error::unavailable;
-use crate::{Backend, Error, ops::DeviceInfo};
+use crate::{
+    Backend, Error,
+    ops::{DeviceChoice, DeviceInfo},
+};
 
 /// What the kernels need and every adapter of WebGPU has: invocations of a workgroup, bytes of its memory, storage buffers.
 const INVOCATIONS: u32 = 256;
@@ -54,7 +57,7 @@ impl Found {
             DeviceType::DiscreteGpu => "discrete GPU",
             DeviceType::IntegratedGpu => "integrated GPU",
             DeviceType::VirtualGpu => "virtual GPU",
-            DeviceType::Cpu => "software: used when asked for by --adapter software",
+            DeviceType::Cpu => "runs on the processor",
             DeviceType::Other => "GPU",
         };
         let driver = [info.driver.as_str(), info.driver_info.as_str()].join(" ");
@@ -63,6 +66,7 @@ impl Found {
             number: Some(self.number),
             name: info.name.clone(),
             available: refusal.is_none(),
+            software: self.software(),
             memory_bytes: None,
             detail: refusal.unwrap_or_else(|| format!("{kind}, {}, {}", info.backend, driver.trim())),
         }
@@ -117,15 +121,23 @@ pub(super) fn list() -> Result<Vec<Found>, Error> {
     Ok(found)
 }
 
-/// The adapter of that number, or the best.
-pub(super) fn choose(number: Option<usize>) -> Result<Found, Error> {
+/// The adapter chosen, if it can be used. One that runs on the processor is taken when asked for alone.
+pub(super) fn choose(choice: DeviceChoice) -> Result<Found, Error> {
     let all = list()?;
     let count = all.len();
-    let chosen = match number {
-        Some(number) => all.into_iter().find(|f| f.number == number).ok_or_else(|| {
+    let mut all = all.into_iter();
+    let chosen = match choice {
+        DeviceChoice::Number(number) => all.find(|f| f.number == number).ok_or_else(|| {
             Error::Config(format!("wgpu has no adapter number {number}: there are {count}; see `vlc devices`"))
         })?,
-        None => all.into_iter().next().ok_or_else(|| unavailable("no adapter"))?,
+        DeviceChoice::Software => all
+            .find(Found::software)
+            .ok_or_else(|| unavailable("no software adapter: lavapipe, WARP and SwiftShader are such"))?,
+        DeviceChoice::Best => all.find(|f| !f.software() && f.refusal().is_none()).ok_or_else(|| {
+            unavailable(
+                "no GPU: the adapters are software, which --adapter software takes, or too small; see `vlc devices`",
+            )
+        })?,
     };
     match chosen.refusal() {
         Some(reason) => Err(unavailable(format!("{}: {reason}", chosen.info.name))),

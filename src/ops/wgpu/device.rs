@@ -18,7 +18,7 @@ use super::{
     kernel::{Pipeline, PipelineKey},
     pace::Pace,
 };
-use crate::Error;
+use crate::{Error, ops::DeviceChoice};
 
 /// Bytes that the parameters of a launch may take: where uniforms may start on any device.
 pub(super) const SLOT: usize = 256;
@@ -59,8 +59,8 @@ pub(super) struct Device {
 }
 
 impl Device {
-    pub(super) fn open(number: Option<usize>) -> Result<Device, Error> {
-        let found = adapter::choose(number)?;
+    pub(super) fn open(choice: DeviceChoice) -> Result<Device, Error> {
+        let found = adapter::choose(choice)?;
         // All that the adapter can do: without asking, limits are those of the smallest of all devices.
         let limits = found.adapter.limits();
         let descriptor =

@@ -16,7 +16,10 @@ mod project;
 mod rows;
 mod transfer;
 
-use super::{Assignments, Backend, Cells, CodesRef, DeviceInfo, EncodeJob, Encoded, Health, Ops, ScoreTables, Step};
+use super::{
+    Assignments, Backend, Cells, CodesRef, DeviceChoice, DeviceInfo, EncodeJob, Encoded, Health, Ops, ScoreTables,
+    Step,
+};
 use crate::{Error, Mat, MatRef, search::Neighbors};
 use device::Device;
 
@@ -25,8 +28,8 @@ pub(super) struct Wgpu {
     device: Device,
 }
 
-pub(super) fn open(number: Option<usize>) -> Result<Wgpu, Error> {
-    Ok(Wgpu { device: Device::open(number)? })
+pub(super) fn open(choice: DeviceChoice) -> Result<Wgpu, Error> {
+    Ok(Wgpu { device: Device::open(choice)? })
 }
 
 impl Ops for Wgpu {
@@ -110,8 +113,8 @@ pub(super) fn devices() -> Result<Vec<DeviceInfo>, Error> {
 }
 
 /// Opens a device, sends bytes there and back, and says what this process holds on devices.
-pub(super) fn health(number: Option<usize>) -> Result<Health, Error> {
-    let device = Device::open(number)?;
+pub(super) fn health(choice: DeviceChoice) -> Result<Health, Error> {
+    let device = Device::open(choice)?;
     let values: Vec<u32> = (0..10_000).collect();
     let sent = device.upload(&values)?;
     let copied = device.copy(&sent)?;

@@ -7,7 +7,7 @@ use crate::{
     output::{Output, size, table},
 };
 
-/// List what --backend and --device can run on, and why the rest cannot
+/// List what --backend, --device and --adapter can run on, and why the rest cannot
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  vlc devices\n  vlc devices --json")]
 pub(crate) struct Args {}
@@ -24,6 +24,8 @@ struct Device {
     number: Option<usize>,
     name: String,
     available: bool,
+    /// Runs on the processor; used with --adapter software alone.
+    software: bool,
     memory_bytes: Option<u64>,
     detail: String,
 }
@@ -36,6 +38,7 @@ pub(crate) fn run(_: Args, out: &Output) -> Result<(), CliError> {
             number: d.number,
             name: d.name,
             available: d.available,
+            software: d.software,
             memory_bytes: d.memory_bytes,
             detail: d.detail,
         })
@@ -49,7 +52,8 @@ pub(crate) fn run(_: Args, out: &Output) -> Result<(), CliError> {
                 let available = if d.available { "yes" } else { "no" };
                 let number = d.number.map_or_else(|| "-".into(), |n| n.to_string());
                 let memory = d.memory_bytes.map_or_else(|| "-".into(), size);
-                vec![d.backend.clone(), number, available.into(), d.name.clone(), memory, d.detail.clone()]
+                let detail = if d.software { format!("software: {}", d.detail) } else { d.detail.clone() };
+                vec![d.backend.clone(), number, available.into(), d.name.clone(), memory, detail]
             })
             .collect();
         table(&["backend", "number", "available", "device", "memory", "detail"], &rows)

@@ -1,29 +1,29 @@
 //! `vlc health`.
 
 use serde::Serialize;
-use vlc::ops::Health;
+use vlc::{Backend, DeviceChoice, ops::Health};
 
 use crate::{
-    args::BackendArg,
+    args::{BackendArg, DeviceArg},
     error::CliError,
     output::{Output, size, table},
 };
 
 /// See whether devices work, and what memory this program holds there
 #[derive(clap::Args)]
-#[command(after_help = "\
+#[command(mut_arg("number", |arg| arg.requires("backend")), after_help = "\
 Opens each device and sends bytes there and back. Exit 6 when the one asked for is missing, or one of them fails.
 
 Examples:
   vlc health
-  vlc health --backend cuda --device 1 --json")]
+  vlc health --backend cuda --device 1 --json
+  vlc health --adapter software")]
 pub(crate) struct Args {
-    /// The backend to look at [default: every device that is available]
+    /// The backend to look at [default: every device that is available, but for software adapters]
     #[arg(long, value_name = "B", value_enum)]
     backend: Option<BackendArg>,
-    /// Which GPU of the backend, by its number in `vlc devices` [default: the one with most memory]
-    #[arg(long, value_name = "N", requires = "backend")]
-    device: Option<usize>,
+    #[command(flatten)]
+    device: DeviceArg,
 }
 
 #[derive(Serialize)]
@@ -56,12 +56,15 @@ struct Found {
 
 pub(crate) fn run(args: Args, out: &Output) -> Result<(), CliError> {
     let mut failed = None;
-    let devices = match args.backend {
-        Some(backend) => vec![Device::new(vlc::ops::health(backend.into(), args.device)?)],
+    let choice = args.device.choice();
+    // A software adapter needs no backend beside it: one alone has them.
+    let asked = args.backend.map(Backend::from).or((choice == DeviceChoice::Software).then_some(Backend::Wgpu));
+    let devices = match asked {
+        Some(backend) => vec![Device::new(vlc::ops::health(backend, choice)?)],
         None => vlc::ops::devices()
             .into_iter()
-            .filter(|d| d.available)
-            .map(|d| match vlc::ops::health(d.backend, d.number) {
+            .filter(|d| d.available && !d.software)
+            .map(|d| match vlc::ops::health(d.backend, d.number.into()) {
                 Ok(health) => Device::new(health),
                 Err(error) => {
                     let message = error.to_string();

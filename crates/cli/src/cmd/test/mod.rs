@@ -4,8 +4,10 @@ mod data;
 mod operations;
 mod pipeline;
 
+use std::cmp::Reverse;
+
 use serde::Serialize;
-use vlc::{Backend, ops::DeviceInfo};
+use vlc::{Backend, DeviceChoice, ops::DeviceInfo};
 
 use crate::{
     args::{DeviceArg, Threads},
@@ -29,6 +31,7 @@ Exit 0 when all that ran agree with the CPU, 1 when one does not, 6 when a devic
 Examples:
   vlc test
   vlc test-cuda --device 1
+  vlc test-gpu --adapter software
   vlc test-cuda --large --json")]
 pub(crate) struct Args {
     /// 200,000 synthetic vectors instead of the 5,000 embedded ones, and operations on a million more (2 GB of memory)
@@ -62,6 +65,11 @@ struct Tested {
 impl Tested {
     fn usable(&self) -> bool {
         self.available && self.reason.is_none()
+    }
+
+    /// As the library takes it.
+    fn choice(&self) -> DeviceChoice {
+        self.number.into()
     }
 
     fn is_cpu(&self) -> bool {
@@ -104,7 +112,7 @@ pub(crate) fn run(args: Args, only: Option<Backend>, out: &Output) -> Result<(),
 }
 
 fn test(args: &Args, only: Option<Backend>, out: &Output) -> Result<(), CliError> {
-    let mut bench = Bench { tested: tested(&vlc::ops::devices(), only, args.device.number)?, failed: None };
+    let mut bench = Bench { tested: tested(&vlc::ops::devices(), only, args.device.choice())?, failed: None };
     let missing = bench.tested.iter().find(|t| only == Some(t.backend) && !t.available);
     if let Some(Tested { backend, reason, .. }) = missing {
         let reason = reason.clone().unwrap_or_default();
@@ -127,11 +135,19 @@ fn test(args: &Args, only: Option<Backend>, out: &Output) -> Result<(), CliError
     }
 }
 
-/// The CPU, then the others asked for, each on the device of that number or the one with most memory.
-fn tested(devices: &[DeviceInfo], only: Option<Backend>, number: Option<usize>) -> Result<Vec<Tested>, CliError> {
+/// The CPU, then the others asked for, each on the device chosen. A software adapter is chosen by name or number alone.
+fn tested(devices: &[DeviceInfo], only: Option<Backend>, choice: DeviceChoice) -> Result<Vec<Tested>, CliError> {
+    let software = choice == DeviceChoice::Software;
+    if software && only == Some(Backend::Cuda) {
+        return Err(CliError::Usage("--adapter software: only wgpu has software adapters".into()));
+    }
+    let number = match choice {
+        DeviceChoice::Number(number) => Some(number),
+        _ => None,
+    };
     let mut list = Vec::new();
     for backend in [Backend::Cpu, Backend::Wgpu, Backend::Cuda] {
-        let cpu = backend == Backend::Cpu;
+        let (cpu, wgpu) = (backend == Backend::Cpu, backend == Backend::Wgpu);
         if !cpu && only.is_some_and(|only| only != backend) {
             continue;
         }
@@ -142,8 +158,13 @@ fn tested(devices: &[DeviceInfo], only: Option<Backend>, number: Option<usize>) 
             Some(asked) => Some(*all.iter().find(|d| d.number == Some(asked)).ok_or_else(|| {
                 CliError::Usage(format!("--device {asked}: {backend} has no such device; see `vlc devices`"))
             })?),
-            // Of equal ones max_by_key takes the last.
-            None => all.iter().rev().max_by_key(|d| (d.available, d.memory_bytes)).copied(),
+            // What has no number says why the backend is missing. CUDA's best is the one with most memory, wgpu numbers its
+            // adapters best first.
+            None => all
+                .iter()
+                .filter(|d| d.number.is_none() || d.software == (software && wgpu))
+                .max_by_key(|d| (d.available, d.memory_bytes.filter(|_| !wgpu), Reverse(d.number)))
+                .copied(),
         };
         let available = cpu || device.is_some_and(|d| d.available);
         list.push(Tested {
@@ -154,6 +175,10 @@ fn tested(devices: &[DeviceInfo], only: Option<Backend>, number: Option<usize>) 
             reason: match device {
                 _ if available => None,
                 Some(device) => Some(device.detail.clone()),
+                None if software && wgpu => Some("there is no software adapter".into()),
+                None if wgpu && !all.is_empty() => {
+                    Some("there are software adapters alone; --adapter software takes one".into())
+                }
                 None => Some("no device found".into()),
             },
         });
@@ -170,4 +195,49 @@ fn tested(devices: &[DeviceInfo], only: Option<Backend>, number: Option<usize>) 
 /// By how many percent a value differs from another.
 fn percent(value: f64, from: f64) -> f64 {
     100.0 * (value - from) / from.max(f64::MIN_POSITIVE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A device as the library would list it.
+    fn device(backend: Backend, number: Option<usize>, name: &str, memory: u64, software: bool) -> DeviceInfo {
+        let mut device = vlc::ops::devices().remove(0);
+        (device.backend, device.number, device.name) = (backend, number, name.into());
+        (device.available, device.memory_bytes, device.software) = (number.is_some(), Some(memory), software);
+        device.detail = format!("what {name} is");
+        device
+    }
+
+    fn names(devices: &[DeviceInfo], choice: DeviceChoice) -> Result<Vec<String>, CliError> {
+        let tell = |t: Tested| t.reason.unwrap_or(t.device);
+        Ok(tested(devices, None, choice)?.into_iter().skip(1).map(tell).collect())
+    }
+
+    #[test]
+    fn software_adapters_are_tested_when_asked_for() -> Result<(), CliError> {
+        let list = [
+            device(Backend::Wgpu, Some(0), "discrete", 1, false),
+            device(Backend::Wgpu, Some(1), "integrated", 2, false),
+            device(Backend::Wgpu, Some(2), "lavapipe", 3, true),
+            device(Backend::Cuda, Some(0), "small", 1, false),
+            device(Backend::Cuda, Some(1), "large", 2, false),
+            device(Backend::Cuda, Some(2), "large too", 2, false),
+        ];
+        let (best, software) = (DeviceChoice::Best, DeviceChoice::Software);
+        assert_eq!(names(&list, best)?, ["discrete", "large"]);
+        assert_eq!(names(&list, software)?, ["lavapipe", "large"]);
+        assert_eq!(names(&list, DeviceChoice::Number(2))?, ["lavapipe", "large too"]);
+        assert!(matches!(names(&list, DeviceChoice::Number(3)), Err(CliError::Usage(_))));
+        assert!(names(&list[2..], best)?[0].contains("--adapter software"));
+        assert!(names(&list[..2], software)?[0].contains("no software adapter"));
+        let missing = [device(Backend::Wgpu, None, "wgpu", 0, false)];
+        for choice in [best, software] {
+            assert_eq!(names(&missing, choice)?, ["what wgpu is", "no device found"]);
+        }
+        assert!(tested(&list, Some(Backend::Cuda), software).is_err());
+        assert!(tested(&list, Some(Backend::Wgpu), software)?[1].choice() == DeviceChoice::Number(2));
+        Ok(())
+    }
 }

@@ -100,7 +100,7 @@ impl Set {
                 (self.shape.rows, self.shape.repeats)
             };
             let rows = self.rows.view().slice(0..n);
-            let timed = time_assign(rows, self.start.view(), on.backend, on.number, repeats)?;
+            let timed = time_assign(rows, self.start.view(), on.backend, on.choice(), repeats)?;
             let mut timing = self.timing(&timed, n, 1);
             let (seconds, cpu) = cpu.get_or_insert_with(|| (timing.seconds, timed.clone()));
             if self.in_part() {
@@ -122,7 +122,8 @@ impl Set {
                 return Ok(Err("not run: the CPU would take minutes"));
             }
             let Shape { rows: n, repeats, .. } = self.shape;
-            let timed = time_kmeans(self.rows.view(), self.start.view(), ITERATIONS, on.backend, on.number, repeats)?;
+            let timed =
+                time_kmeans(self.rows.view(), self.start.view(), ITERATIONS, on.backend, on.choice(), repeats)?;
             let mut timing = self.timing(&timed, n, ITERATIONS);
             if self.in_part() {
                 timing.agrees = assign.energy_on(on).is_none_or(|before| timed.energy < before);
@@ -284,7 +285,7 @@ pub(super) fn human(operations: &[Operation]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use vlc::Backend;
+    use vlc::{Backend, DeviceChoice};
 
     use super::*;
 
@@ -307,7 +308,7 @@ mod tests {
         assert!(text.contains("scaled from one run of 100 rows") && text.contains("not run"), "{text}");
 
         // The energy of labels is the device's where these are all rows.
-        let all = time_assign(set.rows.view(), set.start.view(), Backend::Cpu, None, 1)?;
+        let all = time_assign(set.rows.view(), set.start.view(), Backend::Cpu, DeviceChoice::Best, 1)?;
         assert!((set.energy(&all.labels) / all.energy - 1.0).abs() < 1e-5);
         Ok(())
     }
@@ -317,7 +318,7 @@ mod tests {
         let shape = Shape { name: "tiny", rows: 100, dim: 8, anchors: 5, cpu_rows: 100, repeats: 1 };
         let rows = shape.rows()?;
         let set = Set { shape, start: shape.start(&rows)?, rows };
-        let timed = time_assign(set.rows.view(), set.start.view(), Backend::Cpu, None, 1)?;
+        let timed = time_assign(set.rows.view(), set.start.view(), Backend::Cpu, DeviceChoice::Best, 1)?;
         let mut timing = set.timing(&timed, 100, 1);
         timing.compare(2.0 * timing.seconds, [1.049, 1.0], &[1, 2, 3, 4], &[1, 2, 4, 4]);
         assert!(timing.agrees && timing.speedup.is_some_and(|s| (s - 2.0).abs() < 1e-6));

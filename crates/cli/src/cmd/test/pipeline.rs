@@ -114,7 +114,7 @@ fn measure(
     let config = Config {
         budget: Budget::Ratio(data.ratio),
         backend: on.backend,
-        device: on.number,
+        device: on.choice(),
         queries: Some(data.sample.view()),
         threads,
         progress: Some(&on_event),
@@ -122,7 +122,7 @@ fn measure(
     };
     let report = vlc::compress_to(&data.base.view(), path, &config)?;
     let index = Index::open(path)?;
-    let searcher = Searcher::open_on(&index, on.backend, on.number)?;
+    let searcher = Searcher::open_on(&index, on.backend, on.choice())?;
     searcher.query_batch(data.queries.view(), K)?;
     let start = Instant::now();
     let found = searcher.query_batch(data.queries.view(), K)?;
