@@ -59,12 +59,22 @@ enum Command {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    quieten_vulkan();
     let out = Output::new(cli.common);
     logger::init(cli.common);
     interrupt::install();
     match dispatch(cli.command, &out) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => error.report(),
+    }
+}
+
+/// Mesa's layer for choosing devices looks for a desktop and prints an error where there is none; the choice is ours anyway.
+fn quieten_vulkan() {
+    const LAYER: &str = "NODEVICE_SELECT";
+    if std::env::var_os(LAYER).is_none() {
+        // SAFETY: no other thread has been started yet.
+        unsafe { std::env::set_var(LAYER, "1") };
     }
 }
 

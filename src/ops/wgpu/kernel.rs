@@ -79,6 +79,11 @@ impl Device {
             layout: &pipeline.layout,
             entries: &entries,
         });
+        // What is wrong with it would come up again with all that is sent together.
+        if let Err(e) = self.check() {
+            pending.params.truncate(at);
+            return Err(e);
+        }
         self.record(&mut pending, |to| {
             let mut pass =
                 to.begin_compute_pass(&ComputePassDescriptor { label: Some(kernel.entry), timestamp_writes: None });

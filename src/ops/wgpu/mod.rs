@@ -9,6 +9,8 @@ mod adapter;
 mod assign;
 mod buffer;
 mod device;
+#[cfg(test)]
+mod device_tests;
 mod error;
 mod kernel;
 mod pace;

@@ -1,0 +1,62 @@
+//! What a process holds on a GPU does not grow. Passed over without one, unless `VLC_REQUIRE` lists the backend.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+use vlc::{
+    Backend, Budget, Config, DeviceChoice, Error, MatRef, Searcher, compress,
+    ops::{Health, health},
+};
+
+fn required(backend: Backend) -> bool {
+    let listed = std::env::var("VLC_REQUIRE").unwrap_or_default();
+    listed.split(',').any(|name| name.trim() == backend.to_string())
+}
+
+/// The device to test, if there is one: an adapter that runs on the processor only where wgpu is required.
+fn device(backend: Backend) -> Option<(DeviceChoice, Health)> {
+    let choices: &[DeviceChoice] = match backend {
+        Backend::Wgpu if required(backend) => &[DeviceChoice::Best, DeviceChoice::Software],
+        _ => &[DeviceChoice::Best],
+    };
+    for &choice in choices {
+        match health(backend, choice) {
+            Ok(health) => return Some((choice, health)),
+            Err(Error::Unavailable { reason, .. }) => {
+                let last = choices.last() == Some(&choice);
+                assert!(!(last && required(backend)), "VLC_REQUIRE lists {backend}: {reason}");
+            }
+            Err(e) => panic!("{e}"),
+        }
+    }
+    None
+}
+
+fn twenty_runs(backend: Backend) {
+    let Some((device, before)) = device(backend) else {
+        return;
+    };
+    let values: Vec<f32> = (0..3000 * 64).map(|i| (i * 7919 % 10_007) as f32 / 5000.0 - 1.0).collect();
+    let rows = MatRef::new(&values, 3000, 64).unwrap();
+    let config = Config { budget: Budget::Ratio(0.2), backend, device, ..Config::default() };
+    let mut free = Vec::new();
+    for _ in 0..20 {
+        let index = compress(rows, &config).unwrap();
+        let searcher = Searcher::open_on(&index, backend, device).unwrap();
+        assert_eq!(searcher.query_batch(rows.slice(0..40), 10).unwrap().ids.rows(), 40);
+        drop(searcher);
+        let now = health(backend, device).unwrap();
+        assert_eq!((now.memory_resident, now.buffers, now.leaked_buffers), (before.memory_resident, 0, 0));
+        free.push(now.memory_free);
+    }
+    // What the first run leaves is the driver's own.
+    assert!(free.iter().all(|f| *f == free[0]), "{free:?}");
+}
+
+#[test]
+fn twenty_runs_leave_the_memory_of_cuda_as_it_was() {
+    twenty_runs(Backend::Cuda);
+}
+
+#[test]
+fn twenty_runs_leave_the_memory_of_wgpu_as_it_was() {
+    twenty_runs(Backend::Wgpu);
+}
