@@ -66,3 +66,104 @@ pub(super) struct SelectParams {
     pub(super) _pad0: u32,
     pub(super) _pad1: u32,
 }
+
+// reduce and update
+
+/// Of the search for the largest value of each column, `count` of them from `first` on.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, NoUninit, Zeroable)]
+pub(super) struct MaximaParams {
+    pub(super) first: u32,
+    pub(super) count: u32,
+    pub(super) dim: u32,
+    pub(super) lanes: u32,
+}
+
+/// Of a step of the sort: `count` blocks of rows from `first` on, of `blocks`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, NoUninit, Zeroable)]
+pub(super) struct SortParams {
+    pub(super) n: u32,
+    pub(super) stride: u32,
+    pub(super) shift: u32,
+    pub(super) blocks: u32,
+    pub(super) first: u32,
+    pub(super) count: u32,
+    /// 1 where rows come as they are, not in `order`.
+    pub(super) unsorted: u32,
+    pub(super) _pad0: u32,
+}
+
+/// Of a prefix sum.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, NoUninit, Zeroable)]
+pub(super) struct PrefixParams {
+    pub(super) count: u32,
+    pub(super) _pad0: u32,
+    pub(super) _pad1: u32,
+    pub(super) _pad2: u32,
+}
+
+/// Of the search for where cells start.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, NoUninit, Zeroable)]
+pub(super) struct StartsParams {
+    pub(super) n: u32,
+    pub(super) stride: u32,
+    pub(super) cells: u32,
+    pub(super) _pad0: u32,
+}
+
+/// Of the division of cells into parts; the share of rows to drop is mantissa / 2^shift, shift at least 23.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, NoUninit, Zeroable)]
+pub(super) struct PartsParams {
+    pub(super) cells: u32,
+    pub(super) length: u32,
+    pub(super) mantissa: u32,
+    pub(super) shift: u32,
+}
+
+/// Of the sums of `count` parts from `first` on.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, NoUninit, Zeroable)]
+pub(super) struct SumsParams {
+    pub(super) first: u32,
+    pub(super) count: u32,
+    pub(super) cells: u32,
+    pub(super) length: u32,
+    pub(super) first_row: u32,
+    pub(super) rows: u32,
+    pub(super) dim: u32,
+    pub(super) column: u32,
+    pub(super) columns: u32,
+    /// 1 where there are sums already.
+    pub(super) add: u32,
+    pub(super) _pad0: u32,
+    pub(super) _pad1: u32,
+}
+
+/// Of the means of `count` cells from `first` on.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, NoUninit, Zeroable)]
+pub(super) struct MeansParams {
+    pub(super) first: u32,
+    pub(super) count: u32,
+    /// First cell of the part of the means.
+    pub(super) part: u32,
+    pub(super) dim: u32,
+    pub(super) column: u32,
+    pub(super) columns: u32,
+    pub(super) _pad0: u32,
+    pub(super) _pad1: u32,
+}
+
+/// Of a step of `count` anchors from `first` on.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, NoUninit, Zeroable)]
+pub(super) struct UpdateParams {
+    pub(super) first: u32,
+    pub(super) count: u32,
+    pub(super) dim: u32,
+    pub(super) rate: f32,
+}

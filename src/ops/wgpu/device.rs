@@ -108,6 +108,12 @@ impl Device {
         Ok(device)
     }
 
+    /// The same with less room in a buffer.
+    #[cfg(test)]
+    pub(super) fn limited(self, bytes: usize) -> Device {
+        Device { binding_limit: bytes.min(self.binding_limit) / SLOT * SLOT, ..self }
+    }
+
     pub(super) fn number(&self) -> usize {
         self.number
     }

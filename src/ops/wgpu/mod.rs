@@ -15,8 +15,12 @@ mod error;
 mod kernel;
 mod pace;
 mod project;
+mod reduce;
+#[cfg(test)]
+mod reduce_tests;
 mod rows;
 mod transfer;
+mod update;
 
 use super::{
     Assignments, Backend, Cells, CodesRef, DeviceChoice, DeviceInfo, EncodeJob, Encoded, Health, Ops, ScoreTables,
@@ -37,7 +41,7 @@ pub(super) fn open(choice: DeviceChoice) -> Result<Wgpu, Error> {
 impl Ops for Wgpu {
     type Rows = rows::Rows;
     type Assigned = assign::Assigned;
-    type Stats = ();
+    type Stats = reduce::Stats;
     type Codes<'a> = ();
 
     fn backend(&self) -> Backend {
@@ -76,20 +80,26 @@ impl Ops for Wgpu {
         assigned.energy(&self.device)
     }
 
-    fn reduce(&self, _: &rows::Rows, _: &assign::Assigned, _: usize, _: f32) -> Result<(), Error> {
-        Err(error::failure("reduce is not there yet"))
+    fn reduce(
+        &self,
+        rows: &rows::Rows,
+        assigned: &assign::Assigned,
+        anchors: usize,
+        trim: f32,
+    ) -> Result<reduce::Stats, Error> {
+        reduce::reduce(&self.device, rows, assigned, anchors, trim)
     }
 
-    fn cells(&self, (): &()) -> Result<Cells, Error> {
-        Err(error::failure("cells is not there yet"))
+    fn cells(&self, stats: &reduce::Stats) -> Result<Cells, Error> {
+        stats.cells(&self.device)
     }
 
-    fn means(&self, (): &()) -> Result<Mat, Error> {
-        Err(error::failure("means is not there yet"))
+    fn means(&self, stats: &reduce::Stats) -> Result<Mat, Error> {
+        stats.means(&self.device)
     }
 
-    fn update(&self, _: &mut rows::Rows, (): &(), _: Step<'_>) -> Result<(), Error> {
-        Err(error::failure("update is not there yet"))
+    fn update(&self, anchors: &mut rows::Rows, stats: &reduce::Stats, step: Step<'_>) -> Result<(), Error> {
+        update::update(&self.device, anchors, stats, step)
     }
 
     fn project(&self, rows: &rows::Rows, offset: &[f32], transform: MatRef<'_>) -> Result<rows::Rows, Error> {

@@ -1,5 +1,7 @@
 //! Matrices on the device, in parts that fit a binding.
 
+use std::cell::OnceCell;
+
 use super::{
     buffer::Buffer,
     device::Device,
@@ -23,6 +25,8 @@ pub(crate) struct Rows {
     /// Rows of a part, but for the last.
     each: usize,
     parts: Vec<Buffer<f32>>,
+    /// The largest values of the columns, found when first asked for.
+    maxima: OnceCell<Buffer<u32>>,
 }
 
 /// Rows of a matrix that share a buffer.
@@ -58,7 +62,7 @@ impl Rows {
             return Err(failure(format!("a row of {dim} values is longer than the device takes; use --backend cpu")));
         }
         let parts = (0..n).step_by(each).map(|first| make(first..(first + each).min(n))).collect::<Result<_, _>>()?;
-        Ok(Rows { n, dim, each, parts })
+        Ok(Rows { n, dim, each, parts, maxima: OnceCell::new() })
     }
 
     pub(super) fn zeros(device: &Device, n: usize, dim: usize) -> Result<Rows, Error> {
@@ -76,7 +80,7 @@ impl Rows {
 
     pub(super) fn copy(&self, device: &Device) -> Result<Rows, Error> {
         let parts = self.parts.iter().map(|part| device.copy(part)).collect::<Result<_, _>>()?;
-        Ok(Rows { n: self.n, dim: self.dim, each: self.each, parts })
+        Ok(Rows { n: self.n, dim: self.dim, each: self.each, parts, maxima: OnceCell::new() })
     }
 
     pub(super) fn parts(&self) -> impl Iterator<Item = Part<'_>> {
@@ -95,6 +99,23 @@ impl Rows {
                 (first < end).then(|| Overlap { from, to, first, count: end - first })
             })
         })
+    }
+
+    /// What is known of the rows beside their values is forgotten: the values are about to change.
+    pub(super) fn changed(&mut self) {
+        self.maxima = OnceCell::new();
+    }
+
+    /// The largest value of each column but for its sign, as bits; made when first asked for.
+    pub(super) fn column_maxima(
+        &self,
+        make: impl FnOnce() -> Result<Buffer<u32>, Error>,
+    ) -> Result<&Buffer<u32>, Error> {
+        if let Some(maxima) = self.maxima.get() {
+            return Ok(maxima);
+        }
+        let made = make()?;
+        Ok(self.maxima.get_or_init(|| made))
     }
 
     pub(super) fn select(&self, device: &Device, picked: &[u32]) -> Result<Rows, Error> {
