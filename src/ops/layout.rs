@@ -167,3 +167,41 @@ pub(super) struct UpdateParams {
     pub(super) dim: u32,
     pub(super) rate: f32,
 }
+
+// encode
+
+/// Of the search for codes, and of the codewords of what it found.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, NoUninit, Zeroable)]
+pub(super) struct EncodeParams {
+    pub(super) rows: u32,
+    pub(super) row0: u32,
+    pub(super) try0: u32,
+    pub(super) try_step: u32,
+    pub(super) found0: u32,
+    pub(super) first_try: u32,
+    pub(super) end_try: u32,
+    pub(super) directions: u32,
+    pub(super) symbols: u32,
+    pub(super) lags: u32,
+    pub(super) words: u32,
+    pub(super) scratch_words: u32,
+    pub(super) far: u32,
+    pub(super) near: u32,
+    pub(super) alone: u32,
+    pub(super) offsets: u32,
+    pub(super) symbol_of: u32,
+    pub(super) scale: f32,
+    pub(super) alphabet: u32,
+    pub(super) rounds: u32,
+}
+
+/// Of the lengths of decoded rows.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, NoUninit, Zeroable)]
+pub(super) struct LengthsParams {
+    pub(super) rows: u32,
+    pub(super) directions: u32,
+    pub(super) row0: u32,
+    pub(super) constant: f32,
+}

@@ -11,6 +11,7 @@ mod buffer;
 mod device;
 #[cfg(test)]
 mod device_tests;
+mod encode;
 mod error;
 mod kernel;
 mod pace;
@@ -106,8 +107,8 @@ impl Ops for Wgpu {
         project::project(&self.device, rows, offset, transform)
     }
 
-    fn encode(&self, _: &rows::Rows, _: EncodeJob<'_, assign::Assigned>) -> Result<Encoded, Error> {
-        Err(error::failure("encode is not there yet"))
+    fn encode(&self, rows: &rows::Rows, job: EncodeJob<'_, assign::Assigned>) -> Result<Encoded, Error> {
+        encode::encode(&self.device, rows, &job)
     }
 
     fn load<'a>(&self, _: CodesRef<'a>) -> Result<(), Error> {
