@@ -205,3 +205,45 @@ pub(super) struct LengthsParams {
     pub(super) row0: u32,
     pub(super) constant: f32,
 }
+
+// score
+
+/// Of one pass over a part of the codes (shaders/score.wgsl).
+#[repr(C)]
+#[derive(Debug, Clone, Copy, NoUninit, Zeroable)]
+pub(super) struct ScanParams {
+    pub(super) first_group: u32,
+    pub(super) first: u32,
+    pub(super) groups: u32,
+    pub(super) stride: u32,
+    pub(super) n: u32,
+    pub(super) symbols: u32,
+    pub(super) alphabet: u32,
+    pub(super) group_words: u32,
+    pub(super) side_nibbles: u32,
+    pub(super) cell_count: u32,
+    pub(super) chart: u32,
+    pub(super) charts: u32,
+    pub(super) factors: u32,
+    pub(super) squared: u32,
+    pub(super) query_count: u32,
+    pub(super) bases_at: u32,
+    pub(super) looked_at: u32,
+    pub(super) looked_words: u32,
+    pub(super) mode: u32,
+    pub(super) maxima: u32,
+    pub(super) capacity: u32,
+    pub(super) head: u32,
+    pub(super) _pad0: u32,
+    pub(super) _pad1: u32,
+}
+
+/// Of the search for a query's k-th largest maximum.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, NoUninit, Zeroable)]
+pub(super) struct KthParams {
+    pub(super) count: u32,
+    pub(super) k: u32,
+    pub(super) _pad0: u32,
+    pub(super) _pad1: u32,
+}

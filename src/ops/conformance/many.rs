@@ -135,6 +135,29 @@ pub(super) fn batches_over_many_rows<O: Ops>(ops: &O) {
     }
 }
 
+/// More rows tie than a device may have room for: the lower come first all the same.
+pub(super) fn ties_among_many_rows<O: Ops>(ops: &O) {
+    for (n, ks) in [(40_000, [10, 3000]), (600_000, [10, 20_000])] {
+        let seed = 1750;
+        let mut random = random(seed);
+        let spec = Spec { n, dim: 24, symbols: 19, width: 2, anchors: 1, charts: 1, metric: Metric::Cosine };
+        let mut store = Many::new(&mut random, spec);
+        // Every block is as the first: of each of its rows there are as many as there are blocks.
+        let (first, others) = store.blocks.split_at_mut(store.shape.bytes());
+        others.chunks_exact_mut(first.len()).for_each(|block| block.copy_from_slice(first));
+        let loaded = ops.load(store.codes()).unwrap();
+        for (count, k) in ks.into_iter().flat_map(|k| [(1, k), (3, k)]) {
+            let _case = Case::new(format!("seed {seed}, {spec:?}, {count} queries, k {k}"));
+            let queries = store.queries(&mut random, count, None);
+            let found = ops.score(&loaded, &queries, k).unwrap();
+            let expected = cpu::Cpu::with(cpu::Level::Portable);
+            let expected = expected.score(&expected.load(store.codes()).unwrap(), &queries, k).unwrap();
+            assert_same(&found, &expected);
+            assert_eq!(found.ids, expected.ids);
+        }
+    }
+}
+
 fn assert_same(found: &Neighbors, expected: &Neighbors) {
     assert_eq!((found.ids.rows(), found.ids.dim()), (expected.ids.rows(), expected.ids.dim()));
     for q in 0..found.ids.rows() {
@@ -158,9 +181,8 @@ fn assert_same(found: &Neighbors, expected: &Neighbors) {
     }
 }
 
-/// Not a law but a measurement: codes of 46 bytes, `VLC_ROWS` of them or 50 million. Run with `--ignored --nocapture`.
-pub(super) fn search_times<O: Ops>(ops: &O) {
-    let n = std::env::var("VLC_ROWS").ok().and_then(|n| n.parse().ok()).unwrap_or(50_000_000);
+/// Not a law but a measurement: `n` codes of 46 bytes. Run with `--ignored --nocapture`.
+pub(super) fn search_times<O: Ops>(ops: &O, n: usize) {
     let spec = Spec { n, dim: 384, symbols: 91, width: 3, anchors: 1024, charts: 1, metric: Metric::Cosine };
     let mut random = random(1800);
     let store = Many::new(&mut random, spec);

@@ -48,6 +48,7 @@ macro_rules! suite {
             suite!(@ $backend, $check, score, best_of_many_rows);
             suite!(@ $backend, $check, score, probed_rows_are_of_the_best_cells);
             suite!(@ $backend, $check, many, batches_over_many_rows);
+            suite!(@ $backend, $check, many, ties_among_many_rows);
         }
     };
     (@ $backend:expr, $check:path, $part:ident, $law:ident) => {
@@ -73,19 +74,30 @@ suite!(cpu_neon, crate::ops::cpu::Level::Neon, crate::ops::conformance::check_le
 suite!(wgpu, crate::Backend::Wgpu, crate::ops::conformance::check);
 suite!(cuda, crate::Backend::Cuda, crate::ops::conformance::check);
 
-/// The times of searches on a device; see [`many::search_times`].
-#[test]
-#[ignore = "takes memory and minutes; prints times"]
-fn search_times_on_cuda() {
-    struct Job;
+/// Prints the times of searches among `n` rows, or `VLC_ROWS` of them; see [`many::search_times`].
+fn search_times(backend: Backend, n: usize) {
+    struct Job(usize);
     impl WithOps for Job {
         type Output = ();
         fn run<O: Ops>(self, ops: O) -> Result<(), Error> {
-            many::search_times(&ops);
+            many::search_times(&ops, self.0);
             Ok(())
         }
     }
-    check(Backend::Cuda, Job);
+    let asked = std::env::var("VLC_ROWS").ok().and_then(|n| n.parse().ok());
+    check(backend, Job(asked.unwrap_or(n)));
+}
+
+#[test]
+#[ignore = "takes memory and minutes; prints times"]
+fn search_times_on_cuda() {
+    search_times(Backend::Cuda, 50_000_000);
+}
+
+#[test]
+#[ignore = "takes memory and minutes; prints times"]
+fn search_times_on_wgpu() {
+    search_times(Backend::Wgpu, 10_000_000);
 }
 
 /// Whether this backend must be there.

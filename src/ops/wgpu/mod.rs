@@ -8,6 +8,7 @@
 mod adapter;
 mod assign;
 mod buffer;
+mod codes;
 mod device;
 #[cfg(test)]
 mod device_tests;
@@ -20,6 +21,7 @@ mod reduce;
 #[cfg(test)]
 mod reduce_tests;
 mod rows;
+mod score;
 mod transfer;
 mod update;
 
@@ -43,7 +45,7 @@ impl Ops for Wgpu {
     type Rows = rows::Rows;
     type Assigned = assign::Assigned;
     type Stats = reduce::Stats;
-    type Codes<'a> = ();
+    type Codes<'a> = codes::Codes<'a>;
 
     fn backend(&self) -> Backend {
         Backend::Wgpu
@@ -111,12 +113,12 @@ impl Ops for Wgpu {
         encode::encode(&self.device, rows, &job)
     }
 
-    fn load<'a>(&self, _: CodesRef<'a>) -> Result<(), Error> {
-        Err(error::failure("load is not there yet"))
+    fn load<'a>(&self, codes: CodesRef<'a>) -> Result<codes::Codes<'a>, Error> {
+        codes::Codes::load(&self.device, &codes)
     }
 
-    fn score(&self, (): &(), _: &ScoreTables, _: usize) -> Result<Neighbors, Error> {
-        Err(error::failure("score is not there yet"))
+    fn score(&self, codes: &codes::Codes<'_>, queries: &ScoreTables, k: usize) -> Result<Neighbors, Error> {
+        score::score(&self.device, codes, queries, k)
     }
 }
 
