@@ -19,7 +19,7 @@ struct EncodeParams {
     lags: u32,
     words: u32,          // of the symbols of a row: eight or, of pq8, four symbols in each
     scratch_words: u32,  // of a row: where its paths came from, then the words of its symbols
-    // Where these begin in `shared_tables`; the first three in fours, the others in words.
+    // Where these begin in `shared_tables`: the first three in fours, the other two in words.
     far: u32,
     near: u32,
     alone: u32,
@@ -43,9 +43,9 @@ const HUGE = 3.0e38;
 // Per direction (lags + 1) x alphabet.
 @group(0) @binding(4) var<storage, read> tables: array<vec4<f32>>;
 // What all rows share: what two symbols cost together, by symbol t; `far` two steps apart as [t][q / 4][s][q % 4], `near` one step apart
-// as [t][p / 4 % 2][p / 8][s][p % 4], so that the invocations of a row read one block. Both in steps of 1 / `scale` above TAG bits, those of `far`
-// with q in them. What a symbol costs alone (symbols x 16, f32). The first direction of each symbol, then the number of directions. The
-// symbol of each direction.
+// as [t][p / 4 % 2][p / 8][s][p % 4], so that the invocations of a row read one block. Both in steps of 1 / `scale` above TAG bits, those
+// of `far` with q in them. What a symbol costs alone (symbols x 16, f32). The first direction of each symbol, then the number of
+// directions. The symbol of each direction.
 @group(0) @binding(5) var<storage, read> shared_tables: array<vec4<u32>>;
 @group(0) @binding(6) var<storage, read_write> scratch: array<u32>;
 // Of each row the anchor chosen, the bits of its squared error, and its symbols.
@@ -144,8 +144,8 @@ fn keep(at: Trial, row: u32, exists: bool, candidate: u32, error: f32, least: f3
     return error;
 }
 
-// The squared error in the directions of eight symbols, `first` and those that follow; each lane's share. The symbols are in `high`, the eight
-// before them in `low`.
+// The squared error in the directions of eight symbols, `first` and those that follow; each lane's share. The symbols are in `high`, the
+// eight before them in `low`.
 fn measure(at: Trial, low: u32, high: u32, first: u32) -> f32 {
     let i = at.lane % 8u;
     let t = first + i;
@@ -167,8 +167,8 @@ fn measure(at: Trial, low: u32, high: u32, first: u32) -> f32 {
     return error;
 }
 
-// Goes back from where the best path ends: `state` is its last symbol and the one before, of the search with survivors its last state and survivor.
-// Leaves the symbols in the scratch and returns the squared error of the codeword.
+// Goes back from where the best path ends: at its last symbol and the one before; of the search with survivors, its last state and
+// survivor. Leaves the symbols in the scratch and returns the squared error of the codeword.
 fn trace(at: Trial, end: vec2<u32>, survivors: bool) -> f32 {
     var state = end;
     var error = 0.0;

@@ -140,7 +140,11 @@ struct LengthsParams {
 
 // sqrt(max(0, constant + <p + slope, y>)) for rows y and p.
 @compute @workgroup_size(ROWS * LANES)
-fn lengths(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) invocation: u32) {
+fn lengths(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) invocation: u32,
+) {
     let lane = invocation % LANES;
     for (var first = group.x * ROWS; first < lengths_params.rows; first += groups.x * ROWS) {
         let own = first + invocation / LANES;
