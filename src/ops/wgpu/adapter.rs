@@ -6,7 +6,10 @@ use wgpu::{
     Adapter, AdapterInfo, Backends, DeviceType, DownlevelFlags, Instance, InstanceDescriptor, InstanceFlags, Limits,
 };
 
-use super::error::unavailable;
+use super::{
+    device::DRIVER,
+    error::{lock, unavailable},
+};
 use crate::{
     Backend, Error,
     ops::{DeviceChoice, DeviceInfo},
@@ -86,7 +89,7 @@ fn instance() -> &'static Instance {
     })
 }
 
-/// All adapters, discrete GPUs first, software last. A GPU that several graphics systems show is listed once.
+/// All adapters, discrete GPUs first, software last; the caller holds [`DRIVER`]. A GPU that several graphics systems show is listed once.
 pub(super) fn list() -> Result<Vec<Found>, Error> {
     let mut adapters: Vec<(Adapter, AdapterInfo)> =
         pollster::block_on(instance().enumerate_adapters(Backends::PRIMARY))
@@ -147,5 +150,6 @@ pub(super) fn choose(choice: DeviceChoice) -> Result<Found, Error> {
 
 /// What [`devices`](crate::ops::devices) says of them.
 pub(super) fn devices() -> Result<Vec<DeviceInfo>, Error> {
+    let _alone = lock(&DRIVER);
     Ok(list()?.iter().map(Found::describe).collect())
 }

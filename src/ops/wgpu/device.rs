@@ -2,12 +2,14 @@
 
 use std::{
     collections::HashMap,
+    ops::Deref,
     sync::{Arc, Mutex},
+    thread::{self, ThreadId},
 };
 
 use bytemuck::Pod;
 use wgpu::{
-    BufferDescriptor, BufferUsages, CommandEncoder, CommandEncoderDescriptor, DeviceDescriptor, DeviceLostReason,
+    AdapterInfo, BufferDescriptor, BufferUsages, CommandEncoder, CommandEncoderDescriptor, DeviceDescriptor,
     PollType, SubmissionIndex,
 };
 
@@ -25,11 +27,11 @@ pub(super) const SLOT: usize = 256;
 /// Launches that are sent together. Sending costs tens of microseconds; the device should not wait for work either.
 const TOGETHER: usize = 32;
 
-/// What the device reports by itself, outside any call.
+/// What the device reports by itself, beside what calls return.
 #[derive(Default)]
 struct Reports {
-    /// The first error since it was last asked for.
-    error: Mutex<Option<String>>,
+    /// The first error in a call of each thread since that thread last asked.
+    errors: Mutex<HashMap<ThreadId, String>>,
     /// Why there is no device any more.
     lost: Mutex<Option<String>>,
 }
@@ -41,14 +43,26 @@ pub(super) struct Pending {
     pub(super) params: Vec<u8>,
 }
 
+/// Devices that are open. They stay so until the process ends: all who use an adapter share one, threads may do so at the same
+/// time, and drivers are known to crash where devices come and go in several threads, or at the end of a process
+/// (gfx-rs/wgpu#10234, #8365, #5930). An idle device holds none of this library's memory.
+static OPEN: Mutex<Vec<Arc<Core>>> = Mutex::new(Vec::new());
+
+/// Held while an adapter is looked for, a device opened or a kernel compiled, for the same reason.
+pub(super) static DRIVER: Mutex<()> = Mutex::new(());
+
 /// A device that the operations run on.
 pub(super) struct Device {
+    core: Arc<Core>,
+    binding_limit: usize,
+}
+
+/// What all who use a device share.
+pub(super) struct Core {
     pub(super) raw: wgpu::Device,
     pub(super) queue: wgpu::Queue,
     pub(super) limits: wgpu::Limits,
-    number: usize,
-    name: String,
-    binding_limit: usize,
+    info: AdapterInfo,
     pub(super) pending: Mutex<Pending>,
     /// [`TOGETHER`] slots for parameters.
     pub(super) uniforms: wgpu::Buffer,
@@ -58,9 +72,77 @@ pub(super) struct Device {
     reports: Arc<Reports>,
 }
 
+impl Deref for Device {
+    type Target = Core;
+
+    fn deref(&self) -> &Core {
+        &self.core
+    }
+}
+
 impl Device {
-    pub(super) fn open(choice: DeviceChoice) -> Result<Device, Error> {
+    /// Opens the device of an adapter, or joins those who use it already.
+    pub(super) fn open(choice: DeviceChoice) -> Result<(Device, usize), Error> {
+        let mut open = lock(&OPEN);
+        let _alone = lock(&DRIVER);
         let found = adapter::choose(choice)?;
+        let number = found.number;
+        open.retain(|core| lock(&core.reports.lost).is_none());
+        let core = match open.iter().find(|core| core.info == found.info) {
+            Some(core) => Arc::clone(core),
+            None => {
+                let core = Arc::new(Core::new(found)?);
+                open.push(Arc::clone(&core));
+                core
+            }
+        };
+        Ok((Device { binding_limit: binding_limit(&core.limits), core }, number))
+    }
+
+    /// A device of its own, which the caller must not drop.
+    #[cfg(test)]
+    pub(super) fn alone(choice: DeviceChoice) -> Result<Device, Error> {
+        let _alone = lock(&DRIVER);
+        let core = Arc::new(Core::new(adapter::choose(choice)?)?);
+        Ok(Device { binding_limit: binding_limit(&core.limits), core })
+    }
+
+    /// The same with less room in a buffer.
+    #[cfg(test)]
+    pub(super) fn limited(self, bytes: usize) -> Device {
+        Device { binding_limit: bytes.min(self.binding_limit) / SLOT * SLOT, ..self }
+    }
+
+    /// Bytes that a buffer may have.
+    pub(super) fn binding_limit(&self) -> usize {
+        self.binding_limit
+    }
+
+    /// So many zeros.
+    pub(super) fn alloc<T: Pod>(&self, len: usize) -> Result<Buffer<T>, Error> {
+        // What is empty must still be bound.
+        let bytes = len.max(1).saturating_mul(size_of::<T>());
+        if bytes > self.binding_limit {
+            return Err(failure(format!(
+                "{} MiB are needed in one piece, of which {} has at most {}; use a smaller input or --backend cpu",
+                bytes >> 20,
+                self.name(),
+                self.binding_limit >> 20
+            )));
+        }
+        let raw = self.raw.create_buffer(&BufferDescriptor {
+            label: None,
+            size: bytes.next_multiple_of(4) as u64,
+            usage: BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        self.check()?;
+        Ok(Buffer::new(raw, len))
+    }
+}
+
+impl Core {
+    fn new(found: adapter::Found) -> Result<Core, Error> {
         // All that the adapter can do: without asking, limits are those of the smallest of all devices.
         let limits = found.adapter.limits();
         let descriptor =
@@ -76,13 +158,12 @@ impl Device {
                 }
                 other => other.to_string(),
             };
-            lock(&to.error).get_or_insert(text);
+            // Errors come up in the call that makes them, so in the thread that will ask.
+            lock(&to.errors).entry(thread::current().id()).or_insert(text);
         }));
         let to = Arc::clone(&reports);
-        raw.set_device_lost_callback(move |reason, message| {
-            if reason != DeviceLostReason::Destroyed {
-                lock(&to.lost).get_or_insert(format!("the device was lost: {message}"));
-            }
+        raw.set_device_lost_callback(move |_, message| {
+            lock(&to.lost).get_or_insert(format!("the device was lost: {message}"));
         });
         let uniforms = raw.create_buffer(&BufferDescriptor {
             label: Some("parameters"),
@@ -90,11 +171,9 @@ impl Device {
             usage: BufferUsages::UNIFORM | BufferUsages::COPY_DST,
             mapped_at_creation: false,
         });
-        let device = Device {
-            binding_limit: binding_limit(&limits),
+        let core = Core {
             limits,
-            number: found.number,
-            name: found.info.name,
+            info: found.info,
             raw,
             queue,
             pending: Mutex::default(),
@@ -104,60 +183,23 @@ impl Device {
             pace: Mutex::default(),
             reports,
         };
-        device.check()?;
-        Ok(device)
-    }
-
-    /// The same with less room in a buffer.
-    #[cfg(test)]
-    pub(super) fn limited(self, bytes: usize) -> Device {
-        Device { binding_limit: bytes.min(self.binding_limit) / SLOT * SLOT, ..self }
-    }
-
-    pub(super) fn number(&self) -> usize {
-        self.number
+        core.check()?;
+        Ok(core)
     }
 
     pub(super) fn name(&self) -> &str {
-        &self.name
+        &self.info.name
     }
 
-    /// Bytes that a buffer may have.
-    pub(super) fn binding_limit(&self) -> usize {
-        self.binding_limit
-    }
-
-    /// Fails if the device has reported anything since it was last asked.
+    /// Fails if the device was lost, or if a call of this thread made an error since it last asked.
     pub(super) fn check(&self) -> Result<(), Error> {
         if let Some(lost) = lock(&self.reports.lost).as_ref() {
             return Err(failure(lost.clone()));
         }
-        match lock(&self.reports.error).take() {
+        match lock(&self.reports.errors).remove(&thread::current().id()) {
             Some(error) => Err(failure(error)),
             None => Ok(()),
         }
-    }
-
-    /// So many zeros.
-    pub(super) fn alloc<T: Pod>(&self, len: usize) -> Result<Buffer<T>, Error> {
-        // What is empty must still be bound.
-        let bytes = len.max(1).saturating_mul(size_of::<T>());
-        if bytes > self.binding_limit {
-            return Err(failure(format!(
-                "{} MiB are needed in one piece, of which {} has at most {}; use a smaller input or --backend cpu",
-                bytes >> 20,
-                self.name,
-                self.binding_limit >> 20
-            )));
-        }
-        let raw = self.raw.create_buffer(&BufferDescriptor {
-            label: None,
-            size: bytes.next_multiple_of(4) as u64,
-            usage: BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST,
-            mapped_at_creation: false,
-        });
-        self.check()?;
-        Ok(Buffer::new(raw, len))
     }
 
     /// Records commands, to be sent with others.

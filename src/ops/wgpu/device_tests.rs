@@ -4,8 +4,8 @@
 use super::{
     adapter,
     buffer::held,
-    device::Device,
-    error::last_error,
+    device::{DRIVER, Device},
+    error::{last_error, lock},
     kernel::{Kernel, Source},
 };
 use crate::{
@@ -15,12 +15,16 @@ use crate::{
 
 /// A GPU, or where wgpu is required and there is none an adapter that runs on the processor.
 pub(super) fn device() -> Option<Device> {
-    let opened = match Device::open(DeviceChoice::Best) {
-        Err(Error::Unavailable { .. }) if required(Backend::Wgpu) => Device::open(DeviceChoice::Software),
-        opened => opened,
-    };
+    choice_for_tests().map(|choice| Device::open(choice).unwrap().0)
+}
+
+fn choice_for_tests() -> Option<DeviceChoice> {
+    let (mut choice, mut opened) = (DeviceChoice::Best, Device::open(DeviceChoice::Best));
+    if matches!(opened, Err(Error::Unavailable { .. })) && required(Backend::Wgpu) {
+        (choice, opened) = (DeviceChoice::Software, Device::open(DeviceChoice::Software));
+    }
     match opened {
-        Ok(device) => Some(device),
+        Ok(_) => Some(choice),
         Err(Error::Unavailable { reason, .. }) => {
             assert!(!required(Backend::Wgpu), "VLC_REQUIRE lists wgpu, which is unavailable: {reason}");
             skip("devices of wgpu", &reason);
@@ -120,11 +124,34 @@ fn what_a_device_cannot_do_is_an_error_and_not_zeros() {
 
 #[test]
 fn a_device_that_is_gone_says_so() {
-    let Some(device) = device() else { return };
-    let values = device.upload(&numbers(100)).unwrap();
+    let Some(choice) = choice_for_tests() else { return };
+    // Not to be dropped while others open devices.
+    let device = std::mem::ManuallyDrop::new(Device::alone(choice).unwrap());
+    let values = std::mem::ManuallyDrop::new(device.upload(&numbers(100)).unwrap());
     device.raw.destroy();
     assert!(matches!(device.download(&values), Err(Error::Device { backend: Backend::Wgpu, .. })));
     assert!(matches!(device.upload(&numbers(100)), Err(Error::Device { .. })));
+    assert!(Device::open(choice).is_ok_and(|(other, _)| other.upload(&numbers(100)).is_ok()));
+}
+
+#[test]
+fn threads_share_a_device_and_not_their_errors() {
+    let Some(device) = device() else { return };
+    std::thread::scope(|scope| {
+        for t in 0..8u32 {
+            let device = &device;
+            scope.spawn(move || {
+                for i in 0..20u32 {
+                    let values = device.upload(&[t; 1000]).unwrap();
+                    if t % 4 == 0 {
+                        assert!(device.launch(&ADDED, [1; 3], &[4u32, 1, 0, 0], &[(2, &values)]).is_err());
+                    }
+                    device.launch(&ADDED, [16, 1, 1], &[1000u32, i, 0, 0], &[(1, &values)]).unwrap();
+                    assert_eq!(device.download(&values).unwrap(), [t + i; 1000]);
+                }
+            });
+        }
+    });
 }
 
 #[test]
@@ -138,6 +165,7 @@ fn memory_is_counted() {
 
 #[test]
 fn numbers_that_no_adapter_has_are_refused() {
+    let _alone = lock(&DRIVER);
     match adapter::list() {
         Ok(all) => assert!(matches!(adapter::choose(DeviceChoice::Number(all.len())), Err(Error::Config(_)))),
         Err(e) => assert!(matches!(e, Error::Unavailable { backend: Backend::Wgpu, .. })),

@@ -11,7 +11,7 @@ use wgpu::{
 
 use super::{
     buffer::Bind,
-    device::{Device, SLOT},
+    device::{DRIVER, Device, SLOT},
     error::{failure, lock},
 };
 use crate::Error;
@@ -106,6 +106,7 @@ impl Device {
         if let Some(pipeline) = pipelines.get(&key) {
             return Ok(Arc::clone(pipeline));
         }
+        let _alone = lock(&DRIVER);
         let module = self.module(kernel.source)?;
         let raw = self.raw.create_compute_pipeline(&ComputePipelineDescriptor {
             label: Some(kernel.entry),

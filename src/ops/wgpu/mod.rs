@@ -38,7 +38,7 @@ pub(super) struct Wgpu {
 }
 
 pub(super) fn open(choice: DeviceChoice) -> Result<Wgpu, Error> {
-    Ok(Wgpu { device: Device::open(choice)? })
+    Ok(Wgpu { device: Device::open(choice)?.0 })
 }
 
 impl Ops for Wgpu {
@@ -129,7 +129,7 @@ pub(super) fn devices() -> Result<Vec<DeviceInfo>, Error> {
 
 /// Opens a device, sends bytes there and back, and says what this process holds on devices.
 pub(super) fn health(choice: DeviceChoice) -> Result<Health, Error> {
-    let device = Device::open(choice)?;
+    let (device, number) = Device::open(choice)?;
     let values: Vec<u32> = (0..10_000).collect();
     let sent = device.upload(&values)?;
     let copied = device.copy(&sent)?;
@@ -141,7 +141,7 @@ pub(super) fn health(choice: DeviceChoice) -> Result<Health, Error> {
     let held = buffer::held();
     Ok(Health {
         backend: Backend::Wgpu,
-        number: Some(device.number()),
+        number: Some(number),
         device: device.name().to_string(),
         memory_total: None,
         memory_free: None,
