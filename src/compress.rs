@@ -1,6 +1,6 @@
 //! The single entry: read, plan, train, encode, write.
 
-use std::{io::Cursor, path::Path, time::Instant};
+use std::{io::Cursor, path::Path};
 
 use tempfile::NamedTempFile;
 
@@ -9,13 +9,14 @@ use crate::{
     index::{HeldOutRecall, QuerySource},
     ops::{Ops, WithOps, dispatch},
     plan::plan_on,
+    platform::Stopwatch,
     prepare::{prepare, sample_rows},
     read::{chunk_rows, temporary_beside},
     rows::{FileTarget, Target, encode_all, write_file},
     train::{Training, symbol_bits, train},
 };
 
-/// What a compression gave.
+/// What a compression gave. Seconds are 0 where there is no clock (WebAssembly in a browser).
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Report {
@@ -133,7 +134,7 @@ impl<T: Target> WithOps for Job<'_, T> {
     type Output = (T, Report);
 
     fn run<O: Ops>(self, ops: O) -> Result<(T, Report), Error> {
-        let start = Instant::now();
+        let watch = Stopwatch::start();
         let config = self.config;
         let tell = |event: &Event<'_>| match config.progress {
             Some(progress) if progress(event).is_break() => Err(Error::Cancelled),
@@ -149,7 +150,7 @@ impl<T: Target> WithOps for Job<'_, T> {
         let prepared = prepare(self.rows, config, &report)?;
         let (plan, pilot) = plan_on(&ops, &prepared, config, &report)?;
         tell(&Event::Plan(&plan))?;
-        let plan_seconds = start.elapsed().as_secs_f64();
+        let plan_seconds = watch.seconds();
 
         let trained = train(
             &ops,
@@ -167,12 +168,12 @@ impl<T: Target> WithOps for Job<'_, T> {
                 report: &report,
             },
         )?;
-        let train_seconds = start.elapsed().as_secs_f64() - plan_seconds;
+        let train_seconds = watch.seconds() - plan_seconds;
 
         let encoded = encode_all(&ops, &prepared, &trained, config, self.output, &report)?;
         let (target, meta, file_bytes) =
             write_file(self.target, &prepared, &trained, encoded, config, self.output, &report)?;
-        let seconds = start.elapsed().as_secs_f64();
+        let seconds = watch.seconds();
         let bytes_per_vector = file_bytes as f64 / meta.n as f64;
         let source = if meta.query_source == 1 { QuerySource::Sample } else { QuerySource::Rows };
         let report = Report {

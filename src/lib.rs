@@ -18,6 +18,7 @@ mod mmap;
 mod model;
 pub mod ops;
 mod plan;
+mod platform;
 mod prepare;
 mod probe;
 mod query;

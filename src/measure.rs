@@ -4,11 +4,10 @@
 //! energy has been read back, which waits for the device. Not timed: opening the device, the copies to it, a first run that
 //! warms it up (and makes what a backend keeps of the rows, once), and reading back the labels.
 
-use std::time::Instant;
-
 use crate::{
     Backend, DeviceChoice, Error, InputError, MatRef,
     ops::{Ops, Step, WithOps, dispatch},
+    platform::{BARE, Stopwatch},
 };
 
 /// Anchors there can be.
@@ -48,7 +47,8 @@ impl Timed {
 ///
 /// # Errors
 /// [`Error::Config`] when there are no rows, no anchors or more than 65,536, no repeats, or rows and anchors differ in
-/// width; [`Error::Input`] when a value is not finite; [`Error::Unavailable`] and [`Error::Device`] as the backend has it.
+/// width, or where there is no clock (WebAssembly in a browser); [`Error::Input`] when a value is not finite;
+/// [`Error::Unavailable`] and [`Error::Device`] as the backend has it.
 pub fn time_assign(
     rows: MatRef<'_>,
     anchors: MatRef<'_>,
@@ -94,6 +94,9 @@ fn check(rows: MatRef<'_>, anchors: MatRef<'_>, repeats: usize) -> Result<(), Er
     if anchors.rows() == 0 || anchors.rows() > MOST_ANCHORS {
         return bad(format!("{} anchors: 1 to {MOST_ANCHORS} are allowed", anchors.rows()));
     }
+    if BARE {
+        return bad("there is no clock here to time anything with".into());
+    }
     if repeats == 0 {
         return bad("at least one run must be timed".into());
     }
@@ -131,9 +134,9 @@ impl WithOps for Job<'_> {
         for _ in 0..self.repeats {
             // The one before first, so that its memory can be used again and freeing it is not timed.
             drop(assigned);
-            let start = Instant::now();
+            let watch = Stopwatch::start();
             (energy, assigned) = once()?;
-            seconds.push(start.elapsed().as_secs_f64());
+            seconds.push(watch.seconds());
         }
         Ok(Timed { seconds, energy, labels: ops.assignments(&assigned)?.labels })
     }

@@ -16,6 +16,7 @@ use crate::{
     exact::recall,
     format::{BLOCK, BlockShape, FileShape, Meta, SECTIONS, Writer, place_side, place_symbols},
     ops::Ops,
+    platform::BARE,
     prepare::{Prepared, to_unit},
     probe::{self, MEASURED},
     read::chunk_rows,
@@ -23,7 +24,7 @@ use crate::{
     train::{TARGET_K, Trained, factor},
 };
 
-/// Codes kept in memory on their way to the file; more go through a temporary file.
+/// Codes kept in memory on their way to the file; more go through a temporary file, where there are files.
 pub(crate) const SPOOL_MEMORY: u64 = 128 << 20;
 /// Rows of a unit of parallel work.
 const RECORDS: usize = 256;
@@ -78,7 +79,7 @@ enum Spooled {
 
 impl Spool {
     fn new(bytes: u64, directory: Option<&Path>) -> std::io::Result<Spool> {
-        if bytes <= SPOOL_MEMORY {
+        if bytes <= SPOOL_MEMORY || BARE {
             return Ok(Spool::Memory(Vec::with_capacity(bytes as usize)));
         }
         // Beside the output, where there must be room for as much anyway.

@@ -118,7 +118,8 @@ impl Meta {
                 Err(bad(format!("{what} is {value}; {lo} to {hi} are allowed")))
             }
         };
-        within("n", meta.n, 1, 1 << 40)?;
+        // Rows are counted in `usize`, which has 32 bits in a browser.
+        within("n", meta.n, 1, (1 << 40).min(usize::MAX as u64))?;
         within("d", meta.dim.into(), 1, 65_536)?;
         within("anchors", meta.anchors.into(), 1, 65_536)?;
         within("charts", meta.charts.into(), 1, 256)?;

@@ -112,8 +112,9 @@ impl<'a> Reader<'a> {
     }
 
     fn columns(&mut self, bits: &[u8], len: usize) -> Result<Vec<u16>, ParseError> {
-        let total: usize = bits.iter().map(|&b| packed_len(len, b)).sum();
-        if total > self.bytes.len() - self.at {
+        // In 64 bits, which it fits whatever the file says.
+        let total: u64 = bits.iter().map(|&b| packed_len(len, b) as u64).sum();
+        if total > (self.bytes.len() - self.at) as u64 {
             return Err(self.bad("ends before its contents do"));
         }
         let mut codes = Vec::with_capacity(bits.len() * len);

@@ -164,6 +164,7 @@ fn factor_codes(block: &[u8], shape: BlockShape) -> [u8; 16] {
 }
 
 /// The planes of a block's symbols, four at a time, the last ones filled up with zeros.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 #[inline(always)]
 fn quads(planes: &[u8]) -> (&[Quad], Option<Quad>) {
     let (whole, rest) = planes.as_chunks::<64>();
