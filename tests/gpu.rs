@@ -1,4 +1,4 @@
-//! What a process holds on a GPU does not grow. Passed over without one, unless `VLC_REQUIRE` lists the backend.
+//! What a process holds on a GPU does not grow, and threads do not disturb each other. Passed over without one, unless `VLC_REQUIRE` lists the backend.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use vlc::{
@@ -30,11 +30,38 @@ fn device(backend: Backend) -> Option<(DeviceChoice, Health)> {
     None
 }
 
+/// Rows without structure.
+fn values(n: usize, dim: usize) -> Vec<f32> {
+    (0..n * dim).map(|i| (i * 7919 % 10_007) as f32 / 5000.0 - 1.0).collect()
+}
+
+/// Four threads compress and search at the same time, each on a device of its own or all on one: what they find is what one finds.
+fn four_threads(backend: Backend) {
+    let Some((device, before)) = device(backend) else {
+        return;
+    };
+    let values = values(2000, 48);
+    let rows = MatRef::new(&values, 2000, 48).unwrap();
+    let config = Config { budget: Budget::Ratio(0.2), backend, device, ..Config::default() };
+    let run = || {
+        let index = compress(rows, &config).unwrap();
+        let found = Searcher::open_on(&index, backend, device).unwrap().query_batch(rows.slice(0..50), 10).unwrap();
+        (found.ids, found.scores)
+    };
+    let alone = run();
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(run)).collect();
+        assert!(threads.into_iter().all(|thread| thread.join().unwrap() == alone));
+    });
+    let now = health(backend, device).unwrap();
+    assert_eq!((now.memory_resident, now.buffers), (before.memory_resident, before.buffers));
+}
+
 fn twenty_runs(backend: Backend) {
     let Some((device, before)) = device(backend) else {
         return;
     };
-    let values: Vec<f32> = (0..3000 * 64).map(|i| (i * 7919 % 10_007) as f32 / 5000.0 - 1.0).collect();
+    let values = values(3000, 64);
     let rows = MatRef::new(&values, 3000, 64).unwrap();
     let config = Config { budget: Budget::Ratio(0.2), backend, device, ..Config::default() };
     let mut free = Vec::new();
@@ -51,12 +78,18 @@ fn twenty_runs(backend: Backend) {
     assert!(free.iter().all(|f| *f == free[0]), "{free:?}");
 }
 
-#[test]
-fn twenty_runs_leave_the_memory_of_cuda_as_it_was() {
-    twenty_runs(Backend::Cuda);
+/// One after the other: what a process holds is counted.
+fn both(backend: Backend) {
+    twenty_runs(backend);
+    four_threads(backend);
 }
 
 #[test]
-fn twenty_runs_leave_the_memory_of_wgpu_as_it_was() {
-    twenty_runs(Backend::Wgpu);
+fn runs_on_cuda_leave_its_memory_as_it_was() {
+    both(Backend::Cuda);
+}
+
+#[test]
+fn runs_on_wgpu_leave_its_memory_as_it_was() {
+    both(Backend::Wgpu);
 }

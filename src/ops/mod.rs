@@ -23,7 +23,11 @@ pub(crate) use types::{Cells, CodesRef, Effort, EncodeJob, Encoded, Lengths, Sco
 
 pub(crate) use cpu::product::{dot, gram, product_nn, product_nt, squared_distance};
 
-use std::{fmt, str::FromStr};
+use std::{
+    fmt,
+    str::FromStr,
+    sync::{Mutex, PoisonError},
+};
 
 use crate::{Error, Mat, MatRef, search::Neighbors};
 
@@ -215,6 +219,16 @@ fn open_cpu(device: DeviceChoice) -> Result<cpu::Cpu, Error> {
     }
 }
 
+/// Logs what [`Backend::Auto`] took, and why not the others; not again while that stays the same.
+fn say_once(line: String) {
+    static LAST: Mutex<String> = Mutex::new(String::new());
+    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+    if *last != line {
+        log::info!("{line}");
+        *last = line;
+    }
+}
+
 /// Opens that device of `backend` and runs `job` on it. [`Backend::Auto`] takes the first that opens and logs which, and why
 /// not the others; any other that is missing is [`Error::Unavailable`], never a silent run elsewhere.
 pub(crate) fn dispatch<J: WithOps>(backend: Backend, device: DeviceChoice, job: J) -> Result<J::Output, Error> {
@@ -223,16 +237,22 @@ pub(crate) fn dispatch<J: WithOps>(backend: Backend, device: DeviceChoice, job: 
         Backend::Auto => {
             // Only what is not there is passed over: a device that fails, or a number that none has, is for the caller to know.
             let no_cuda = match open_cuda(device) {
-                Ok(ops) => return job.run(ops),
+                Ok(ops) => {
+                    say_once("running on cuda".into());
+                    return job.run(ops);
+                }
                 Err(e @ Error::Unavailable { .. }) => e,
                 Err(e) => return Err(e),
             };
             let no_wgpu = match open_wgpu(device) {
-                Ok(ops) => return job.run(ops),
+                Ok(ops) => {
+                    say_once(format!("running on wgpu ({no_cuda})"));
+                    return job.run(ops);
+                }
                 Err(e @ Error::Unavailable { .. }) => e,
                 Err(e) => return Err(e),
             };
-            log::info!("running on the cpu ({no_cuda}; {no_wgpu})");
+            say_once(format!("running on the cpu ({no_cuda}; {no_wgpu})"));
             job.run(open_cpu(device)?)
         }
         Backend::Cpu => job.run(open_cpu(device)?),

@@ -4,7 +4,7 @@ use super::{
     buffer::{Bind, Buffer},
     device::Device,
     error::failure,
-    kernel::{Kernel, Source},
+    kernel::{ITERATIONS, Kernel, Source},
     project::SIDE,
     rows::{GROUPS, Rows},
 };
@@ -41,6 +41,8 @@ const ENERGY: Kernel = Kernel { source: &SETTLE, entry: "energy", constants: &[]
 
 /// Tiles that fill a device: with fewer tiles of rows the anchors are split.
 const FILL: usize = 512;
+/// Columns of a step of a product (shaders/product.wgsl).
+const DEPTH: usize = 8;
 /// Rows of a group that measures distances, and invocations for each (shaders/settle.wgsl).
 const GROUP_ROWS: usize = 8;
 const LANES: usize = 32;
@@ -69,7 +71,7 @@ pub(super) fn assign(device: &Device, rows: &Rows, anchors: &Rows, candidates: u
         return Ok(found);
     }
     let half = half_lengths(device, anchors)?;
-    let splits = Splits::new(rows, anchors);
+    let splits = Splits::new(device, rows, anchors);
     let records: Buffer<[u32; 2]> = device.alloc(splits.count * n)?;
     let floors: Buffer<[u32; 2]> = device.alloc(n)?;
     for candidate in 0..candidates {
@@ -96,10 +98,13 @@ struct Splits {
 }
 
 impl Splits {
-    fn new(rows: &Rows, anchors: &Rows) -> Splits {
+    fn new(device: &Device, rows: &Rows, anchors: &Rows) -> Splits {
         let tiles = anchors.n.div_ceil(SIDE);
-        let wanted = FILL.div_ceil(rows.n.div_ceil(SIDE)).clamp(1, tiles);
-        let each = tiles.div_ceil(wanted) * SIDE;
+        // There is a record for each split of each row.
+        let room = device.binding_limit() / size_of::<[u32; 2]>() / rows.n;
+        let wanted = FILL.div_ceil(rows.n.div_ceil(SIDE)).min(room).clamp(1, tiles);
+        let most = (ITERATIONS / (rows.dim / DEPTH + 3)).max(1);
+        let each = tiles.div_ceil(wanted).min(most) * SIDE;
         Splits { each, count: anchors.parts().map(|part| part.count.div_ceil(each)).sum() }
     }
 }

@@ -124,10 +124,10 @@ impl Device {
         let bytes = len.max(1).saturating_mul(size_of::<T>());
         if bytes > self.binding_limit {
             return Err(failure(format!(
-                "{} MiB are needed in one piece, of which {} has at most {}; use a smaller input or --backend cpu",
-                bytes >> 20,
+                "{:.1} MiB are needed in one piece, of which {} takes at most {:.1}; use a smaller input or --backend cpu",
+                bytes as f64 / f64::from(1 << 20),
                 self.name(),
-                self.binding_limit >> 20
+                self.binding_limit as f64 / f64::from(1 << 20)
             )));
         }
         let raw = self.raw.create_buffer(&BufferDescriptor {

@@ -6,7 +6,7 @@ use super::{
     assign::Assigned,
     buffer::Buffer,
     device::Device,
-    kernel::{Kernel, Source},
+    kernel::{ITERATIONS, Kernel, Source},
     project::product,
     rows::{GROUPS, Part, Rows},
 };
@@ -46,8 +46,6 @@ const ROWS: usize = 2;
 const LANES: usize = 32;
 /// Bytes of scratch: groups beyond those that it is enough for would wait for others anyway.
 const SCRATCH: usize = 64 << 20;
-/// Iterations that the loops of an invocation may have in all: Mesa's llvmpipe ends every loop after 65,535.
-const ITERATIONS: usize = 60_000;
 /// Costs alone are cut off at 2^24, with 4 bits below them for where they came from (shaders/pairs.wgsl).
 const CUT: f32 = 16_777_216.0;
 const TAG: u32 = 4;

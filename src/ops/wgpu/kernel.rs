@@ -16,6 +16,9 @@ use super::{
 };
 use crate::Error;
 
+/// Iterations that the loops of an invocation may have in all: Mesa's llvmpipe ends every loop after 65,535, and says nothing.
+pub(super) const ITERATIONS: usize = 60_000;
+
 /// A shader.
 pub(super) struct Source {
     pub(super) name: &'static str,
