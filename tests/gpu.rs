@@ -1,6 +1,8 @@
 //! What a process holds on a GPU does not grow, and threads do not disturb each other. Passed over without one, unless `VLC_REQUIRE` lists the backend.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+use std::sync::{Mutex, PoisonError};
+
 use vlc::{
     Backend, Budget, Config, DeviceChoice, Error, MatRef, Searcher, compress,
     ops::{Health, health},
@@ -78,8 +80,10 @@ fn twenty_runs(backend: Backend) {
     assert!(free.iter().all(|f| *f == free[0]), "{free:?}");
 }
 
-/// One after the other: what a process holds is counted.
+/// One after the other, the backends too: what a device has free is counted.
 fn both(backend: Backend) {
+    static ALONE: Mutex<()> = Mutex::new(());
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     twenty_runs(backend);
     four_threads(backend);
 }
