@@ -109,9 +109,9 @@ impl Device {
             None => return Err(failure("reading from the device: it gave no answer")),
         }
         let view = staging.slice(..).get_mapped_range().map_err(|e| failure(e.to_string()))?;
-        let start = out.len();
-        out.resize(start + total as usize / size_of::<T>(), T::zeroed());
-        bytemuck::cast_slice_mut::<T, u8>(&mut out[start..]).copy_from_slice(&view);
+        // Mapped memory starts at a multiple of eight bytes.
+        let values = bytemuck::try_cast_slice(&view).map_err(|e| failure(format!("reading from the device: {e}")))?;
+        out.extend_from_slice(values);
         Ok(())
     }
 }
