@@ -38,6 +38,22 @@ const HALF_LENGTHS: Kernel = Kernel { source: &SETTLE, entry: "half_lengths", co
 const ONE_OF_SPLITS: Kernel = Kernel { source: &SETTLE, entry: "settle", constants: &[] };
 const DISTANCES: Kernel = Kernel { source: &SETTLE, entry: "distances", constants: &[] };
 const ENERGY: Kernel = Kernel { source: &SETTLE, entry: "energy", constants: &[] };
+#[cfg(test)]
+pub(super) static KERNELS: &[&Kernel] = &[
+    &HALF_LENGTHS,
+    &ONE_OF_SPLITS,
+    &DISTANCES,
+    &ENERGY,
+    &search(&WIDE, false),
+    &search(&WIDE, true),
+    &search(&NARROW, false),
+    &search(&NARROW, true),
+];
+
+/// The search for the nearest, or for the next after it.
+const fn search(source: &'static Source, next: bool) -> Kernel {
+    Kernel { source, entry: "nearest", constants: if next { &[("NEXT", 1.0)] } else { &[("NEXT", 0.0)] } }
+}
 
 /// Tiles that fill a device: with fewer tiles of rows the anchors are split.
 const FILL: usize = 512;
@@ -120,9 +136,7 @@ fn nearest(
     next: bool,
 ) -> Result<(), Error> {
     let d = rows.dim;
-    let source = if d.is_multiple_of(4) { &WIDE } else { &NARROW };
-    let constants: &[_] = if next { &[("NEXT", 1.0)] } else { &[("NEXT", 0.0)] };
-    let kernel = Kernel { source, entry: "nearest", constants };
+    let kernel = search(if d.is_multiple_of(4) { &WIDE } else { &NARROW }, next);
     let mut split0 = 0;
     for some in anchors.parts() {
         let its_splits = some.count.div_ceil(splits.each);

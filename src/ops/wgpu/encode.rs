@@ -40,6 +40,9 @@ const ENCODE_SURVIVORS: Kernel = Kernel { source: &SURVIVORS, entry: "encode_sur
 const ENCODE_INDEPENDENT: Kernel = Kernel { source: &INDEPENDENT, entry: "encode_independent", constants: &[] };
 const CODEWORDS: Kernel = Kernel { source: &INDEPENDENT, entry: "codewords", constants: &[] };
 const LENGTHS: Kernel = Kernel { source: &INDEPENDENT, entry: "lengths", constants: &[] };
+#[cfg(test)]
+pub(super) static KERNELS: &[&Kernel] =
+    &[&ENCODE_PAIRS, &ENCODE_SURVIVORS, &ENCODE_INDEPENDENT, &CODEWORDS, &LENGTHS];
 
 /// Rows of a group, and words of scratch that a symbol takes (shaders/encode.wgsl).
 const ROWS: usize = 2;

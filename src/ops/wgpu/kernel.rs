@@ -25,7 +25,7 @@ pub(super) struct Source {
     pub(super) text: &'static str,
 }
 
-/// An entry point of a shader, and what its `override` constants are.
+/// An entry point of a shader, and what its `override` constants are. Each module lists its own for shader_tests.rs.
 pub(super) struct Kernel {
     pub(super) source: &'static Source,
     pub(super) entry: &'static str,

@@ -22,6 +22,8 @@ mod reduce;
 mod reduce_tests;
 mod rows;
 mod score;
+#[cfg(test)]
+mod shader_tests;
 mod transfer;
 mod update;
 

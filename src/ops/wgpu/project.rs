@@ -25,6 +25,11 @@ static NARROW: Source = Source {
     ),
 };
 
+static PROJECT_WIDE: Kernel = Kernel { source: &WIDE, entry: "project", constants: &[] };
+static PROJECT_NARROW: Kernel = Kernel { source: &NARROW, entry: "project", constants: &[] };
+#[cfg(test)]
+pub(super) static KERNELS: &[&Kernel] = &[&PROJECT_WIDE, &PROJECT_NARROW];
+
 /// Rows of a tile (shaders/product.wgsl).
 pub(super) const SIDE: usize = 128;
 
@@ -45,10 +50,9 @@ pub(super) fn product(
     if a == 0 || d == 0 {
         return Ok(out);
     }
-    let source = if d.is_multiple_of(4) { &WIDE } else { &NARROW };
-    let kernel = Kernel { source, entry: "project", constants: &[] };
+    let kernel = if d.is_multiple_of(4) { &PROJECT_WIDE } else { &PROJECT_NARROW };
     for overlap in rows.overlaps(&out) {
-        device.paced(&kernel, overlap.count, SIDE, (a * d) as f64, |range| {
+        device.paced(kernel, overlap.count, SIDE, (a * d) as f64, |range| {
             let first = overlap.first + range.start;
             let params = ProjectParams {
                 row0: (first - overlap.from.first) as u32,
@@ -64,7 +68,7 @@ pub(super) fn product(
             // What is not looked at must be bound all the same.
             let bindings: [(u32, &dyn Bind); 4] =
                 [(1, overlap.from.values), (2, transform), (3, offset.unwrap_or(transform)), (4, overlap.to.values)];
-            device.launch(&kernel, groups, &params, &bindings)
+            device.launch(kernel, groups, &params, &bindings)
         })?;
     }
     Ok(out)

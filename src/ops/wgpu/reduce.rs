@@ -39,6 +39,9 @@ static CELL_STARTS: Kernel = kernel("cell_starts");
 static CELL_PARTS: Kernel = kernel("cell_parts");
 static PART_SUMS: Kernel = kernel("part_sums");
 static CELL_MEANS: Kernel = kernel("cell_means");
+#[cfg(test)]
+pub(super) static KERNELS: &[&Kernel] =
+    &[&COLUMN_MAXIMA, &SORT_COUNT, &SORT_MOVE, &PREFIX, &CELL_STARTS, &CELL_PARTS, &PART_SUMS, &CELL_MEANS];
 
 const fn kernel(entry: &'static str) -> Kernel {
     Kernel { source: &REDUCE, entry, constants: &[] }

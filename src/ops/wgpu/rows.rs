@@ -12,6 +12,8 @@ use crate::{Error, Mat, MatRef, ops::layout::SelectParams};
 
 static SELECT: Source = Source { name: "select", text: include_str!("../../../shaders/select.wgsl") };
 const SELECT_ROWS: Kernel = Kernel { source: &SELECT, entry: "select_rows", constants: &[] };
+#[cfg(test)]
+pub(super) static KERNELS: &[&Kernel] = &[&SELECT_ROWS];
 
 /// Rows of a part are a multiple of this, so that tiles of rows are whole.
 const GRANULE: usize = 256;

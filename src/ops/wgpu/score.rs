@@ -29,6 +29,8 @@ static SCAN_1: Kernel = Kernel { source: &SCORE, entry: "scan_1", constants: &[]
 static SCAN_2: Kernel = Kernel { source: &SCORE, entry: "scan_2", constants: &[] };
 static SCAN_ANY: Kernel = Kernel { source: &SCORE, entry: "scan_any", constants: &[] };
 static KTH: Kernel = Kernel { source: &SCORE, entry: "kth", constants: &[] };
+#[cfg(test)]
+pub(super) static KERNELS: &[&Kernel] = &[&SCAN_1, &SCAN_2, &SCAN_ANY, &KTH];
 
 /// As the shader has them: what becomes of scores, invocations of a workgroup, groups it looks at in a step, and values of tables
 /// that it has room for.

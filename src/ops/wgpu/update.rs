@@ -15,6 +15,8 @@ use crate::{
 static UPDATE: Source = Source { name: "update", text: include_str!("../../../shaders/update.wgsl") };
 static PLAIN: Kernel = Kernel { source: &UPDATE, entry: "update", constants: &[] };
 static NOISY: Kernel = Kernel { source: &UPDATE, entry: "update_noisy", constants: &[] };
+#[cfg(test)]
+pub(super) static KERNELS: &[&Kernel] = &[&PLAIN, &NOISY];
 
 pub(super) fn update(device: &Device, anchors: &mut Rows, stats: &Stats, step: Step<'_>) -> Result<(), Error> {
     anchors.changed();
