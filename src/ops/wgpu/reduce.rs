@@ -1,4 +1,4 @@
-//! Robust statistics of cells: rows sorted by cell, summed part by part in whole numbers (shaders/reduce.wgsl).
+//! Robust statistics of cells: rows sorted by cell (shaders/sort.wgsl), summed part by part in whole numbers (shaders/reduce.wgsl).
 
 use super::{
     assign::Assigned,
@@ -15,7 +15,7 @@ use crate::{
     },
 };
 
-/// Invocations of a workgroup, rows that one sorts, and values of a digit (shaders/reduce.wgsl).
+/// Invocations of a workgroup, rows that one sorts, and values of a digit (shaders/sort.wgsl).
 const THREADS: usize = 256;
 const SORTED: usize = 2048;
 const DIGITS: usize = 16;
@@ -30,21 +30,22 @@ const MOST_GROUPS: usize = 65_535;
 /// Invocations that look for the largest values.
 const LANES: usize = 1 << 16;
 
+static SORT: Source = Source { name: "sort", text: include_str!("../../../shaders/sort.wgsl") };
 static REDUCE: Source = Source { name: "reduce", text: include_str!("../../../shaders/reduce.wgsl") };
-static COLUMN_MAXIMA: Kernel = kernel("column_maxima");
-static SORT_COUNT: Kernel = kernel("sort_count");
-static SORT_MOVE: Kernel = kernel("sort_move");
-static PREFIX: Kernel = kernel("prefix");
-static CELL_STARTS: Kernel = kernel("cell_starts");
-static CELL_PARTS: Kernel = kernel("cell_parts");
-static PART_SUMS: Kernel = kernel("part_sums");
-static CELL_MEANS: Kernel = kernel("cell_means");
+static COLUMN_MAXIMA: Kernel = kernel(&REDUCE, "column_maxima");
+static SORT_COUNT: Kernel = kernel(&SORT, "sort_count");
+static SORT_MOVE: Kernel = kernel(&SORT, "sort_move");
+static PREFIX: Kernel = kernel(&SORT, "prefix");
+static CELL_STARTS: Kernel = kernel(&SORT, "cell_starts");
+static CELL_PARTS: Kernel = kernel(&SORT, "cell_parts");
+static PART_SUMS: Kernel = kernel(&REDUCE, "part_sums");
+static CELL_MEANS: Kernel = kernel(&REDUCE, "cell_means");
 #[cfg(test)]
 pub(super) static KERNELS: &[&Kernel] =
     &[&COLUMN_MAXIMA, &SORT_COUNT, &SORT_MOVE, &PREFIX, &CELL_STARTS, &CELL_PARTS, &PART_SUMS, &CELL_MEANS];
 
-const fn kernel(entry: &'static str) -> Kernel {
-    Kernel { source: &REDUCE, entry, constants: &[] }
+const fn kernel(source: &'static Source, entry: &'static str) -> Kernel {
+    Kernel { source, entry, constants: &[] }
 }
 
 /// What reduce found.
