@@ -1,4 +1,5 @@
-//! What a process holds on a GPU does not grow, threads do not disturb each other, and the results are those of the CPU. Passed over without one, unless `VLC_REQUIRE` lists the backend.
+//! What a process holds on a GPU does not grow, threads do not disturb each other, and the results are those of the CPU. Passed
+//! over without one, unless `VLC_REQUIRE` lists the backend.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::sync::{Mutex, PoisonError};
@@ -39,10 +40,7 @@ fn values(n: usize, dim: usize) -> Vec<f32> {
 }
 
 /// Two threads compress and search at the same time, each on a device of its own or all on one: what they find is what one finds.
-fn two_threads(backend: Backend) {
-    let Some((device, before)) = device(backend) else {
-        return;
-    };
+fn two_threads(backend: Backend, device: DeviceChoice, before: &Health) {
     let values = values(600, 32);
     let rows = MatRef::new(&values, 600, 32).unwrap();
     let config = Config { budget: Budget::Ratio(0.2), backend, device, ..Config::default() };
@@ -60,10 +58,7 @@ fn two_threads(backend: Backend) {
     assert_eq!((now.memory_resident, now.buffers), (before.memory_resident, before.buffers));
 }
 
-fn many_runs(backend: Backend) {
-    let Some((device, before)) = device(backend) else {
-        return;
-    };
+fn many_runs(backend: Backend, device: DeviceChoice, before: &Health) {
     let values = values(600, 32);
     let rows = MatRef::new(&values, 600, 32).unwrap();
     let config = Config { budget: Budget::Ratio(0.2), backend, device, ..Config::default() };
@@ -83,10 +78,7 @@ fn many_runs(backend: Backend) {
 }
 
 /// A store compressed on the device is as good as one compressed on the cpu.
-fn as_good_as_the_cpu(backend: Backend) {
-    let Some((device, _)) = device(backend) else {
-        return;
-    };
+fn as_good_as_the_cpu(backend: Backend, device: DeviceChoice) {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/data/docs-minilm-384-5k/base.i8.npy");
     let all = read_all(&VectorFile::open(path).unwrap()).unwrap();
     let rows = all.view().slice(0..800);
@@ -101,9 +93,11 @@ fn as_good_as_the_cpu(backend: Backend) {
 fn both(backend: Backend) {
     static ALONE: Mutex<()> = Mutex::new(());
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    many_runs(backend);
-    two_threads(backend);
-    as_good_as_the_cpu(backend);
+    if let Some((device, before)) = device(backend) {
+        many_runs(backend, device, &before);
+        two_threads(backend, device, &before);
+        as_good_as_the_cpu(backend, device);
+    }
 }
 
 #[test]

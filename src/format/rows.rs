@@ -32,6 +32,15 @@ impl BlockShape {
         n.div_ceil(BLOCK as u64) * self.bytes() as u64
     }
 
+    /// Words of 32 bits that a row takes on a GPU: eight nibbles, or four symbols of pq8, to each.
+    #[allow(dead_code, reason = "there are builds without a GPU")]
+    pub(crate) fn row_words(&self) -> usize {
+        match self.kind {
+            CodeKind::Chain => (self.symbols + self.side_nibbles).div_ceil(8),
+            CodeKind::Pq8 => self.symbols.div_ceil(4) + usize::from(self.side_nibbles > 0),
+        }
+    }
+
     /// Where the side planes start.
     pub(crate) fn side_at(&self) -> usize {
         self.symbols * self.symbol_plane()

@@ -4,7 +4,7 @@ use bytemuck::{NoUninit, Zeroable};
 
 use super::{buffer::Buffer, device::Device, images::SCORE, launch::Arg};
 use crate::{
-    CodeKind, Error,
+    Error,
     format::{BLOCK, RowIds},
     model::Model,
     ops::CodesRef,
@@ -64,10 +64,7 @@ impl<'a> Codes<'a> {
         }
         let n = n as usize;
         let groups = n.div_ceil(BLOCK);
-        let group_words = match shape.kind {
-            CodeKind::Chain => (shape.symbols + shape.side_nibbles).div_ceil(8),
-            CodeKind::Pq8 => shape.symbols.div_ceil(4) + usize::from(shape.side_nibbles > 0),
-        };
+        let group_words = shape.row_words();
         let words: Buffer<u32> = device.alloc((groups * group_words + AHEAD) * BLOCK)?;
         let bytes = shape.bytes();
         let each = (CHUNK / bytes.max(1)).max(1);

@@ -6,7 +6,7 @@ use super::{
     error::failure,
     kernel::{ITERATIONS, Kernel, Source},
     project::SIDE,
-    rows::{GROUPS, Rows},
+    rows::{GROUPS, MOST_GROUPS, Rows},
 };
 use crate::{
     Error,
@@ -64,8 +64,6 @@ const GROUP_ROWS: usize = 8;
 const LANES: usize = 32;
 /// Numbers of anchors go through f32.
 const MOST_ANCHORS: usize = 1 << 24;
-/// Groups of a dimension, on any device.
-const MOST_GROUPS: usize = 65_535;
 
 /// What was found, on the device.
 pub(crate) struct Assigned {

@@ -54,7 +54,7 @@ impl<'a> Codes<'a> {
         }
         let n = n as usize;
         let groups = n.div_ceil(BLOCK);
-        let group_words = words_of(shape);
+        let group_words = shape.row_words();
         // Keys of all positions of a part (4 bytes each) must fit a binding too.
         let each = (device.binding_limit().min(PART) / (4 * BLOCK * group_words.max(1))).max(1);
         let part = |first_group: usize| -> Result<Part, Error> {
@@ -106,17 +106,9 @@ impl<'a> Codes<'a> {
     }
 }
 
-/// Words of a row.
-fn words_of(shape: BlockShape) -> usize {
-    match shape.kind {
-        CodeKind::Chain => (shape.symbols + shape.side_nibbles).div_ceil(8),
-        CodeKind::Pq8 => shape.symbols.div_ceil(4) + usize::from(shape.side_nibbles > 0),
-    }
-}
-
 /// Words of `count` groups, from blocks as the file has them.
 fn lay_out(shape: BlockShape, blocks: &[u8], count: usize) -> Vec<u32> {
-    let (bytes, group) = (shape.bytes(), words_of(shape) * BLOCK);
+    let (bytes, group) = (shape.bytes(), shape.row_words() * BLOCK);
     let mut words = vec![0u32; count * group];
     if group > 0 {
         let runs = words.par_chunks_mut(RUN * group).zip(blocks.par_chunks(RUN * bytes));
@@ -199,7 +191,7 @@ mod tests {
                 }
             }
             let words = lay_out(shape, &blocks, 3);
-            let group_words = words_of(shape);
+            let group_words = shape.row_words();
             for row in 0..3 * BLOCK {
                 let word = |w: usize| words[(row / BLOCK * group_words + w) * BLOCK + row % BLOCK];
                 let nibble = |t: usize| (word(t / 8) >> (4 * (t % 8)) & 15) as u8;

@@ -140,7 +140,6 @@ impl Device {
         // SAFETY: the shaders of this crate index within the buffers that their host side binds (each says how many values it is
         // given, and every index is held against that), loop a bounded number of times and divide by nothing that is 0.
         // Checks of that by the device took up to a hundred times as long (gfx-rs/wgpu#7698).
-        #[allow(unsafe_code)]
         let module = unsafe { self.raw.create_shader_module_trusted(descriptor, ShaderRuntimeChecks::unchecked()) };
         self.check()?;
         modules.insert(source.name, module.clone());

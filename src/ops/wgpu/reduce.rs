@@ -5,7 +5,7 @@ use super::{
     buffer::{Bind, Buffer},
     device::Device,
     kernel::{Kernel, Source},
-    rows::{GROUPS, Part, Rows},
+    rows::{GROUPS, MOST_GROUPS, Part, Rows},
 };
 use crate::{
     Error, Mat,
@@ -25,8 +25,6 @@ const DIGIT_BITS: usize = 4;
 const SHORTEST: usize = 32;
 /// Bytes of the sums of parts, columns at a time where they take more.
 const SCRATCH: usize = 64 << 20;
-/// Groups of a dimension, on any device.
-const MOST_GROUPS: usize = 65_535;
 /// Invocations that look for the largest values.
 const LANES: usize = 1 << 16;
 

@@ -17,6 +17,8 @@ pub(super) static KERNELS: &[&Kernel] = &[&SELECT_ROWS];
 
 /// Rows of a part are a multiple of this, so that tiles of rows are whole.
 const GRANULE: usize = 256;
+/// Groups of a dimension, on any device.
+pub(super) const MOST_GROUPS: usize = 65_535;
 /// Groups of a kernel that loops over items: enough to fill any device.
 pub(super) const GROUPS: usize = 4096;
 
