@@ -174,10 +174,10 @@ impl<T: Target> WithOps for Job<'_, T> {
         let (target, meta, file_bytes) =
             write_file(self.target, &prepared, &trained, encoded, config, self.output, &report)?;
         let seconds = watch.seconds();
-        let bytes_per_vector = file_bytes as f64 / meta.n as f64;
+        let bytes_per_vector = file_bytes as f64 / n as f64;
         let source = if meta.query_source == 1 { QuerySource::Sample } else { QuerySource::Rows };
         let report = Report {
-            n: meta.n,
+            n: n as u64,
             dim: meta.dim,
             file_bytes,
             bytes_per_vector,

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, ops::ControlFlow};
 
-use crate::{Backend, DeviceChoice, MatRef, plan::Plan};
+use crate::{Backend, DeviceChoice, Ids, MatRef, plan::Plan};
 
 /// How many bytes the whole file may have: model, ids, checksums and header counted.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -135,6 +135,8 @@ pub struct Config<'a> {
     /// Queries like those to come, for training only: errors are then weighted by what they cost such queries. A few
     /// hundred to a few thousand; one in eight is held out to measure recall.
     pub queries: Option<MatRef<'a, f32>>,
+    /// Ids of the rows, kept in the file and counted in its size; without them a row's number is its id.
+    pub ids: Option<&'a Ids>,
     /// Seed of everything random. The same rows, settings and seed give the same bytes, whatever the number of threads.
     pub seed: u64,
     /// CPU threads; `None` is one per core.
@@ -156,6 +158,7 @@ impl Default for Config<'_> {
             annealing: AnnealingConfig::default(),
             charts: None,
             queries: None,
+            ids: None,
             seed: 1,
             threads: None,
             metadata: BTreeMap::new(),

@@ -5,8 +5,9 @@ use std::{collections::BTreeMap, ops::Range, path::Path, sync::OnceLock};
 use rayon::prelude::*;
 
 use crate::{
-    Backend, CodeKind, Config, Error, Hit, Mat, MatRef, Metric, Neighbors, Searcher,
-    format::{self, BLOCK, Parsed, VERSION},
+    Backend, CodeKind, Config, Error, Hit, Ids, Mat, MatRef, Metric, Neighbors, Searcher,
+    format::{self, BLOCK, IdsKind, ParseError, Parsed, Segment},
+    live::{Live, Place},
     mmap::MappedFile,
     ops::product_nn,
     query::QueryModel,
@@ -96,19 +97,95 @@ pub struct Info {
 
 impl Index<MappedFile> {
     /// Maps a file. The cost depends on the size of the model, not on the number of rows; see [`Index::verify`] for
-    /// a check of every byte.
+    /// a check of every byte. A model file that the file names is looked for beside it.
     ///
-    /// The file must not be truncated or changed in place while it is mapped; replace it by renaming another over it.
+    /// What is mapped is one commit: appending and deleting go on behind it, and replace the file by renaming another over it.
+    /// Other programs must not truncate or change the file in place while it is mapped; where that cannot be promised, as on some
+    /// network drives, see [`Index::read`].
     ///
     /// # Errors
     /// [`Error::Io`] when it cannot be opened, [`Error::Format`] when it is not a sound `.vlc` file.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
-        let path = path.as_ref();
-        let bytes = MappedFile::open(path)?;
-        let parsed = format::parse(bytes.as_ref());
-        let parsed = parsed.map_err(|source| Error::Format { path: path.to_owned(), source })?;
-        Ok(Index { bytes, parsed, query_model: OnceLock::new() })
+        open(path.as_ref(), None, MappedFile::open)
     }
+
+    /// As [`Index::open`], with the model in the file `model`.
+    ///
+    /// # Errors
+    /// As [`Index::open`], and [`Error::Format`] when it is another model.
+    pub fn open_with_model(path: impl AsRef<Path>, model: impl AsRef<Path>) -> Result<Self, Error> {
+        open(path.as_ref(), Some(model.as_ref()), MappedFile::open)
+    }
+}
+
+impl Index<Vec<u8>> {
+    /// Reads a file into memory: whatever happens to the file afterwards, truncation included, does not touch this index.
+    ///
+    /// # Errors
+    /// As [`Index::open`].
+    pub fn read(path: impl AsRef<Path>) -> Result<Self, Error> {
+        open(path.as_ref(), None, |path| std::fs::read(path).map_err(|e| Error::io(path, e)))
+    }
+
+    /// As [`Index::read`], with the model in the file `model`.
+    ///
+    /// # Errors
+    /// As [`Index::open_with_model`].
+    pub fn read_with_model(path: impl AsRef<Path>, model: impl AsRef<Path>) -> Result<Self, Error> {
+        open(path.as_ref(), Some(model.as_ref()), |path| std::fs::read(path).map_err(|e| Error::io(path, e)))
+    }
+}
+
+/// How often a file that a writer is just committing to is looked at again.
+const LOOKS: usize = 100;
+
+/// Opens a file by `load`, and its model.
+fn open<D: AsRef<[u8]>>(
+    path: &Path,
+    model: Option<&Path>,
+    load: impl Fn(&Path) -> Result<D, Error>,
+) -> Result<Index<D>, Error> {
+    crate::store::sweep(path);
+    let mut look = 0;
+    loop {
+        let bytes = load(path)?;
+        let outcome = match model {
+            Some(model) => parse_with(bytes.as_ref(), model)?,
+            None => match format::parse(bytes.as_ref(), None) {
+                Err(ParseError::Model { name, .. }) if path.with_file_name(&name).is_file() => {
+                    parse_with(bytes.as_ref(), &path.with_file_name(name))?
+                }
+                other => other,
+            },
+        };
+        match outcome {
+            Ok(parsed) => return Ok(Index::of(bytes, parsed)),
+            // A commit is two writes, and this may have been between them, or the file shorter when it was mapped.
+            Err(source) => {
+                look += 1;
+                if look == LOOKS || !changed(path, bytes.as_ref()) {
+                    return Err(Error::Format { path: path.to_owned(), source });
+                }
+            }
+        }
+    }
+}
+
+/// Whether the header or the length of a file is other than those of `bytes` by now.
+fn changed(path: &Path, bytes: &[u8]) -> bool {
+    use std::io::Read;
+    let mut header = Vec::new();
+    let read = std::fs::File::open(path).and_then(|mut file| {
+        file.by_ref().take(format::HEADER_BYTES as u64).read_to_end(&mut header)?;
+        Ok(file.metadata()?.len())
+    });
+    // A truncated mapping must not be touched.
+    read.is_ok_and(|len| len > bytes.len() as u64 || (len == bytes.len() as u64 && !bytes.starts_with(&header)))
+}
+
+fn parse_with(bytes: &[u8], model: &Path) -> Result<Result<Parsed, ParseError>, Error> {
+    let file = MappedFile::open(model)?;
+    Ok(format::parse(bytes, Some(file.as_ref())))
 }
 
 impl<D: AsRef<[u8]>> Index<D> {
@@ -117,8 +194,12 @@ impl<D: AsRef<[u8]>> Index<D> {
     /// # Errors
     /// [`Error::Format`] when they are not those of a sound `.vlc` file.
     pub fn from_bytes(bytes: D) -> Result<Self, Error> {
-        let parsed = format::parse(bytes.as_ref()).map_err(in_memory)?;
-        Ok(Index { bytes, parsed, query_model: OnceLock::new() })
+        let parsed = format::parse(bytes.as_ref(), None).map_err(in_memory)?;
+        Ok(Index::of(bytes, parsed))
+    }
+
+    fn of(bytes: D, parsed: Parsed) -> Self {
+        Index { bytes, parsed, query_model: OnceLock::new() }
     }
 
     pub(crate) fn parsed(&self) -> &Parsed {
@@ -129,18 +210,18 @@ impl<D: AsRef<[u8]>> Index<D> {
         self.query_model.get_or_init(|| QueryModel::new(&self.parsed.model))
     }
 
-    /// The bytes of the file.
+    /// The bytes of the file, as far as they are committed.
     pub fn bytes(&self) -> &[u8] {
-        self.bytes.as_ref()
+        &self.bytes.as_ref()[..self.parsed.layout.end as usize]
     }
 
-    /// Number of rows.
+    /// Number of rows, deleted ones not counted.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.parsed.meta.n as usize
+        self.parsed.live() as usize
     }
 
-    /// Always false: an index has at least one row.
+    /// Whether there are no rows: in a model file, or where all are deleted.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -163,7 +244,8 @@ impl<D: AsRef<[u8]>> Index<D> {
     pub fn info(&self) -> Info {
         let meta = &self.parsed.meta;
         let file_bytes = self.bytes().len() as u64;
-        let bytes_per_vector = file_bytes as f64 / meta.n as f64;
+        let n = self.parsed.live();
+        let bytes_per_vector = file_bytes as f64 / n as f64;
         let symbol_bytes = if meta.kind == CodeKind::Chain { 0.5 } else { 1.0 };
         let source = match meta.query_source {
             1 => Some(QuerySource::Sample),
@@ -171,8 +253,8 @@ impl<D: AsRef<[u8]>> Index<D> {
             _ => None,
         };
         Info {
-            version: VERSION,
-            n: meta.n,
+            version: self.parsed.layout.version,
+            n,
             dim: meta.dim,
             metric: meta.metric,
             code: meta.kind,
@@ -195,7 +277,7 @@ impl<D: AsRef<[u8]>> Index<D> {
             seed: meta.seed,
             training_rows: meta.training_rows,
             probe_cells: (meta.probe_cells[0] > 0).then_some(meta.probe_cells),
-            sections: self.parsed.entries.iter().map(|e| (e.name(), e.len)).collect(),
+            sections: self.parsed.entries().iter().map(|e| (e.name(), e.len)).collect(),
             metadata: self.parsed.metadata.clone(),
         }
     }
@@ -226,8 +308,8 @@ impl<D: AsRef<[u8]>> Index<D> {
         Searcher::open(self, Backend::Cpu)?.query_batch(queries, k)
     }
 
-    /// Decodes the rows `rows`: what the file knows of the vectors that were compressed (normalised for cosine).
-    /// O(rows x active x d + anchors).
+    /// Decodes the rows `rows`: what the file knows of the vectors that were compressed (normalised for cosine). Rows are counted
+    /// without those that are deleted. O(rows x active x d + anchors).
     ///
     /// # Errors
     /// [`Error::Config`] when the range is not within the rows.
@@ -256,17 +338,56 @@ impl<D: AsRef<[u8]>> Index<D> {
             return Err(Error::Config(message));
         }
         const CHUNK: usize = 256;
-        let mut positions = Positions::new(self.parsed.row_ids(self.bytes()), rows.start as u64);
-        let decoder = Decoder::new(&self.parsed, self.parsed.codes(self.bytes()));
+        let mut live = Live::new(&self.parsed, self.bytes(), rows.start as u64);
+        let decoder = Decoder::new(&self.parsed, self.bytes());
         let step = chunk_rows(self.dim());
         for first in rows.clone().step_by(step) {
-            let places = positions.take(step.min(rows.end - first));
-            let mut out = Mat::zeros(places.len(), self.dim());
+            let count = step.min(rows.end - first);
+            let mut places = live.take(count);
+            // A row that a damaged file does not have gets any place within bounds.
+            places.resize(count, Place { row: 0, segment: 0, cell: 0, position: 0 });
+            let mut out = Mat::zeros(count, self.dim());
             let parts = out.as_mut_slice().par_chunks_mut(CHUNK * self.dim());
             parts.zip(places.par_chunks(CHUNK)).for_each(|(out, places)| decoder.decode(places, out));
             each(out.view())?;
         }
         Ok(())
+    }
+
+    /// The ids of the rows `rows`, counted as [`Index::decode`] does.
+    ///
+    /// # Errors
+    /// [`Error::Config`] when the range is not within the rows.
+    pub fn ids(&self, rows: Range<usize>) -> Result<Ids, Error> {
+        if rows.start > rows.end || rows.end > self.len() {
+            let message = format!("rows {}..{} of an index of {}", rows.start, rows.end, self.len());
+            return Err(Error::Config(message));
+        }
+        let places = Live::new(&self.parsed, self.bytes(), rows.start as u64).take(rows.len());
+        let text = self.parsed.segments.first().is_some_and(|s| s.ids_kind() == Some(IdsKind::Text));
+        Ok(if text {
+            Ids::Text(places.iter().map(|p| self.text_id(p.row).unwrap_or_default().to_owned()).collect())
+        } else {
+            Ids::Numbers(places.iter().map(|p| self.number_id(p.row)).collect())
+        })
+    }
+
+    /// The string that is the id of the row with this number; `None` where ids are numbers, or there is no such row.
+    #[must_use]
+    pub fn text_id(&self, row: u64) -> Option<&str> {
+        let (segment, ids) = self.segment_ids(row)?;
+        ids.text((row - segment.first) as usize)
+    }
+
+    /// The id of a row whose ids are numbers.
+    pub(crate) fn number_id(&self, row: u64) -> u64 {
+        let found = self.segment_ids(row).and_then(|(segment, ids)| ids.number((row - segment.first) as usize));
+        found.unwrap_or(row)
+    }
+
+    fn segment_ids(&self, row: u64) -> Option<(&Segment, format::Ids<'_>)> {
+        let segment = self.parsed.segments.iter().find(|s| (s.first..s.first + s.n).contains(&row))?;
+        Some((segment, segment.ids(self.bytes())?))
     }
 }
 
@@ -274,54 +395,31 @@ fn in_memory(source: format::ParseError) -> Error {
     Error::Format { path: "index".into(), source }
 }
 
-/// The anchor and position of each row, in row order.
-struct Positions<'a> {
-    walk: format::Walk<'a>,
-    row: u64,
-}
-
-impl<'a> Positions<'a> {
-    fn new(ids: format::RowIds<'a>, row: u64) -> Self {
-        Positions { walk: format::Walk::new(ids, row), row }
-    }
-
-    /// Those of the next rows.
-    fn take(&mut self, rows: usize) -> Vec<(usize, u64)> {
-        // A row that a damaged file does not have gets any place within bounds.
-        let mut places = vec![(0, 0); rows];
-        let first = self.row;
-        self.row += rows as u64;
-        self.walk.until(self.row, |row, cell, position| {
-            if let Some(place) = row.checked_sub(first).and_then(|at| places.get_mut(at as usize)) {
-                *place = (cell, position);
-            }
-        });
-        places
-    }
-}
-
 /// Decodes rows by position.
 pub(crate) struct Decoder<'a> {
     parsed: &'a Parsed,
-    codes: &'a [u8],
+    /// The blocks of each segment.
+    codes: Vec<&'a [u8]>,
     /// Decoder of each chart, one row per direction.
     directions: Vec<Mat>,
     anchors: Vec<Vec<f32>>,
 }
 
 impl<'a> Decoder<'a> {
-    pub(crate) fn new(parsed: &'a Parsed, codes: &'a [u8]) -> Self {
+    pub(crate) fn new(parsed: &'a Parsed, bytes: &'a [u8]) -> Self {
+        let codes = parsed.segments.iter().map(|segment| segment.codes(bytes)).collect();
         let directions = parsed.model.charts.iter().map(|c| c.decoder.to_mat()).collect();
         Decoder { parsed, codes, directions, anchors: parsed.model.anchor_coordinates() }
     }
 
-    /// Decodes rows given by anchor and position into `out`, d values each.
-    pub(crate) fn decode(&self, rows: &[(usize, u64)], out: &mut [f32]) {
+    /// Decodes rows into `out`, d values each.
+    pub(crate) fn decode(&self, rows: &[Place], out: &mut [f32]) {
         let (model, shape) = (&self.parsed.model, self.parsed.block);
         let mut symbols = vec![0u8; shape.symbols];
-        for (&(anchor, position), out) in rows.iter().zip(out.chunks_exact_mut(model.dim)) {
+        for (&Place { segment, cell: anchor, position, .. }, out) in rows.iter().zip(out.chunks_exact_mut(model.dim))
+        {
             let (b, i) = ((position / BLOCK as u64) as usize, (position % BLOCK as u64) as usize);
-            let block = &self.codes[b * shape.bytes()..(b + 1) * shape.bytes()];
+            let block = &self.codes[segment][b * shape.bytes()..(b + 1) * shape.bytes()];
             for (t, symbol) in symbols.iter_mut().enumerate() {
                 *symbol = shape.symbol(block, t, i);
             }

@@ -65,6 +65,8 @@ pub(crate) struct Sizes {
     pub(crate) lags: usize,
     pub(crate) gain_nibbles: u8,
     pub(crate) metadata: u64,
+    /// Bytes of the ids.
+    pub(crate) ids: u64,
     pub(crate) budget: f64,
 }
 
@@ -91,6 +93,7 @@ impl Sizes {
                 Metric::L2 => 3,
             },
             metadata: metadata_bytes(&config.metadata).len() as u64,
+            ids: config.ids.map_or(0, |ids| ids.bytes().len() as u64),
             budget: per_row * n as f64,
         })
     }
@@ -109,11 +112,13 @@ impl Sizes {
             64,
             72,
             self.metadata,
+            32,
             8 * (anchors as u64 + 1),
             row_ids_len(self.n, anchors as u64),
             block.code_bytes(self.n),
         ];
-        file_len(&lengths)
+        // Ids are a section more: its entry, and what it is padded with.
+        file_len(&lengths) + if self.ids > 0 { self.ids + 96 } else { 0 }
     }
 }
 

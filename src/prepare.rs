@@ -65,6 +65,9 @@ pub(crate) fn prepare<'a>(
         let message = format!("{n} rows of {dim} dimensions: at least one row of 1 to 65536 dimensions is needed");
         return Err(InputError::new(rows.path(), message).into());
     }
+    if let Some(ids) = config.ids {
+        ids.check(n)?;
+    }
     let sizes = Sizes::new(n, dim, config)?;
     let mut random = Random::new(config.seed, PURPOSE_SAMPLE);
     let sample = random.sample(n, sample_rows(n, dim));

@@ -14,7 +14,7 @@ use crate::{
     Backend, CodeKind, Config, Error, Mat, RowSource, Searcher, Stage,
     encode::{RowCodes, encode_rows},
     exact::recall,
-    format::{BLOCK, BlockShape, FileShape, Meta, SECTIONS, Writer, place_side, place_symbols},
+    format::{BLOCK, BlockShape, FileShape, Meta, Writer, place_side, place_symbols},
     ops::Ops,
     platform::BARE,
     prepare::{Prepared, to_unit},
@@ -264,8 +264,8 @@ pub(crate) fn write_file<T: Target>(
     report: &dyn Fn(Stage, usize, usize) -> Result<(), Error>,
 ) -> Result<(T, Meta, u64), Error> {
     let model = &trained.model;
+    let n = prepared.sizes.n;
     let mut meta = Meta {
-        n: prepared.sizes.n,
         dim: prepared.sizes.dim as u32,
         metric: config.metric,
         kind: model.kind(),
@@ -286,12 +286,16 @@ pub(crate) fn write_file<T: Target>(
         alpha: trained.alpha,
         probe_cells: [0; 2],
     };
-    let shape = FileShape::new(&meta, model, &config.metadata);
+    let shape = FileShape::new(&meta, model, &config.metadata, &[], None);
     let (cells, rows) = cell_order(&encoded.labels, model.anchors());
     let record = Record { shape: shape.block };
     let io = |e| Error::io(output, e);
-    let mut writer = Writer::new(target, SECTIONS).map_err(io)?;
-    writer.write_head(&shape, &cells, &rows).map_err(io)?;
+    let mut writer = Writer::create(target).map_err(io)?;
+    writer.write_head(&shape).map_err(io)?;
+    let rows_of = |cell: usize, out: &mut Vec<u64>| {
+        out.extend_from_slice(&rows[cells[cell] as usize..cells[cell + 1] as usize]);
+    };
+    writer.write_places(0, (0, n), &cells, rows_of).map_err(io)?;
     let (bytes, spool) = (shape.block.bytes(), encoded.spool.bytes());
     for (part, rows_of_part) in rows.chunks(BLOCKS * BLOCK).enumerate() {
         report(Stage::Write, part * BLOCKS * BLOCK, rows.len())?;
@@ -305,9 +309,13 @@ pub(crate) fn write_file<T: Target>(
         });
         writer.write(&blocks).map_err(io)?;
     }
-    let mut written = writer.finish().map_err(io)?;
+    if let Some(ids) = config.ids {
+        writer.section(ids.kind().section(), 0, &ids.bytes()).map_err(io)?;
+    }
+    let mut written = writer.finish(1).map_err(io)?;
+    written.write_header().map_err(io)?;
     if let Some(truth) = &encoded.truth {
-        let k = TARGET_K.min(meta.n as usize);
+        let k = TARGET_K.min(n as usize);
         let look = |bytes: &[u8]| measure(bytes, prepared, truth, &encoded.labels, k);
         let (recall, probe_cells) = written.sink.read_back(look).map_err(io)??;
         meta.recall = recall as f32;
@@ -318,7 +326,8 @@ pub(crate) fn write_file<T: Target>(
         written.replace_meta(&meta).map_err(io)?;
     }
     report(Stage::Write, rows.len(), rows.len())?;
-    Ok((written.sink, meta, written.len))
+    let len = written.len();
+    Ok((written.sink, meta, len))
 }
 
 /// Where the cells start, and the row at each position: a counting sort by anchor.
@@ -362,7 +371,7 @@ fn measure(
     let recall = recall(without_self(&found.ids, k)?.view(), without_self(&truth.ids, k)?.view());
     let mut cells = without_self(&found.ids, MEASURED[1])?;
     cells.as_mut_slice().iter_mut().for_each(|row| *row = labels[*row as usize].into());
-    let sizes: Vec<u64> = index.parsed().cells.windows(2).map(|w| w[1] - w[0]).collect();
+    let sizes: Vec<u64> = index.parsed().segments[0].cells.windows(2).map(|w| w[1] - w[0]).collect();
     Ok((recall, probe::measure(&bases, cells.view(), &sizes)))
 }
 

@@ -2,7 +2,7 @@
 
 use crate::{
     Backend, DeviceChoice, Error, Mat, MatRef, Metric,
-    format::{Meta, Parsed},
+    format::{Meta, Parsed, Segment},
     index::Index,
     model::Model,
     ops::{self, CodesRef, Ops, ScoreTables, WithOps},
@@ -58,15 +58,42 @@ trait Search {
     fn score(&self, queries: &ScoreTables, k: usize) -> Result<Neighbors, Error>;
 }
 
+/// The codes of each segment with the number of its first row.
 struct Loaded<'a, O: Ops> {
     ops: O,
-    codes: O::Codes<'a>,
+    segments: Vec<(u64, O::Codes<'a>)>,
 }
 
 impl<O: Ops> Search for Loaded<'_, O> {
     fn score(&self, queries: &ScoreTables, k: usize) -> Result<Neighbors, Error> {
-        self.ops.score(&self.codes, queries, k)
+        let found = self.segments.iter().map(|(first, codes)| {
+            let mut found = self.ops.score(codes, queries, k)?;
+            found.ids.as_mut_slice().iter_mut().for_each(|row| *row += first);
+            Ok(found)
+        });
+        Ok(best_of(found.collect::<Result<_, Error>>()?, queries.bases.rows(), k))
     }
+}
+
+/// The k best of what was found in each segment; of equal scores the lower row first.
+fn best_of(mut found: Vec<Neighbors>, queries: usize, k: usize) -> Neighbors {
+    if found.len() == 1 {
+        return found.remove(0);
+    }
+    let width = found.iter().map(|part| part.ids.dim()).sum::<usize>().min(k);
+    let (mut ids, mut scores) = (Mat::zeros(queries, width), Mat::zeros(queries, width));
+    let mut hits = Vec::new();
+    for q in 0..queries {
+        hits.clear();
+        found
+            .iter()
+            .for_each(|part| hits.extend(part.scores.row(q).iter().copied().zip(part.ids.row(q).iter().copied())));
+        hits.sort_unstable_by(|a: &(f32, u64), b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+        for (i, &(score, row)) in hits[..width].iter().enumerate() {
+            (scores.row_mut(q)[i], ids.row_mut(q)[i]) = (score, row);
+        }
+    }
+    Neighbors { ids, scores }
 }
 
 struct Open<'a> {
@@ -80,24 +107,28 @@ impl<'a> WithOps for Open<'a> {
 
     fn run<O: Ops>(self, ops: O) -> Result<Searcher<'a>, Error> {
         let parsed = self.parsed;
-        let codes = ops.load(CodesRef {
-            model: &parsed.model,
-            shape: parsed.block,
-            blocks: parsed.codes(self.bytes),
-            labels: parsed.row_ids(self.bytes),
-            anchor_chart: &parsed.model.anchor_chart,
-            alphabet: parsed.model.charts.first().map_or(16, |c| c.code.alphabet()),
-            factors: &parsed.model.side.factors,
-            gains: &parsed.gains,
-            squared: parsed.model.metric == Metric::L2,
-        })?;
+        let load = |segment: &'a Segment| {
+            let codes = ops.load(CodesRef {
+                model: &parsed.model,
+                shape: parsed.block,
+                blocks: segment.codes(self.bytes),
+                labels: segment.row_ids(self.bytes),
+                anchor_chart: &parsed.model.anchor_chart,
+                alphabet: parsed.model.charts.first().map_or(16, |c| c.code.alphabet()),
+                factors: &parsed.model.side.factors,
+                gains: &parsed.gains,
+                squared: parsed.model.metric == Metric::L2,
+            });
+            Ok((segment.first, codes?))
+        };
+        let segments = parsed.segments.iter().filter(|s| s.live() > 0).map(load).collect::<Result<_, Error>>()?;
         let backend = ops.backend();
         Ok(Searcher {
             model: &parsed.model,
             meta: &parsed.meta,
             query_model: self.query_model,
             backend,
-            loaded: Box::new(Loaded { ops, codes }),
+            loaded: Box::new(Loaded { ops, segments }),
         })
     }
 }

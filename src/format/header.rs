@@ -1,22 +1,34 @@
 //! Header and section table (docs/format.md, sections 1 and 2).
 
+use std::collections::HashSet;
+
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{ParseError, VERSION};
+use super::{
+    ParseError, VERSION,
+    commit::{self, Commit, SLOT_LEN},
+};
 
 pub(crate) const MAGIC: [u8; 8] = *b"\x89VLC\r\n\x1a\n";
 pub(crate) const HEADER_LEN: usize = 64;
 pub(crate) const ENTRY_LEN: usize = 32;
 pub(crate) const ALIGN: u64 = 64;
-const MAX_SECTIONS: u32 = 64;
+/// Bytes of the header of version 2 with its slots.
+pub(crate) const SLOTS_END: usize = HEADER_LEN + 2 * SLOT_LEN;
+/// Sections a file may have at most: in version 1, and since.
+const MAX_SECTIONS: [u32; 2] = [64, 4096];
 /// Flag of a section that a reader must know.
-pub(crate) const FLAG_MUST_KNOW: u32 = 1;
+pub(crate) const FLAG_MUST_KNOW: u16 = 1;
+/// Bytes that earlier commits used.
+pub(crate) const DEAD: [u8; 4] = *b"DEAD";
 
 /// One section: where it lies and what it hashes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SectionEntry {
     pub(crate) kind: [u8; 4],
-    pub(crate) flags: u32,
+    pub(crate) flags: u16,
+    /// Of which segment.
+    pub(crate) segment: u16,
     pub(crate) offset: u64,
     pub(crate) len: u64,
     pub(crate) hash: u64,
@@ -32,6 +44,10 @@ impl SectionEntry {
     }
 }
 
+pub(crate) fn u16_at(bytes: &[u8], at: usize) -> u16 {
+    u16::from_le_bytes([bytes[at], bytes[at + 1]])
+}
+
 pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {
     let mut word = [0; 4];
     word.copy_from_slice(&bytes[at..at + 4]);
@@ -44,36 +60,53 @@ pub(crate) fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(word)
 }
 
-/// Where the first section starts.
-pub(crate) fn sections_start(sections: usize) -> u64 {
-    ((HEADER_LEN + sections * ENTRY_LEN) as u64).next_multiple_of(ALIGN)
+/// What the header and the table of sections say.
+#[derive(Debug)]
+pub(crate) struct Layout {
+    pub(crate) version: u32,
+    /// In version 1, which knows no commits, one that covers the whole file as number 0.
+    pub(crate) commit: Commit,
+    /// Whether a writer was interrupted and the file needs mending before the next write.
+    pub(crate) torn: bool,
+    pub(crate) entries: Vec<SectionEntry>,
+    /// Where the committed part ends.
+    pub(crate) end: u64,
 }
 
-/// The header and table of a file of `file_len` bytes.
-pub(crate) fn write(entries: &[SectionEntry], file_len: u64) -> Vec<u8> {
+/// Where the first section of a file of version 1 starts.
+fn sections_start(sections: u64) -> u64 {
+    (HEADER_LEN as u64 + sections * ENTRY_LEN as u64).next_multiple_of(ALIGN)
+}
+
+/// The bytes of a table of sections.
+pub(crate) fn table_bytes(entries: &[SectionEntry]) -> Vec<u8> {
     let mut table = Vec::with_capacity(entries.len() * ENTRY_LEN);
     for e in entries {
         table.extend_from_slice(&e.kind);
         table.extend_from_slice(&e.flags.to_le_bytes());
+        table.extend_from_slice(&e.segment.to_le_bytes());
         table.extend_from_slice(&e.offset.to_le_bytes());
         table.extend_from_slice(&e.len.to_le_bytes());
         table.extend_from_slice(&e.hash.to_le_bytes());
     }
-    let mut out = Vec::with_capacity(HEADER_LEN + table.len());
+    table
+}
+
+/// The header of a file whose first commit is `commit`.
+pub(crate) fn write(commit: &Commit) -> Vec<u8> {
+    let mut out = Vec::with_capacity(SLOTS_END);
     out.extend_from_slice(&MAGIC);
     out.extend_from_slice(&VERSION.to_le_bytes());
-    out.extend_from_slice(&(entries.len() as u32).to_le_bytes());
-    out.extend_from_slice(&file_len.to_le_bytes());
-    out.extend_from_slice(&xxh3_64(&table).to_le_bytes());
     out.resize(HEADER_LEN - 8, 0);
     let hash = xxh3_64(&out);
     out.extend_from_slice(&hash.to_le_bytes());
-    out.extend_from_slice(&table);
+    out.resize(SLOTS_END, 0);
+    out[commit.slot_at() as usize..][..SLOT_LEN].copy_from_slice(&commit.to_slot());
     out
 }
 
-/// Reads and checks header and table. Allocates at most 64 entries.
-pub(crate) fn parse(bytes: &[u8]) -> Result<Vec<SectionEntry>, ParseError> {
+/// Reads and checks header and table. Allocates at most 4,096 entries.
+pub(crate) fn parse(bytes: &[u8]) -> Result<Layout, ParseError> {
     let found = bytes.len() as u64;
     if !bytes.starts_with(&MAGIC[..MAGIC.len().min(bytes.len())]) {
         return Err(ParseError::Magic);
@@ -93,44 +126,83 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Vec<SectionEntry>, ParseError> {
     if version == 0 {
         return Err(ParseError::invalid("header", "version 0 does not exist"));
     }
-    let sections = u32_at(bytes, 12);
-    if sections == 0 || sections > MAX_SECTIONS {
-        return Err(ParseError::invalid("header", format!("{sections} sections; 1 to {MAX_SECTIONS} are allowed")));
-    }
-    let expected = u64_at(bytes, 16);
-    let start = sections_start(sections as usize);
-    if expected != found || found < start {
-        return Err(ParseError::Length { expected: expected.max(start), found });
-    }
-    if bytes[32..HEADER_LEN - 8].iter().any(|&b| b != 0) {
+    let reserved = if version == 1 { 32 } else { 12 };
+    let (commit, torn) = if version == 1 { (whole(bytes)?, false) } else { committed(bytes)? };
+    if bytes[reserved..HEADER_LEN - 8].iter().any(|&b| b != 0) {
         return Err(ParseError::invalid("header", "reserved bytes are not zero"));
     }
-    let table = &bytes[HEADER_LEN..HEADER_LEN + sections as usize * ENTRY_LEN];
-    if xxh3_64(table) != u64_at(bytes, 24) {
+    let most = MAX_SECTIONS[version as usize - 1];
+    if commit.entries == 0 || commit.entries > most {
+        return Err(ParseError::invalid("header", format!("{} sections; 1 to {most} are allowed", commit.entries)));
+    }
+    let table = commit.table as usize..commit.end() as usize;
+    if commit.end() > found {
+        return Err(ParseError::Length { expected: commit.end(), found });
+    }
+    if xxh3_64(&bytes[table.clone()]) != commit.table_hash {
         return Err(ParseError::Checksum { part: "the section table".into() });
     }
-    let mut entries: Vec<SectionEntry> = Vec::with_capacity(sections as usize);
+    // Sections lie one behind the other, the table of version 2 behind the last.
+    let (start, behind) = match version {
+        1 => (sections_start(commit.entries.into()), found),
+        _ => (SLOTS_END as u64, commit.table),
+    };
+    let entries = parse_table(&bytes[table], start, behind, version)?;
+    let end = if version == 1 { found } else { commit.end() };
+    Ok(Layout { version, commit, torn, entries, end })
+}
+
+/// The one commit of a file of version 1.
+fn whole(bytes: &[u8]) -> Result<Commit, ParseError> {
+    let (entries, found) = (u32_at(bytes, 12), bytes.len() as u64);
+    let (expected, start) = (u64_at(bytes, 16), sections_start(entries.into()));
+    if entries <= MAX_SECTIONS[0] && (expected != found || found < start) {
+        return Err(ParseError::Length { expected: expected.max(start), found });
+    }
+    Ok(Commit { generation: 0, table: HEADER_LEN as u64, entries, table_hash: u64_at(bytes, 24) })
+}
+
+/// The last commit of a file of version 2, and whether a later one was interrupted.
+fn committed(bytes: &[u8]) -> Result<(Commit, bool), ParseError> {
+    let found = bytes.len() as u64;
+    if bytes.len() < SLOTS_END {
+        return Err(ParseError::Length { expected: SLOTS_END as u64, found });
+    }
+    let commit::Found { commit, torn } = commit::last(bytes, found)?;
+    if commit.table % ALIGN != 0 || commit.table < SLOTS_END as u64 || commit.table > 1 << 62 {
+        return Err(ParseError::invalid("header", "the section table is out of place"));
+    }
+    Ok((commit, torn))
+}
+
+/// The entries of a table whose sections lie from `start` to `behind`.
+fn parse_table(table: &[u8], start: u64, behind: u64, version: u32) -> Result<Vec<SectionEntry>, ParseError> {
+    let mut entries: Vec<SectionEntry> = Vec::with_capacity(table.len() / ENTRY_LEN);
+    let mut seen = HashSet::new();
     let mut end = start;
     for e in table.chunks_exact(ENTRY_LEN) {
         let mut kind = [0; 4];
         kind.copy_from_slice(&e[..4]);
+        let (flags, segment) = (u16_at(e, 4), u16_at(e, 6));
         let entry =
-            SectionEntry { kind, flags: u32_at(e, 4), offset: u64_at(e, 8), len: u64_at(e, 16), hash: u64_at(e, 24) };
-        if entries.iter().any(|other| other.kind == kind) {
-            return Err(ParseError::invalid("section table", format!("section {} stands twice", entry.name())));
+            SectionEntry { kind, flags, segment, offset: u64_at(e, 8), len: u64_at(e, 16), hash: u64_at(e, 24) };
+        let bad = |what: &str| Err(ParseError::invalid("section table", format!("section {} {what}", entry.name())));
+        if !seen.insert((kind, segment)) && kind != DEAD {
+            return bad("stands twice");
         }
-        if entry.flags & !FLAG_MUST_KNOW != 0 {
-            return Err(ParseError::invalid("section table", format!("section {} has unknown flags", entry.name())));
+        if flags & !FLAG_MUST_KNOW != 0 || (version == 1 && segment != 0) {
+            return bad("has unknown flags");
         }
-        let fits = entry.offset.checked_add(entry.len).is_some_and(|end| end <= found);
+        let fits = entry.offset.checked_add(entry.len).is_some_and(|end| end <= behind);
         if !fits || entry.offset != end.next_multiple_of(ALIGN) {
-            return Err(ParseError::invalid("section table", format!("section {} is out of place", entry.name())));
+            return bad("is out of place");
         }
         end = entry.offset + entry.len;
         entries.push(entry);
     }
-    if end != found {
-        return Err(ParseError::Length { expected: end, found });
+    let expected = if version == 1 { end } else { end.next_multiple_of(ALIGN) };
+    if expected != behind {
+        return Err(ParseError::Length { expected, found: behind });
     }
     Ok(entries)
 }

@@ -7,12 +7,13 @@ use super::{
 use crate::{CodeKind, Metric};
 
 pub(crate) const META_LEN: usize = 128;
+/// Rows a file may have at most. They are counted in `usize`, which has 32 bits in a browser.
+pub(crate) const MOST_ROWS: u64 = if usize::BITS < 64 { u32::MAX as u64 } else { 1 << 40 };
 const RESERVED: std::ops::Range<usize> = 92..META_LEN;
 
 /// Section `META`.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Meta {
-    pub(crate) n: u64,
     pub(crate) dim: u32,
     pub(crate) metric: Metric,
     pub(crate) kind: CodeKind,
@@ -39,7 +40,8 @@ pub(crate) struct Meta {
 impl Meta {
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(META_LEN);
-        out.extend_from_slice(&self.n.to_le_bytes());
+        // The rows, in version 1.
+        out.extend_from_slice(&[0; 8]);
         out.extend_from_slice(&self.dim.to_le_bytes());
         out.push(match self.metric {
             Metric::Cosine => 0,
@@ -72,7 +74,8 @@ impl Meta {
         out
     }
 
-    pub(crate) fn parse(b: &[u8]) -> Result<Meta, ParseError> {
+    /// The facts, and the number of rows that version 1 has among them.
+    pub(crate) fn parse(b: &[u8], version: u32) -> Result<(Meta, u64), ParseError> {
         let bad = |message: String| ParseError::invalid("META", message);
         if b.len() != META_LEN {
             return Err(bad(format!("{} bytes instead of {META_LEN}", b.len())));
@@ -80,8 +83,8 @@ impl Meta {
         if [b[15], b[30], b[31]].iter().chain(&b[RESERVED]).any(|&byte| byte != 0) {
             return Err(bad("reserved bytes are not zero".into()));
         }
+        let n = u64_at(b, 0);
         let meta = Meta {
-            n: u64_at(b, 0),
             dim: u32_at(b, 8),
             metric: match b[12] {
                 0 => Metric::Cosine,
@@ -118,8 +121,8 @@ impl Meta {
                 Err(bad(format!("{what} is {value}; {lo} to {hi} are allowed")))
             }
         };
-        // Rows are counted in `usize`, which has 32 bits in a browser.
-        within("n", meta.n, 1, (1 << 40).min(usize::MAX as u64))?;
+        let (least, most) = if version == 1 { (1, MOST_ROWS) } else { (0, 0) };
+        within("n", n, least, most)?;
         within("d", meta.dim.into(), 1, 65_536)?;
         within("anchors", meta.anchors.into(), 1, 65_536)?;
         within("charts", meta.charts.into(), 1, 256)?;
@@ -131,6 +134,6 @@ impl Meta {
         if (meta.metric == Metric::Cosine) != (meta.gain_nibbles == 0) {
             return Err(bad("gain nibbles and metric do not fit".into()));
         }
-        Ok(meta)
+        Ok((meta, n))
     }
 }

@@ -1,29 +1,40 @@
 //! The bytes of a `.vlc` file, as docs/format.md specifies them. Pure: no I/O policy, no arithmetic backend.
 
 mod bits;
+mod commit;
 mod elias_fano;
 mod header;
+mod history;
+mod ids;
 mod meta;
 mod model;
+mod model_ref;
+mod numbers;
 mod parse;
 mod row_ids;
 mod rows;
+mod segment;
 mod write;
 
+pub(crate) use commit::Commit;
 pub(crate) use elias_fano::bytes_at_most as row_ids_len;
 #[cfg(test)]
 pub(crate) use elias_fano::encode as encode_rows;
-pub(crate) use header::SectionEntry;
-pub(crate) use meta::Meta;
+pub(crate) use header::{ALIGN, DEAD, SLOTS_END as HEADER_BYTES, SectionEntry};
+pub(crate) use history::{Written as Appended, fixed};
+pub(crate) use ids::{Ids, IdsKind, numbers_bytes, text_bytes};
+pub(crate) use meta::{MOST_ROWS, Meta};
+pub(crate) use model_ref::ModelRef;
 pub(crate) use parse::{Parsed, parse, verify};
 #[cfg(test)]
 pub(crate) use row_ids::starts as row_starts;
 pub(crate) use row_ids::{RowIds, Walk};
 pub(crate) use rows::{BLOCK, BlockShape, place_side, place_symbols};
+pub(crate) use segment::{MOST_SEGMENTS, Segment, tombs_bytes};
 pub(crate) use write::{FileShape, SECTIONS, Writer, file_len, metadata_bytes};
 
 /// The newest version of the file this build reads and the one it writes.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// What is wrong with the bytes of a `.vlc` file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -58,6 +69,14 @@ pub enum ParseError {
     /// The file needs something this build does not know.
     #[error("section {0} is unknown to this build and needed to read the file; upgrade vlc to read it")]
     Unknown(String),
+    /// The file names a model that stands in a file of its own.
+    #[error("the file needs the model {name} (hash {hash:032x}), which is not beside it; name it with --model")]
+    Model {
+        /// The model's file name when the file was written.
+        name: String,
+        /// The model's hash.
+        hash: u128,
+    },
     /// A value breaks a rule of the format.
     #[error("{part}: {message}")]
     Invalid {

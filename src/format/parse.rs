@@ -1,55 +1,65 @@
 //! Reads a file's model and checks what can be checked without touching the rows; `verify` checks the rest.
 
-use std::{collections::BTreeMap, ops::Range};
-
-use xxhash_rust::xxh3::xxh3_64;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
-    BLOCK, BlockShape, Meta, ParseError, RowIds, SectionEntry,
-    header::{self, FLAG_MUST_KNOW, u32_at, u64_at},
-    model, row_ids,
+    BlockShape, Meta, ParseError, SectionEntry,
+    header::{self, DEAD, FLAG_MUST_KNOW, SLOTS_END, u32_at},
+    history::{self, Written},
+    model,
+    model_ref::{self, ModelRef},
+    segment::{MOST_SEGMENTS, Segment, intact},
 };
 use crate::model::Model;
 
 /// Sections that are checked when a file is opened.
-const OPEN: [[u8; 4]; 7] = [*b"META", *b"MEAN", *b"CHRT", *b"ANCH", *b"SIDE", *b"CELL", *b"KEYV"];
+const OPEN: [[u8; 4]; 11] =
+    [*b"META", *b"MEAN", *b"CHRT", *b"ANCH", *b"SIDE", *b"CELL", *b"KEYV", *b"SEGM", *b"TOMB", *b"HIST", *b"MREF"];
 /// Kinds this build knows.
-const KNOWN: [[u8; 4]; 2] = [*b"ROWS", *b"CODE"];
+const KNOWN: [[u8; 4]; 5] = [*b"ROWS", *b"CODE", *b"IDSU", *b"IDSS", DEAD];
 /// Bytes the sections checked at open may have together.
 const MAX_MODEL: u64 = 1 << 30;
 
 /// A file's facts and model, and where its rows lie.
 #[derive(Debug)]
 pub(crate) struct Parsed {
-    pub(crate) entries: Vec<SectionEntry>,
+    pub(crate) layout: header::Layout,
     pub(crate) meta: Meta,
-    pub(crate) model: Model,
+    pub(crate) model: Arc<Model>,
+    /// What the model is known by.
+    pub(crate) model_hash: u128,
+    /// Where the model is, when it is not in the file.
+    pub(crate) model_ref: Option<ModelRef>,
     pub(crate) metadata: BTreeMap<String, String>,
-    pub(crate) cells: Vec<u64>,
-    /// Where each cell starts in section `ROWS`.
-    row_starts: Vec<u64>,
+    pub(crate) history: Vec<Written>,
+    pub(crate) segments: Vec<Segment>,
     pub(crate) block: BlockShape,
     /// The gain of each gain code.
     pub(crate) gains: Vec<f32>,
-    rows: Range<usize>,
-    codes: Range<usize>,
 }
 
 impl Parsed {
-    /// Which row is where in the file `bytes` that this was parsed from.
-    pub(crate) fn row_ids<'a>(&'a self, bytes: &'a [u8]) -> RowIds<'a> {
-        RowIds { n: self.meta.n, cells: &self.cells, starts: &self.row_starts, packed: &bytes[self.rows.clone()] }
+    /// Rows that are not deleted.
+    pub(crate) fn live(&self) -> u64 {
+        self.segments.iter().map(Segment::live).sum()
     }
 
-    /// The blocks of codes of the file `bytes` that this was parsed from.
-    pub(crate) fn codes<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
-        &bytes[self.codes.clone()]
+    /// The number that the next row appended gets.
+    pub(crate) fn next_row(&self) -> u64 {
+        self.segments.last().map_or(0, |s| s.first + s.span)
+    }
+
+    /// The sections of a table, dead ones among them.
+    pub(crate) fn entries(&self) -> &[SectionEntry] {
+        &self.layout.entries
     }
 }
 
-/// Reads header, table and model. The cost depends on the size of the model, not on n.
-pub(crate) fn parse(bytes: &[u8]) -> Result<Parsed, ParseError> {
-    let entries = header::parse(bytes)?;
+/// Reads header, table and model. The cost depends on the size of the model and the number of segments, not on n.
+/// `model_file` has the bytes of the model file of a file that names one.
+pub(crate) fn parse(bytes: &[u8], model_file: Option<&[u8]>) -> Result<Parsed, ParseError> {
+    let layout = header::parse(bytes)?;
+    let entries = &layout.entries;
     let model_bytes: u64 = entries.iter().filter(|e| OPEN.contains(&e.kind)).map(|e| e.len).sum();
     if model_bytes > MAX_MODEL {
         return Err(ParseError::invalid(
@@ -57,53 +67,74 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Parsed, ParseError> {
             format!("{model_bytes} bytes of model; {MAX_MODEL} are allowed"),
         ));
     }
-    for e in &entries {
+    for e in entries {
         let open = OPEN.contains(&e.kind);
         if !open && !KNOWN.contains(&e.kind) && e.flags & FLAG_MUST_KNOW != 0 {
             return Err(ParseError::Unknown(e.name()));
         }
-        if open && xxh3_64(&bytes[e.range()]) != e.hash {
-            return Err(ParseError::Checksum { part: format!("section {}", e.name()) });
+        if open {
+            intact(bytes, e)?;
         }
     }
-    let find = |kind: &'static str| {
-        let found = entries.iter().find(|e| e.kind == kind.as_bytes());
-        found.map(SectionEntry::range).ok_or(ParseError::Missing(kind))
+    let section = |kind: &'static str| {
+        let found = entries.iter().find(|e| e.segment == 0 && e.kind == kind.as_bytes());
+        found.map(|e| &bytes[e.range()]).ok_or(ParseError::Missing(kind))
     };
-    let section = |kind: &'static str| find(kind).map(|range| &bytes[range]);
-    let meta = Meta::parse(section("META")?)?;
-    let model = model::parse(&meta, section("MEAN")?, section("CHRT")?, section("ANCH")?, section("SIDE")?)?;
+    let meta_bytes = section("META")?;
+    let (meta, rows) = Meta::parse(meta_bytes, layout.version)?;
+    let model_ref = section("MREF").ok().map(ModelRef::parse).transpose()?;
+    let parts = match &model_ref {
+        None => model_ref::parts(entries, bytes)?,
+        Some(wanted) => wanted.resolve(model_file)?,
+    };
+    let model_hash = model_ref::hash(meta_bytes, &parts);
+    if model_ref.as_ref().is_some_and(|wanted| wanted.hash != model_hash) {
+        return Err(ParseError::invalid("MREF", "this is not the model that the file was written with"));
+    }
+    let model = Arc::new(model::parse(&meta, parts[0], parts[1], parts[2], parts[3])?);
     let metadata = match section("KEYV") {
         Ok(keyv) => parse_metadata(keyv)?,
         Err(_) => BTreeMap::new(),
     };
-    let cells = parse_cells(section("CELL")?, &meta)?;
-    let row_starts = row_ids::starts(&cells);
-    let block = BlockShape { kind: meta.kind, symbols: meta.symbols as usize, side_nibbles: model.side.nibbles() };
-
-    let payload = |kind: &'static str, expected: u64| {
-        let range = find(kind)?;
-        if range.len() as u64 == expected {
-            return Ok(range);
-        }
-        Err(ParseError::invalid(kind, format!("{} bytes instead of {expected}", range.len())))
+    let history = match section("HIST") {
+        Ok(hist) => history::parse(hist)?,
+        Err(_) => Vec::new(),
     };
-    let rows = payload("ROWS", row_starts.last().copied().unwrap_or(0))?;
-    let codes = payload("CODE", block.code_bytes(meta.n))?;
+    let block = BlockShape { kind: meta.kind, symbols: meta.symbols as usize, side_nibbles: model.side.nibbles() };
+    let segments = parse_segments(bytes, &layout, rows, &meta, block)?;
     let gains = model.side.gain_table();
-    Ok(Parsed { entries, meta, model, metadata, cells, row_starts, block, gains, rows, codes })
+    Ok(Parsed { layout, meta, model, model_hash, model_ref, metadata, history, segments, block, gains })
 }
 
-fn parse_cells(b: &[u8], meta: &Meta) -> Result<Vec<u64>, ParseError> {
-    let bad = |message: &str| ParseError::invalid("CELL", message);
-    if b.len() != 8 * (meta.anchors as usize + 1) {
-        return Err(bad("its length does not fit the number of anchors"));
+/// All segments, which follow each other in row numbers. A file of version 1 is one.
+fn parse_segments(
+    bytes: &[u8],
+    layout: &header::Layout,
+    rows: u64,
+    meta: &Meta,
+    block: BlockShape,
+) -> Result<Vec<Segment>, ParseError> {
+    let entries = &layout.entries;
+    if layout.version == 1 {
+        return Ok(vec![Segment::parse(bytes, entries, 0, Some(rows), meta, block)?]);
     }
-    let cells: Vec<u64> = (0..=meta.anchors as usize).map(|i| u64_at(b, 8 * i)).collect();
-    if cells[0] != 0 || cells.last() != Some(&meta.n) || cells.windows(2).any(|w| w[0] > w[1]) {
-        return Err(bad("the cells do not ascend from 0 to n"));
+    let count = entries.iter().filter(|e| e.kind == *b"SEGM").count();
+    if count > MOST_SEGMENTS {
+        return Err(ParseError::invalid("SEGM", format!("{count} segments; {MOST_SEGMENTS} are allowed")));
     }
-    Ok(cells)
+    let mut segments: Vec<Segment> = Vec::with_capacity(count);
+    for number in 0..count as u16 {
+        let segment = Segment::parse(bytes, entries, number, None, meta, block)?;
+        let first = segments.last().map_or(0, |s| s.first + s.span);
+        if segment.first != first {
+            return Err(ParseError::invalid("SEGM", "segments do not follow each other"));
+        }
+        if segments.first().is_some_and(|s| s.ids_kind() != segment.ids_kind()) {
+            return Err(ParseError::invalid("SEGM", "segments have ids of different kinds"));
+        }
+        segments.push(segment);
+    }
+    Ok(segments)
 }
 
 fn parse_metadata(b: &[u8]) -> Result<BTreeMap<String, String>, ParseError> {
@@ -130,40 +161,24 @@ fn parse_metadata(b: &[u8]) -> Result<BTreeMap<String, String>, ParseError> {
     if rest.is_empty() { Ok(pairs) } else { Err(bad("goes on after its contents")) }
 }
 
-/// Checks every byte: all hashes, all padding, and that every row is in one cell. O(file).
+/// Checks every byte that is committed: all hashes, all padding, and that every row is in one cell. O(file).
 pub(crate) fn verify(parsed: &Parsed, bytes: &[u8]) -> Result<(), ParseError> {
-    let mut end = header::sections_start(parsed.entries.len()) as usize;
-    let table_end = header::HEADER_LEN + parsed.entries.len() * header::ENTRY_LEN;
+    let layout = &parsed.layout;
+    let mut end = match layout.version {
+        1 => layout.commit.end() as usize,
+        _ => SLOTS_END,
+    };
     let mut padding = Vec::new();
-    padding.push(table_end..end);
-    for e in &parsed.entries {
+    for e in &layout.entries {
         padding.push(end..e.range().start);
         end = e.range().end;
-        if xxh3_64(&bytes[e.range()]) != e.hash {
-            return Err(ParseError::Checksum { part: format!("section {}", e.name()) });
-        }
+        intact(bytes, e)?;
+    }
+    if layout.version > 1 {
+        padding.push(end..layout.commit.table as usize);
     }
     if padding.into_iter().any(|range| bytes[range].iter().any(|&b| b != 0)) {
         return Err(ParseError::invalid("padding", "bytes between sections are not zero"));
     }
-    verify_fill(parsed, bytes)?;
-    parsed.row_ids(bytes).verify()
-}
-
-/// The places of the last block behind the last row are zero.
-fn verify_fill(parsed: &Parsed, bytes: &[u8]) -> Result<(), ParseError> {
-    let (shape, codes) = (parsed.block, parsed.codes(bytes));
-    let used = parsed.meta.n as usize % BLOCK;
-    if used == 0 || shape.bytes() == 0 {
-        return Ok(());
-    }
-    let last = &codes[codes.len() - shape.bytes()..];
-    let is_zero = |i: usize| {
-        (0..shape.symbols).all(|t| shape.symbol(last, t, i) == 0)
-            && (0..shape.side_nibbles).all(|s| shape.side(last, s, i) == 0)
-    };
-    if (used..BLOCK).all(is_zero) {
-        return Ok(());
-    }
-    Err(ParseError::invalid("CODE", "the places behind the last row are not zero"))
+    parsed.segments.iter().try_for_each(|segment| segment.verify(bytes, parsed.block))
 }

@@ -11,7 +11,10 @@ const PART: u64 = 1 << 20;
 /// The rows of every cell.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RowIds<'a> {
+    /// Positions.
     pub(crate) n: u64,
+    /// Row numbers are below this; n of them stand here.
+    pub(crate) span: u64,
     /// Section `CELL`, parsed: the first position of each cell, then n.
     pub(crate) cells: &'a [u64],
     /// Where in `packed` each cell starts, then where the last one ends; of [`starts`].
@@ -21,13 +24,12 @@ pub(crate) struct RowIds<'a> {
 }
 
 /// Where each cell starts in section `ROWS`, and where the last one ends.
-pub(crate) fn starts(cells: &[u64]) -> Vec<u64> {
-    let n = cells.last().copied().unwrap_or(0);
+pub(crate) fn starts(span: u64, cells: &[u64]) -> Vec<u64> {
     let mut end = 0;
     let mut out = Vec::with_capacity(cells.len());
     out.push(end);
     for pair in cells.windows(2) {
-        end += Layout::new(n, pair[1] - pair[0]).bytes();
+        end += Layout::new(span, pair[1] - pair[0]).bytes();
         out.push(end);
     }
     out
@@ -41,7 +43,7 @@ impl<'a> RowIds<'a> {
 
     /// The row at a position. O(log n).
     ///
-    /// On a damaged file the answer is any row below n.
+    /// On a damaged file the answer is any row number.
     pub(crate) fn row(&self, position: u64) -> u64 {
         let cell = self.cell_of(position);
         self.sequence(cell).get(position - self.cells[cell])
@@ -49,7 +51,7 @@ impl<'a> RowIds<'a> {
 
     fn sequence(&self, cell: usize) -> Sequence<'a> {
         let bytes = &self.packed[self.starts[cell] as usize..self.starts[cell + 1] as usize];
-        Sequence::new(Layout::new(self.n, self.cells[cell + 1] - self.cells[cell]), bytes)
+        Sequence::new(Layout::new(self.span, self.cells[cell + 1] - self.cells[cell]), bytes)
     }
 
     /// Checks that every row stands in one cell, once, and every bit of the section. O(n), in memory of O(cells).
@@ -60,16 +62,16 @@ impl<'a> RowIds<'a> {
                 .check()
                 .map_err(|what| ParseError::invalid("ROWS", format!("cell {cell}: {what}")))?;
         }
-        // A cell of all rows takes no bytes, so n says nothing about the size of the file then.
-        if self.cells.windows(2).any(|pair| pair[1] - pair[0] == self.n) {
+        // A cell of all rows takes no bytes, so the numbers say nothing about the size of the file then.
+        if self.n == 0 || self.cells.windows(2).any(|pair| pair[1] - pair[0] == self.span) {
             return Ok(());
         }
         // Each cell has as many rows as it should, all different: where no row stands twice, none is missing.
         let mut walk = Walk::new(*self, 0);
-        for start in (0..self.n).step_by(PART as usize) {
-            let mut seen = vec![0u64; PART.min(self.n - start).div_ceil(64) as usize];
+        for start in (0..self.span).step_by(PART as usize) {
+            let mut seen = vec![0u64; PART.min(self.span - start).div_ceil(64) as usize];
             let mut twice = None;
-            walk.until((start + PART).min(self.n), |row, _, _| {
+            walk.until((start + PART).min(self.span), |row, _, _| {
                 let (word, bit) = ((row - start) as usize / 64, 1 << ((row - start) % 64));
                 if seen[word] & bit != 0 {
                     twice = Some(row);
@@ -139,13 +141,14 @@ mod tests {
                 encode(labels.len() as u64, rows, &mut packed);
                 cells.push(cells[cells.len() - 1] + rows.len() as u64);
             }
-            let starts = starts(&cells);
+            let starts = starts(labels.len() as u64, &cells);
             assert_eq!(starts.last(), Some(&(packed.len() as u64)));
             Rows { cells, starts, packed, row_at: members.concat() }
         }
 
         fn ids(&self) -> RowIds<'_> {
-            RowIds { n: self.row_at.len() as u64, cells: &self.cells, starts: &self.starts, packed: &self.packed }
+            let n = self.row_at.len() as u64;
+            RowIds { n, span: n, cells: &self.cells, starts: &self.starts, packed: &self.packed }
         }
     }
 

@@ -1,4 +1,4 @@
-//! Writes a file: sections front to back with their hashes, the header last.
+//! Writes a file: sections front to back with their hashes, then their table, the header last.
 
 use std::{
     collections::BTreeMap,
@@ -8,17 +8,21 @@ use std::{
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use super::{
-    BlockShape, Meta, SectionEntry, elias_fano,
-    header::{self, ALIGN},
+    BlockShape, Meta, SectionEntry,
+    commit::Commit,
+    elias_fano,
+    header::{self, ALIGN, ENTRY_LEN, SLOTS_END},
+    history::{self, Written as HistoryEntry},
     model,
+    model_ref::ModelRef,
+    segment,
 };
 use crate::model::Model;
 
-/// The sections of a file whose lengths are known before its rows are encoded.
+/// The sections that all rows of a file share.
 pub(crate) struct FileShape {
-    pub(crate) n: u64,
     pub(crate) block: BlockShape,
-    /// Kind and bytes of each section that stands before the rows.
+    /// Kind and bytes of each.
     head: Vec<([u8; 4], Vec<u8>)>,
 }
 
@@ -33,53 +37,76 @@ pub(crate) fn metadata_bytes(pairs: &BTreeMap<String, String>) -> Vec<u8> {
     out
 }
 
-/// Bytes of a file with sections of these lengths.
+/// Bytes of a file of one commit with sections of these lengths.
 pub(crate) fn file_len(lengths: &[u64]) -> u64 {
-    lengths.iter().fold(header::sections_start(lengths.len()), |end, len| end.next_multiple_of(ALIGN) + len)
+    let sections = lengths.iter().fold(SLOTS_END as u64, |end, len| end.next_multiple_of(ALIGN) + len);
+    sections.next_multiple_of(ALIGN) + (lengths.len() * ENTRY_LEN) as u64
 }
 
-/// Number of sections this build writes.
-pub(crate) const SECTIONS: usize = 9;
+/// Number of sections this build writes: those of the model, and the segment's.
+pub(crate) const SECTIONS: usize = 10;
 
 impl FileShape {
-    pub(crate) fn new(meta: &Meta, model: &Model, metadata: &BTreeMap<String, String>) -> FileShape {
+    /// `elsewhere` says where the model is, when the file is not to hold it.
+    pub(crate) fn new(
+        meta: &Meta,
+        model: &Model,
+        metadata: &BTreeMap<String, String>,
+        history: &[HistoryEntry],
+        elsewhere: Option<&ModelRef>,
+    ) -> FileShape {
         let block =
             BlockShape { kind: meta.kind, symbols: meta.symbols as usize, side_nibbles: model.side.nibbles() };
-        let head = vec![
-            (*b"META", meta.to_bytes()),
-            (*b"MEAN", model::mean_bytes(model)),
-            (*b"CHRT", model::charts_bytes(model)),
-            (*b"ANCH", model::anchors_bytes(model)),
-            (*b"SIDE", model::side_bytes(&model.side)),
-            (*b"KEYV", metadata_bytes(metadata)),
-        ];
-        FileShape { n: meta.n, block, head }
+        let mut head = vec![(*b"META", meta.to_bytes())];
+        match elsewhere {
+            Some(model_ref) => head.push((*b"MREF", model_ref.to_bytes())),
+            None => head.extend([
+                (*b"MEAN", model::mean_bytes(model)),
+                (*b"CHRT", model::charts_bytes(model)),
+                (*b"ANCH", model::anchors_bytes(model)),
+                (*b"SIDE", model::side_bytes(&model.side)),
+            ]),
+        }
+        head.push((*b"KEYV", metadata_bytes(metadata)));
+        if !history.is_empty() {
+            head.push((*b"HIST", history::bytes(history)));
+        }
+        FileShape { block, head }
     }
 }
 
-/// Writes the sections of one file in order.
+/// Writes sections one behind the other.
 pub(crate) struct Writer<W> {
     sink: W,
     at: u64,
     open: Option<(SectionEntry, Xxh3)>,
     entries: Vec<SectionEntry>,
-    sections: usize,
 }
 
-impl<W: Write + Seek> Writer<W> {
-    /// Starts a file of `sections` sections.
-    pub(crate) fn new(mut sink: W, sections: usize) -> io::Result<Self> {
-        let at = header::sections_start(sections);
-        sink.write_all(&vec![0; at as usize])?;
-        Ok(Writer { sink, at, open: None, entries: Vec::new(), sections })
+impl<W: Write> Writer<W> {
+    /// Starts a file.
+    pub(crate) fn create(mut sink: W) -> io::Result<Self> {
+        sink.write_all(&[0; SLOTS_END])?;
+        Ok(Writer::resume(sink, SLOTS_END as u64, Vec::new()))
     }
 
-    pub(crate) fn begin(&mut self, kind: [u8; 4]) -> io::Result<()> {
-        self.close();
+    /// Goes on behind the sections `entries`, at `at`, where `sink` writes.
+    pub(crate) fn resume(sink: W, at: u64, entries: Vec<SectionEntry>) -> Self {
+        Writer { sink, at, open: None, entries }
+    }
+
+    fn align(&mut self) -> io::Result<u64> {
         let offset = self.at.next_multiple_of(ALIGN);
-        self.sink.write_all(&vec![0; (offset - self.at) as usize])?;
+        self.sink.write_all(&[0; ALIGN as usize][..(offset - self.at) as usize])?;
         self.at = offset;
-        self.open = Some((SectionEntry { kind, flags: 0, offset, len: 0, hash: 0 }, Xxh3::new()));
+        Ok(offset)
+    }
+
+    /// Starts a section of a segment.
+    pub(crate) fn begin(&mut self, kind: [u8; 4], segment: u16) -> io::Result<()> {
+        self.close();
+        let offset = self.align()?;
+        self.open = Some((SectionEntry { kind, flags: 0, segment, offset, len: 0, hash: 0 }, Xxh3::new()));
         Ok(())
     }
 
@@ -93,6 +120,12 @@ impl<W: Write + Seek> Writer<W> {
         Ok(())
     }
 
+    /// Writes a whole section.
+    pub(crate) fn section(&mut self, kind: [u8; 4], segment: u16, bytes: &[u8]) -> io::Result<()> {
+        self.begin(kind, segment)?;
+        self.write(bytes)
+    }
+
     fn close(&mut self) {
         if let Some((mut entry, hasher)) = self.open.take() {
             entry.hash = hasher.digest();
@@ -100,47 +133,68 @@ impl<W: Write + Seek> Writer<W> {
         }
     }
 
-    /// Writes everything that stands before the codes: model, metadata, and which row is where.
-    /// `rows` are those of each position.
-    pub(crate) fn write_head(&mut self, shape: &FileShape, cells: &[u64], rows: &[u64]) -> io::Result<()> {
-        for (kind, bytes) in &shape.head {
-            self.begin(*kind)?;
-            self.write(bytes)?;
-        }
-        self.begin(*b"CELL")?;
-        self.write(bytemuck::cast_slice(&cells.iter().map(|c| c.to_le()).collect::<Vec<_>>()))?;
-        self.begin(*b"ROWS")?;
-        let mut bytes = Vec::new();
-        for cell in cells.windows(2) {
-            bytes.clear();
-            elias_fano::encode(shape.n, &rows[cell[0] as usize..cell[1] as usize], &mut bytes);
-            self.write(&bytes)?;
-        }
-        self.begin(*b"CODE")
+    /// Writes what all rows share.
+    pub(crate) fn write_head(&mut self, shape: &FileShape) -> io::Result<()> {
+        shape.head.iter().try_for_each(|(kind, bytes)| self.section(*kind, 0, bytes))
     }
 
-    /// Writes header and table.
-    pub(crate) fn finish(mut self) -> io::Result<Written<W>> {
+    /// Writes what stands before the codes of a segment whose row numbers are `first..first + span`, and begins the codes.
+    /// `rows_of` appends the rows of a cell, counted from `first`, in ascending order.
+    pub(crate) fn write_places(
+        &mut self,
+        number: u16,
+        (first, span): (u64, u64),
+        cells: &[u64],
+        mut rows_of: impl FnMut(usize, &mut Vec<u64>),
+    ) -> io::Result<()> {
+        let n = cells.last().copied().unwrap_or(0);
+        self.section(*b"SEGM", number, &segment::facts_bytes(n, first, span))?;
+        let starts: Vec<u64> = cells.iter().map(|c| c.to_le()).collect();
+        self.section(*b"CELL", number, bytemuck::cast_slice(&starts))?;
+        self.begin(*b"ROWS", number)?;
+        let (mut rows, mut bytes) = (Vec::new(), Vec::new());
+        for cell in 0..cells.len() - 1 {
+            rows.clear();
+            bytes.clear();
+            rows_of(cell, &mut rows);
+            elias_fano::encode(span, &rows, &mut bytes);
+            self.write(&bytes)?;
+        }
+        self.begin(*b"CODE", number)
+    }
+
+    /// Writes the table and says what commits it as this generation.
+    pub(crate) fn finish(mut self, generation: u64) -> io::Result<Written<W>> {
         self.close();
-        debug_assert_eq!(self.entries.len(), self.sections);
-        let mut written = Written { sink: self.sink, entries: self.entries, len: self.at };
-        written.write_header()?;
-        Ok(written)
+        let table = self.align()?;
+        let bytes = header::table_bytes(&self.entries);
+        self.sink.write_all(&bytes)?;
+        let entries = self.entries.len() as u32;
+        let commit = Commit { generation, table, entries, table_hash: xxh3_64(&bytes) };
+        Ok(Written { sink: self.sink, entries: self.entries, commit })
     }
 }
 
-/// A whole file, whose facts may still be completed.
+/// Everything but the header.
 pub(crate) struct Written<W> {
     pub(crate) sink: W,
     entries: Vec<SectionEntry>,
-    pub(crate) len: u64,
+    pub(crate) commit: Commit,
+}
+
+impl<W> Written<W> {
+    /// Bytes of the file.
+    pub(crate) fn len(&self) -> u64 {
+        self.commit.end()
+    }
 }
 
 impl<W: Write + Seek> Written<W> {
-    fn write_header(&mut self) -> io::Result<()> {
+    /// Writes the header of a new file.
+    pub(crate) fn write_header(&mut self) -> io::Result<()> {
         self.sink.seek(SeekFrom::Start(0))?;
-        self.sink.write_all(&header::write(&self.entries, self.len))?;
-        self.sink.seek(SeekFrom::Start(self.len))?;
+        self.sink.write_all(&header::write(&self.commit))?;
+        self.sink.seek(SeekFrom::Start(self.len()))?;
         self.sink.flush()
     }
 
@@ -152,6 +206,10 @@ impl<W: Write + Seek> Written<W> {
             self.sink.seek(SeekFrom::Start(entry.offset))?;
             self.sink.write_all(&bytes)?;
         }
+        let table = header::table_bytes(&self.entries);
+        self.commit.table_hash = xxh3_64(&table);
+        self.sink.seek(SeekFrom::Start(self.commit.table))?;
+        self.sink.write_all(&table)?;
         self.write_header()
     }
 }

@@ -77,7 +77,7 @@ impl Many {
             let rows: Vec<u64> = (cell[0]..cell[1]).collect();
             encode_rows(spec.n as u64, &rows, &mut packed);
         }
-        let starts = row_starts(&cells);
+        let starts = row_starts(cells.last().copied().unwrap_or(0), &cells);
         Many { shape, blocks, packed, cells, starts, model, gains: gain_table(usize::from(gain_nibbles)) }
     }
 
@@ -88,6 +88,7 @@ impl Many {
             blocks: &self.blocks,
             labels: RowIds {
                 n: self.cells[self.cells.len() - 1],
+                span: self.cells[self.cells.len() - 1],
                 cells: &self.cells,
                 starts: &self.starts,
                 packed: &self.packed,

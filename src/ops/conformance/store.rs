@@ -139,7 +139,7 @@ impl Store {
             position_of,
         };
         let cells: Vec<u64> = cells.iter().map(|&c| c as u64).collect();
-        let starts = row_starts(&cells);
+        let starts = row_starts(cells.last().copied().unwrap_or(0), &cells);
         let gains = gain_table(spec.gain_nibbles);
         Store { file, alphabet, shape, blocks, packed, cells, starts, model, gains }
     }
@@ -152,6 +152,7 @@ impl Store {
             blocks: &self.blocks,
             labels: RowIds {
                 n: self.file.meta.n as u64,
+                span: self.file.meta.n as u64,
                 cells: &self.cells,
                 starts: &self.starts,
                 packed: &self.packed,

@@ -131,6 +131,7 @@ pub(crate) fn run(args: Args, out: &Output) -> Result<(), CliError> {
         },
         charts: args.charts.map(|n| n as usize),
         queries: queries.as_ref().map(|q| q.view()),
+        ids: None,
         seed: args.seed,
         threads: args.compute.threads.count(),
         metadata: args.meta.iter().cloned().collect::<BTreeMap<_, _>>(),

@@ -1,0 +1,64 @@
+//! What a model is known by, and files that name theirs instead of holding it (docs/format.md, section 14).
+
+use xxhash_rust::xxh3::Xxh3;
+
+use super::{ParseError, SectionEntry, header};
+
+/// The sections of a model, beside the facts in `META`.
+const PARTS: [&str; 4] = ["MEAN", "CHRT", "ANCH", "SIDE"];
+
+/// A model that stands in a file of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ModelRef {
+    pub(crate) hash: u128,
+    /// Where it was when this file was written: a file name, beside this file.
+    pub(crate) name: String,
+}
+
+impl ModelRef {
+    /// Section `MREF`.
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        [&self.hash.to_le_bytes()[..], self.name.as_bytes()].concat()
+    }
+
+    pub(super) fn parse(b: &[u8]) -> Result<ModelRef, ParseError> {
+        let bad = |message: &str| ParseError::invalid("MREF", message);
+        let (hash, name) = b.split_first_chunk().ok_or_else(|| bad("ends before its contents do"))?;
+        let name = std::str::from_utf8(name).map_err(|_| bad("is not UTF-8"))?;
+        // It is looked up beside the file, and must not lead anywhere else.
+        if name.is_empty() || name.len() > 255 || name.contains(['/', '\\', '\0']) || name == ".." || name == "." {
+            return Err(bad("its name is not that of a file in the same folder"));
+        }
+        Ok(ModelRef { hash: u128::from_le_bytes(*hash), name: name.to_owned() })
+    }
+
+    /// The sections of the model in the bytes of its file.
+    pub(super) fn resolve<'a>(&self, file: Option<&'a [u8]>) -> Result<[&'a [u8]; 4], ParseError> {
+        let file = file.ok_or_else(|| ParseError::Model { name: self.name.clone(), hash: self.hash })?;
+        let layout = header::parse(file)?;
+        for entry in layout.entries.iter().filter(|e| PARTS.iter().any(|kind| kind.as_bytes() == e.kind)) {
+            super::segment::intact(file, entry)?;
+        }
+        parts(&layout.entries, file)
+    }
+}
+
+/// The sections of the model in `bytes`, in the order of `PARTS`.
+pub(super) fn parts<'a>(entries: &[SectionEntry], bytes: &'a [u8]) -> Result<[&'a [u8]; 4], ParseError> {
+    let mut parts = [&bytes[..0]; 4];
+    for (part, kind) in parts.iter_mut().zip(PARTS) {
+        let found = entries.iter().find(|e| e.segment == 0 && e.kind == kind.as_bytes());
+        *part = &bytes[found.ok_or(ParseError::Missing(kind))?.range()];
+    }
+    Ok(parts)
+}
+
+/// What a model is known by: XXH3-128 of its facts and sections. The number of rows in the facts, which version 1 has there, is
+/// left out.
+pub(super) fn hash(meta: &[u8], parts: &[&[u8]; 4]) -> u128 {
+    let mut hasher = Xxh3::new();
+    hasher.update(&[0; 8]);
+    hasher.update(&meta[8..]);
+    parts.iter().for_each(|part| hasher.update(part));
+    hasher.digest128()
+}

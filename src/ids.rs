@@ -1,0 +1,110 @@
+//! Ids of rows, where their numbers will not do.
+
+use std::{borrow::Cow, collections::HashMap, hash::Hash};
+
+use crate::{
+    Error, InputError,
+    format::{IdsKind, Segment, numbers_bytes, text_bytes},
+};
+
+/// Ids of rows, one each and all different: numbers or strings.
+///
+/// Without ids a row's id is its number: from 0, in the order of compression and of appending. It stays the row's own, whatever
+/// is deleted or compacted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ids {
+    /// Any numbers.
+    Numbers(Vec<u64>),
+    /// Any text, such as a UUID or the address of a passage.
+    Text(Vec<String>),
+}
+
+impl Ids {
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match self {
+            Ids::Numbers(ids) => ids.len(),
+            Ids::Text(ids) => ids.len(),
+        }
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub(crate) fn kind(&self) -> IdsKind {
+        match self {
+            Ids::Numbers(_) => IdsKind::Numbers,
+            Ids::Text(_) => IdsKind::Text,
+        }
+    }
+
+    /// The section that holds them.
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        match self {
+            Ids::Numbers(ids) => numbers_bytes(ids),
+            Ids::Text(ids) => text_bytes(ids.iter().map(String::as_str)),
+        }
+    }
+
+    /// Refuses ids that are not one for each of `rows` rows, or not all different.
+    pub(crate) fn check(&self, rows: usize) -> Result<(), Error> {
+        if self.len() != rows {
+            let message = format!("there are {} ids for {rows} rows; give one for each row", self.len());
+            return Err(InputError::new(None, message).into());
+        }
+        match self {
+            Ids::Numbers(ids) => all_different(ids),
+            Ids::Text(ids) => all_different(ids),
+        }
+    }
+
+    /// Those of `part` behind these.
+    pub(crate) fn extend_from(&mut self, part: &Ids) {
+        match (self, part) {
+            (Ids::Numbers(all), Ids::Numbers(part)) => all.extend_from_slice(part),
+            (Ids::Text(all), Ids::Text(part)) => all.extend_from_slice(part),
+            _ => debug_assert!(false, "ids of two kinds"),
+        }
+    }
+}
+
+fn all_different<T: Hash + Eq + std::fmt::Debug>(ids: &[T]) -> Result<(), Error> {
+    let mut seen = HashMap::with_capacity(ids.len());
+    for (row, id) in ids.iter().enumerate() {
+        if let Some(before) = seen.insert(id, row) {
+            let message = format!("row {before} has the same id, {id:?}; ids must all be different");
+            return Err(InputError::new(None, message).at_row(row).into());
+        }
+    }
+    Ok(())
+}
+
+/// What a caller names rows by, looked up.
+#[derive(Debug, Clone)]
+pub(crate) enum Wanted<'a> {
+    Numbers(HashMap<u64, usize>),
+    Text(HashMap<Cow<'a, str>, usize>),
+}
+
+impl<'a> Wanted<'a> {
+    pub(crate) fn new(ids: &'a Ids) -> Wanted<'a> {
+        match ids {
+            Ids::Numbers(ids) => Wanted::Numbers(ids.iter().zip(0..).map(|(&id, i)| (id, i)).collect()),
+            Ids::Text(ids) => Wanted::Text(ids.iter().zip(0..).map(|(id, i)| (Cow::from(id.as_str()), i)).collect()),
+        }
+    }
+
+    /// Which of the wanted ids row `local` of a segment has, if any.
+    pub(crate) fn find(&self, segment: &Segment, bytes: &[u8], local: u64) -> Option<usize> {
+        match (self, segment.ids(bytes)) {
+            (Wanted::Numbers(wanted), None) => wanted.get(&(segment.first + local)).copied(),
+            (Wanted::Numbers(wanted), Some(ids)) => wanted.get(&ids.number(local as usize)?).copied(),
+            (Wanted::Text(wanted), Some(ids)) => wanted.get(ids.text(local as usize)?).copied(),
+            (Wanted::Text(_), None) => None,
+        }
+    }
+}

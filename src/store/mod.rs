@@ -1,0 +1,5 @@
+//! Changes to a file.
+
+use std::path::Path;
+
+pub(crate) fn sweep(_path: &Path) {}
