@@ -2,17 +2,16 @@
 
 use std::{io::Cursor, path::Path};
 
-use tempfile::NamedTempFile;
-
 use crate::{
     Backend, Config, Error, Event, Index, MatRef, RowSource,
-    index::{HeldOutRecall, QuerySource},
+    index::{HeldOutRecall, QuerySource, check_keys},
     ops::{Ops, WithOps, dispatch},
     plan::plan_on,
     platform::Stopwatch,
     prepare::{prepare, sample_rows},
-    read::{chunk_rows, temporary_beside},
-    rows::{FileTarget, Target, encode_all, write_file},
+    read::chunk_rows,
+    rows::{FileTarget, Target, encode_prepared, write_file},
+    store::publish_at,
     train::{Training, symbol_bits, train},
 };
 
@@ -63,6 +62,7 @@ pub struct Report {
 /// rows or queries that cannot be used (naming row and column), [`Error::Unavailable`] and [`Error::Device`] as the
 /// backend has it, [`Error::Cancelled`] when the callback asked for it.
 pub fn compress(rows: MatRef<'_>, config: &Config<'_>) -> Result<Index<Vec<u8>>, Error> {
+    check_keys(&config.metadata)?;
     let job = Job { rows: &rows, config, target: Cursor::new(Vec::new()), output: Path::new("memory") };
     let (target, _) = with_threads(config, || dispatch(config.backend, config.device, job))?;
     Index::from_bytes(target.into_inner())
@@ -74,27 +74,17 @@ pub fn compress(rows: MatRef<'_>, config: &Config<'_>) -> Result<Index<Vec<u8>>,
 /// # Errors
 /// As [`compress`], and [`Error::Io`] when the file cannot be written.
 pub fn compress_to(rows: &dyn RowSource, path: impl AsRef<Path>, config: &Config<'_>) -> Result<Report, Error> {
-    let path = path.as_ref();
-    let target = FileTarget(temporary_beside(path)?);
-    let job = Job { rows, config, target, output: path };
-    let (target, report) = with_threads(config, || dispatch(config.backend, config.device, job))?;
-    persist(target.0, path)?;
-    Ok(report)
+    check_keys(&config.metadata)?;
+    compress_as_is(rows, path.as_ref(), config)
 }
 
-/// Syncs a temporary file, gives it its name and syncs the directory, so that the name outlives a crash.
-pub(crate) fn persist(file: NamedTempFile, path: &Path) -> Result<(), Error> {
-    let io = |e| Error::io(path, e);
-    file.as_file().sync_all().map_err(io)?;
-    file.persist(path).map_err(|e| io(e.error))?;
-    if let Some(directory) = path.parent() {
-        let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
-        // Not every system lets a directory be opened; the rename itself has been done by now.
-        if let Ok(opened) = std::fs::File::open(directory) {
-            let _ = opened.sync_all();
-        }
-    }
-    Ok(())
+/// The same for metadata of any keys.
+pub(crate) fn compress_as_is(rows: &dyn RowSource, path: &Path, config: &Config<'_>) -> Result<Report, Error> {
+    publish_at(path, |file| {
+        let target = FileTarget(file.try_clone().map_err(|e| Error::io(path, e))?);
+        let job = Job { rows, config, target, output: path };
+        with_threads(config, || dispatch(config.backend, config.device, job)).map(|(_, report)| report)
+    })
 }
 
 /// Runs `job` on as many threads as the caller asked for.
@@ -170,7 +160,7 @@ impl<T: Target> WithOps for Job<'_, T> {
         )?;
         let train_seconds = watch.seconds() - plan_seconds;
 
-        let encoded = encode_all(&ops, &prepared, &trained, config, self.output, &report)?;
+        let encoded = encode_prepared(&ops, &prepared, &trained, config.metric, self.output, &report)?;
         let (target, meta, file_bytes) =
             write_file(self.target, &prepared, &trained, encoded, config, self.output, &report)?;
         let seconds = watch.seconds();

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, ops::ControlFlow};
 
-use crate::{Backend, DeviceChoice, Ids, MatRef, plan::Plan};
+use crate::{Backend, DeviceChoice, Embedding, Ids, MatRef, plan::Plan};
 
 /// How many bytes the whole file may have: model, ids, checksums and header counted.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -137,6 +137,11 @@ pub struct Config<'a> {
     pub queries: Option<MatRef<'a, f32>>,
     /// Ids of the rows, kept in the file and counted in its size; without them a row's number is its id.
     pub ids: Option<&'a Ids>,
+    /// Rows the file, or all files with the model, will have once others are appended; the sizes of the model are those that suit
+    /// so many. `None`: those given.
+    pub expected_rows: Option<u64>,
+    /// The embedding model that the rows are from; kept in the file.
+    pub embedding: Option<Embedding>,
     /// Seed of everything random. The same rows, settings and seed give the same bytes, whatever the number of threads.
     pub seed: u64,
     /// CPU threads; `None` is one per core.
@@ -159,6 +164,8 @@ impl Default for Config<'_> {
             charts: None,
             queries: None,
             ids: None,
+            expected_rows: None,
+            embedding: None,
             seed: 1,
             threads: None,
             metadata: BTreeMap::new(),

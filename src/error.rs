@@ -45,6 +45,14 @@ pub enum Error {
         /// The system's own error.
         source: std::io::Error,
     },
+    /// Another process is changing the file.
+    #[error("{}: locked by {}: wait until it is done; a process that died holds no lock", path.display(), holder(*pid))]
+    Locked {
+        /// The file.
+        path: PathBuf,
+        /// The process, if it has said.
+        pid: Option<u32>,
+    },
     /// The backend was not compiled in, or its driver or device is missing.
     #[error("backend {backend} is unavailable: {reason}")]
     Unavailable {
@@ -64,6 +72,10 @@ pub enum Error {
     /// The progress callback asked to stop. Nothing was written.
     #[error("cancelled")]
     Cancelled,
+}
+
+fn holder(pid: Option<u32>) -> String {
+    pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
 }
 
 impl Error {

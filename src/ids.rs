@@ -4,7 +4,7 @@ use std::{borrow::Cow, collections::HashMap, hash::Hash};
 
 use crate::{
     Error, InputError,
-    format::{IdsKind, Segment, numbers_bytes, text_bytes},
+    format::{IdsKind, numbers_bytes, text_bytes},
 };
 
 /// Ids of rows, one each and all different: numbers or strings.
@@ -62,6 +62,14 @@ impl Ids {
         }
     }
 
+    /// An id for messages.
+    pub(crate) fn name(&self, i: usize) -> String {
+        match self {
+            Ids::Numbers(ids) => ids[i].to_string(),
+            Ids::Text(ids) => format!("{:?}", ids[i]),
+        }
+    }
+
     /// Those of `part` behind these.
     pub(crate) fn extend_from(&mut self, part: &Ids) {
         match (self, part) {
@@ -95,16 +103,6 @@ impl<'a> Wanted<'a> {
         match ids {
             Ids::Numbers(ids) => Wanted::Numbers(ids.iter().zip(0..).map(|(&id, i)| (id, i)).collect()),
             Ids::Text(ids) => Wanted::Text(ids.iter().zip(0..).map(|(id, i)| (Cow::from(id.as_str()), i)).collect()),
-        }
-    }
-
-    /// Which of the wanted ids row `local` of a segment has, if any.
-    pub(crate) fn find(&self, segment: &Segment, bytes: &[u8], local: u64) -> Option<usize> {
-        match (self, segment.ids(bytes)) {
-            (Wanted::Numbers(wanted), None) => wanted.get(&(segment.first + local)).copied(),
-            (Wanted::Numbers(wanted), Some(ids)) => wanted.get(&ids.number(local as usize)?).copied(),
-            (Wanted::Text(wanted), Some(ids)) => wanted.get(ids.text(local as usize)?).copied(),
-            (Wanted::Text(_), None) => None,
         }
     }
 }

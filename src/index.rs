@@ -5,13 +5,14 @@ use std::{collections::BTreeMap, ops::Range, path::Path, sync::OnceLock};
 use rayon::prelude::*;
 
 use crate::{
-    Backend, CodeKind, Config, Error, Hit, Ids, Mat, MatRef, Metric, Neighbors, Searcher,
+    Backend, CodeKind, Embedding, Error, Hit, Ids, Mat, MatRef, Metric, Neighbors, Searcher,
     format::{self, BLOCK, IdsKind, ParseError, Parsed, Segment},
     live::{Live, Place},
-    mmap::MappedFile,
+    mmap::{MappedFile, Watch},
     ops::product_nn,
     query::QueryModel,
-    read::{chunk_rows, temporary_beside},
+    read::chunk_rows,
+    store::publish_at,
 };
 
 /// A compressed store over bytes of any kind: a mapped file, a vector, a slice.
@@ -19,6 +20,8 @@ use crate::{
 pub struct Index<D> {
     bytes: D,
     parsed: Parsed,
+    /// Where the bytes are a mapped file's.
+    watch: Option<Watch>,
     /// Unpacked for the first query.
     query_model: OnceLock<QueryModel>,
 }
@@ -106,7 +109,7 @@ impl Index<MappedFile> {
     /// # Errors
     /// [`Error::Io`] when it cannot be opened, [`Error::Format`] when it is not a sound `.vlc` file.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
-        open(path.as_ref(), None, MappedFile::open)
+        map(path.as_ref(), None)
     }
 
     /// As [`Index::open`], with the model in the file `model`.
@@ -114,7 +117,7 @@ impl Index<MappedFile> {
     /// # Errors
     /// As [`Index::open`], and [`Error::Format`] when it is another model.
     pub fn open_with_model(path: impl AsRef<Path>, model: impl AsRef<Path>) -> Result<Self, Error> {
-        open(path.as_ref(), Some(model.as_ref()), MappedFile::open)
+        map(path.as_ref(), Some(model.as_ref()))
     }
 }
 
@@ -138,6 +141,12 @@ impl Index<Vec<u8>> {
 
 /// How often a file that a writer is just committing to is looked at again.
 const LOOKS: usize = 100;
+
+fn map(path: &Path, model: Option<&Path>) -> Result<Index<MappedFile>, Error> {
+    let mut index = open(path, model, MappedFile::open)?;
+    index.watch = Watch::new(&index.bytes, path);
+    Ok(index)
+}
 
 /// Opens a file by `load`, and its model.
 fn open<D: AsRef<[u8]>>(
@@ -198,8 +207,8 @@ impl<D: AsRef<[u8]>> Index<D> {
         Ok(Index::of(bytes, parsed))
     }
 
-    fn of(bytes: D, parsed: Parsed) -> Self {
-        Index { bytes, parsed, query_model: OnceLock::new() }
+    pub(crate) fn of(bytes: D, parsed: Parsed) -> Self {
+        Index { bytes, parsed, watch: None, query_model: OnceLock::new() }
     }
 
     pub(crate) fn parsed(&self) -> &Parsed {
@@ -208,6 +217,11 @@ impl<D: AsRef<[u8]>> Index<D> {
 
     pub(crate) fn query_model(&self) -> &QueryModel {
         self.query_model.get_or_init(|| QueryModel::new(&self.parsed.model))
+    }
+
+    /// Refuses to go on where the mapped file has been truncated.
+    pub(crate) fn check_whole(&self) -> Result<(), Error> {
+        self.watch.as_ref().map_or(Ok(()), |watch| watch.check(self.parsed.layout.end))
     }
 
     /// The bytes of the file, as far as they are committed.
@@ -237,6 +251,20 @@ impl<D: AsRef<[u8]>> Index<D> {
     #[must_use]
     pub fn metric(&self) -> Metric {
         self.parsed.meta.metric
+    }
+
+    /// The embedding model its rows are from, when it was named.
+    #[must_use]
+    pub fn embedding(&self) -> Option<Embedding> {
+        Embedding::of(&self.parsed.metadata)
+    }
+
+    /// Refuses vectors of another embedding model than that of the rows; a file that names none takes any.
+    ///
+    /// # Errors
+    /// [`Error::Config`] naming both.
+    pub fn check_embedding(&self, of_queries: &Embedding) -> Result<(), Error> {
+        self.embedding().map_or(Ok(()), |own| own.check(of_queries))
     }
 
     /// The facts of the file.
@@ -287,6 +315,7 @@ impl<D: AsRef<[u8]>> Index<D> {
     /// # Errors
     /// [`Error::Format`] naming the part that is damaged.
     pub fn verify(&self) -> Result<(), Error> {
+        self.check_whole()?;
         format::verify(&self.parsed, self.bytes()).map_err(in_memory)
     }
 
@@ -342,6 +371,7 @@ impl<D: AsRef<[u8]>> Index<D> {
         let decoder = Decoder::new(&self.parsed, self.bytes());
         let step = chunk_rows(self.dim());
         for first in rows.clone().step_by(step) {
+            self.check_whole()?;
             let count = step.min(rows.end - first);
             let mut places = live.take(count);
             // A row that a damaged file does not have gets any place within bounds.
@@ -381,8 +411,7 @@ impl<D: AsRef<[u8]>> Index<D> {
 
     /// The id of a row whose ids are numbers.
     pub(crate) fn number_id(&self, row: u64) -> u64 {
-        let found = self.segment_ids(row).and_then(|(segment, ids)| ids.number((row - segment.first) as usize));
-        found.unwrap_or(row)
+        self.segment_ids(row).and_then(|(segment, ids)| ids.number((row - segment.first) as usize)).unwrap_or(row)
     }
 
     fn segment_ids(&self, row: u64) -> Option<(&Segment, format::Ids<'_>)> {
@@ -444,18 +473,16 @@ impl<'a> Decoder<'a> {
 /// what it held before or the whole index.
 ///
 /// # Errors
-/// [`Error::Io`]; nothing is left behind then.
+/// [`Error::Io`]; nothing is left behind then. [`Error::Locked`] while another writer has `path`.
 pub fn write_index<D: AsRef<[u8]>>(index: &Index<D>, path: impl AsRef<Path>) -> Result<(), Error> {
     use std::io::Write;
     let path = path.as_ref();
-    let mut file = temporary_beside(path)?;
-    file.write_all(index.bytes()).map_err(|e| Error::io(path, e))?;
-    crate::compress::persist(file, path)
+    publish_at(path, |file| file.write_all(index.bytes()).map_err(|e| Error::io(path, e)))
 }
 
 /// Refuses metadata that the file keeps for itself.
-pub(crate) fn check_metadata(config: &Config<'_>) -> Result<(), Error> {
-    match config.metadata.keys().find(|key| key.starts_with("vlc.") || key.is_empty()) {
+pub(crate) fn check_keys(metadata: &BTreeMap<String, String>) -> Result<(), Error> {
+    match metadata.keys().find(|key| key.starts_with("vlc.") || key.is_empty()) {
         Some(key) => {
             Err(Error::Config(format!("the metadata key {key:?} is not allowed: it is empty or starts with vlc.")))
         }

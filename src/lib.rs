@@ -7,6 +7,7 @@
 
 mod compress;
 mod config;
+mod embedding;
 mod encode;
 mod error;
 mod exact;
@@ -27,12 +28,15 @@ mod query;
 pub mod read;
 mod rows;
 mod search;
+mod segments;
+mod spool;
 mod store;
 mod topk;
 pub mod train;
 
 pub use compress::{Report, compress, compress_to};
 pub use config::{AnnealingConfig, Budget, CodeKind, Config, Event, Metric, ProgressFn, Stage};
+pub use embedding::Embedding;
 pub use error::{Error, InputError};
 pub use exact::{exact_neighbors, recall};
 pub use ids::Ids;
@@ -44,6 +48,10 @@ pub use plan::{Plan, plan};
 pub use probe::Probe;
 pub use read::{RowSource, VectorFile};
 pub use search::{Hit, Neighbors, SearchOptions, Searcher};
+pub use store::{
+    AppendReport, BuildReport, DRIFT, DeleteReport, EncodeOptions, Store, compress_with_model, merge, train_to,
+    transcode,
+};
 pub use train::{AnchorSet, anneal};
 
 /// The result of a call of this library.

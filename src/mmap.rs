@@ -1,14 +1,20 @@
 //! The one place where an index file is mapped.
 
-use std::{fs::File, path::Path};
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+};
 
 use memmap2::Mmap;
 
-use crate::Error;
+use crate::{Error, format::ParseError};
 
 /// A read-only mapping of a `.vlc` file. Several processes that map one file share its pages.
 #[derive(Debug)]
-pub struct MappedFile(Mmap);
+pub struct MappedFile {
+    map: Mmap,
+    file: File,
+}
 
 impl MappedFile {
     pub(crate) fn open(path: &Path) -> Result<MappedFile, Error> {
@@ -18,17 +24,49 @@ impl MappedFile {
             let reason = std::io::Error::new(std::io::ErrorKind::InvalidInput, "not a regular file");
             return Err(Error::io(path, reason));
         }
-        // SAFETY: the mapping is read-only and this library never changes a .vlc file in place (writers make a new file
-        // and rename it). Another program that truncates or rewrites the file while it is mapped breaks this, as with
-        // every mapped file; the documentation of `Index::open` says so.
-        let map = unsafe { Mmap::map(&file) }.map_err(|e| Error::io(path, e))?;
-        Ok(MappedFile(map))
+        let map = MappedFile::map(&file).map_err(|e| Error::io(path, e))?;
+        Ok(MappedFile { map, file })
+    }
+
+    /// Maps an open `.vlc` file.
+    pub(crate) fn map(file: &File) -> std::io::Result<Mmap> {
+        // SAFETY: the mapping is read-only and this library never changes what is committed of a .vlc file in place: writers add
+        // behind it, cut off what is not committed, which no reader looks at, or rename another file over it. Another program
+        // that truncates or rewrites the file while it is mapped breaks this, as with every mapped file; the documentation of
+        // `Index::open` says so.
+        unsafe { Mmap::map(file) }
+    }
+}
+
+/// Notices when another program has truncated a mapped file, whose last pages must not be touched then.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    file: File,
+    len: u64,
+    path: PathBuf,
+}
+
+impl Watch {
+    pub(crate) fn new(mapped: &MappedFile, path: &Path) -> Option<Watch> {
+        let file = mapped.file.try_clone().ok()?;
+        Some(Watch { file, len: mapped.map.len() as u64, path: path.to_owned() })
+    }
+
+    /// # Errors
+    /// [`Error::Format`] when the file is shorter than `needed` bytes by now.
+    pub(crate) fn check(&self, needed: u64) -> Result<(), Error> {
+        let found = self.file.metadata().map_err(|e| Error::io(&self.path, e))?.len();
+        if found >= needed.min(self.len) {
+            return Ok(());
+        }
+        let source = ParseError::Length { expected: needed, found };
+        Err(Error::Format { path: self.path.clone(), source })
     }
 }
 
 impl AsRef<[u8]> for MappedFile {
     fn as_ref(&self) -> &[u8] {
-        &self.0
+        &self.map
     }
 }
 

@@ -4,6 +4,7 @@ use rayon::prelude::*;
 
 use crate::{
     AnnealingConfig, Budget, CodeKind, Config, Error, Mat, MatRef, Metric, RowSource, Stage,
+    embedding::all_metadata,
     format::{BlockShape, SECTIONS, file_len, metadata_bytes, row_ids_len},
     ops::{Ops, WithOps, dispatch, product_nt},
     prepare::{Prepared, copy_rows, prepare},
@@ -75,7 +76,8 @@ pub(crate) struct Sizes {
 const LAGS: usize = 2;
 
 impl Sizes {
-    pub(crate) fn new(n: usize, dim: usize, config: &Config<'_>) -> Result<Sizes, Error> {
+    pub(crate) fn new(rows: usize, dim: usize, config: &Config<'_>) -> Result<Sizes, Error> {
+        let n = config.expected_rows.map_or(rows, |expected| rows.max(expected as usize));
         let per_row = match config.budget {
             Budget::Ratio(ratio) => ratio * 4.0 * dim as f64,
             Budget::BytesPerVector(bytes) => bytes,
@@ -92,8 +94,9 @@ impl Sizes {
                 Metric::Dot => 2,
                 Metric::L2 => 3,
             },
-            metadata: metadata_bytes(&config.metadata).len() as u64,
-            ids: config.ids.map_or(0, |ids| ids.bytes().len() as u64),
+            metadata: metadata_bytes(&all_metadata(config)).len() as u64,
+            // Those to come are taken to be like those given.
+            ids: config.ids.map_or(0, |ids| (ids.bytes().len() as f64 * n as f64 / rows.max(1) as f64) as u64),
             budget: per_row * n as f64,
         })
     }
@@ -418,6 +421,6 @@ fn expected_recall(prepared: &Prepared<'_>, pilot: MatRef<'_>, distortion: f64, 
 fn peak_memory(sizes: &Sizes, sample: usize, symbols: usize) -> u64 {
     let rows = (sample * sizes.dim * 4) as u64;
     let matrices = (sizes.dim * sizes.dim * 8) as u64;
-    let spool = (sizes.n * symbols as u64).min(crate::rows::SPOOL_MEMORY);
+    let spool = (sizes.n * symbols as u64).min(crate::spool::SPOOL_MEMORY);
     6 * rows + 8 * matrices + 13 * sizes.n + spool + (64 << 20)
 }

@@ -6,7 +6,6 @@ use rayon::prelude::*;
 
 use crate::{
     Config, Error, InputError, Mat, MatRef, Metric, RowSource, Stage,
-    index::check_metadata,
     plan::Sizes,
     read::{RowFault, for_each_chunk, unit_row},
     train::{self, Random, TARGET_K},
@@ -58,7 +57,6 @@ pub(crate) fn prepare<'a>(
     config: &Config<'_>,
     report: &ReportFn<'_>,
 ) -> Result<Prepared<'a>, Error> {
-    check_metadata(config)?;
     train::check_annealing(&config.annealing)?;
     let (n, dim) = (rows.rows(), rows.dim());
     if n == 0 || dim == 0 || dim > 65_536 {

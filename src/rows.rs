@@ -2,34 +2,31 @@
 
 use std::{
     fs::File,
-    io::{BufWriter, Cursor, Seek, SeekFrom, Write},
+    io::{Cursor, Seek, SeekFrom, Write},
     path::Path,
 };
 
-use memmap2::Mmap;
 use rayon::prelude::*;
-use tempfile::NamedTempFile;
 
 use crate::{
-    Backend, CodeKind, Config, Error, Mat, RowSource, Searcher, Stage,
-    encode::{RowCodes, encode_rows},
+    Backend, Config, Error, Mat, Metric, RowSource, Searcher, Stage,
+    embedding::all_metadata,
+    encode::{Encoder, RowCodes, encode_rows},
     exact::recall,
-    format::{BLOCK, BlockShape, FileShape, Meta, Writer, place_side, place_symbols},
-    ops::Ops,
-    platform::BARE,
+    format::{BlockShape, FileShape, Meta, Writer, fixed},
+    model::Model,
+    ops::{Ops, squared_distance},
     prepare::{Prepared, to_unit},
     probe::{self, MEASURED},
     read::chunk_rows,
     search::{Exact, Neighbors},
+    segments::{NewSegment, Source, write_segment},
+    spool::{Record, Spool, Spooled},
     train::{TARGET_K, Trained, factor},
 };
 
-/// Codes kept in memory on their way to the file; more go through a temporary file, where there are files.
-pub(crate) const SPOOL_MEMORY: u64 = 128 << 20;
 /// Rows of a unit of parallel work.
 const RECORDS: usize = 256;
-/// Blocks put together at a time.
-const BLOCKS: usize = 4096;
 
 /// Where a file is written, and read back to be measured.
 pub(crate) trait Target: Write + Seek + Send {
@@ -42,7 +39,7 @@ impl Target for Cursor<Vec<u8>> {
     }
 }
 
-pub(crate) struct FileTarget(pub(crate) NamedTempFile);
+pub(crate) struct FileTarget(pub(crate) File);
 
 impl Write for FileTarget {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
@@ -61,140 +58,89 @@ impl Seek for FileTarget {
 
 impl Target for FileTarget {
     fn read_back<R>(&mut self, look: impl FnOnce(&[u8]) -> R) -> std::io::Result<R> {
-        crate::mmap::map_own(self.0.as_file()).map(|bytes| look(&bytes))
+        crate::mmap::map_own(&self.0).map(|bytes| look(&bytes))
     }
 }
 
-/// The codes of all rows in row order, a record of fixed size each.
-enum Spool {
-    Memory(Vec<u8>),
-    File(BufWriter<File>),
+/// Rows that are to be encoded with a model.
+pub(crate) struct Encoding<'a> {
+    pub(crate) rows: &'a dyn RowSource,
+    pub(crate) model: &'a Model,
+    pub(crate) encoder: &'a Encoder,
+    /// Exponent of the score factor.
+    pub(crate) alpha: f32,
+    /// The file to be, for messages, and beside which there is room.
+    pub(crate) output: &'a Path,
+    /// Whether to add up the errors of the rows, which takes decoding them.
+    pub(crate) errors: bool,
 }
 
-/// A spool that can be read.
-enum Spooled {
-    Memory(Vec<u8>),
-    File(Mmap),
-}
-
-impl Spool {
-    fn new(bytes: u64, directory: Option<&Path>) -> std::io::Result<Spool> {
-        if bytes <= SPOOL_MEMORY || BARE {
-            return Ok(Spool::Memory(Vec::with_capacity(bytes as usize)));
-        }
-        // Beside the output, where there must be room for as much anyway.
-        let file = match directory {
-            Some(directory) if !directory.as_os_str().is_empty() => tempfile::tempfile_in(directory)?,
-            _ => tempfile::tempfile()?,
-        };
-        Ok(Spool::File(BufWriter::with_capacity(1 << 20, file)))
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        match self {
-            Spool::Memory(all) => {
-                all.extend_from_slice(bytes);
-                Ok(())
-            }
-            Spool::File(file) => file.write_all(bytes),
-        }
-    }
-
-    fn finish(self) -> std::io::Result<Spooled> {
-        match self {
-            Spool::Memory(all) => Ok(Spooled::Memory(all)),
-            Spool::File(file) => {
-                crate::mmap::map_own(&file.into_inner().map_err(|e| e.into_error())?).map(Spooled::File)
-            }
-        }
-    }
-}
-
-impl Spooled {
-    fn bytes(&self) -> &[u8] {
-        match self {
-            Spooled::Memory(all) => all,
-            Spooled::File(map) => map,
-        }
-    }
-}
-
-/// How a row's codes stand in the spool: symbols (two to a byte for chain codes), then a byte per side nibble.
-#[derive(Clone, Copy)]
-struct Record {
-    shape: BlockShape,
-}
-
-impl Record {
-    fn symbol_bytes(self) -> usize {
-        match self.shape.kind {
-            CodeKind::Chain => self.shape.symbols.div_ceil(2),
-            CodeKind::Pq8 => self.shape.symbols,
-        }
-    }
-
-    fn len(self) -> usize {
-        self.symbol_bytes() + self.shape.side_nibbles
-    }
-
-    /// Fills the part of `out` that holds the symbols; side nibbles follow.
-    fn put(self, symbols: &[u8], out: &mut [u8]) {
-        match self.shape.kind {
-            CodeKind::Chain => {
-                for (o, pair) in out.iter_mut().zip(symbols.chunks(2)) {
-                    *o = pair[0] | pair.get(1).map_or(0, |high| high << 4);
-                }
-            }
-            CodeKind::Pq8 => out[..symbols.len()].copy_from_slice(symbols),
-        }
-    }
-
-    fn place(self, record: &[u8], block: &mut [u8], i: usize, symbols: &mut [u8]) {
-        for (t, symbol) in symbols.iter_mut().enumerate() {
-            *symbol = match self.shape.kind {
-                CodeKind::Chain => (record[t / 2] >> (4 * (t % 2))) & 15,
-                CodeKind::Pq8 => record[t],
-            };
-        }
-        place_symbols(self.shape, block, i, symbols);
-        place_side(self.shape, block, i, &record[self.symbol_bytes()..]);
-    }
-}
-
-/// All rows encoded, and the truth that recall is measured against.
+/// All rows encoded.
 pub(crate) struct EncodedRows {
-    labels: Vec<u32>,
-    spool: Spooled,
-    truth: Option<Neighbors>,
+    pub(crate) labels: Vec<u32>,
+    pub(crate) spool: Spooled,
+    /// The truth that recall is measured against.
+    pub(crate) truth: Option<Neighbors>,
+    /// Sum of the squared errors of the rows as unit vectors, in fixed point; 0 when it was not asked for.
+    pub(crate) error: u128,
 }
 
-/// Encodes every row, a chunk at a time; on the way it finds the exact neighbours of the held-out queries.
+impl Encoding<'_> {
+    /// How a row's codes stand in the spool.
+    fn record(&self) -> Record {
+        let (model, symbols) = (self.model, self.model.symbols());
+        Record { shape: BlockShape { kind: model.kind(), symbols, side_nibbles: model.side.nibbles() } }
+    }
+
+    /// Puts the codes of the rows at `gains` into records.
+    fn fill(&self, record: Record, codes: &RowCodes, gains: &[f32], records: &mut [u8]) {
+        let (side_levels, symbols) = (&self.model.side, self.model.symbols());
+        records.par_chunks_mut(record.len().max(1) * RECORDS).enumerate().for_each(|(part, out)| {
+            for (r, out) in out.chunks_exact_mut(record.len().max(1)).enumerate() {
+                let i = part * RECORDS + r;
+                record.put(&codes.symbols[i * symbols..(i + 1) * symbols], out);
+                let side = &mut out[record.symbol_bytes()..];
+                let factors = side_levels.factor_nibbles();
+                if factors == 1 {
+                    side[0] = side_levels.factor_code(factor(codes.norms[i], self.alpha));
+                }
+                let gain = side_levels.gain_code(gains[i]);
+                side[factors..].iter_mut().enumerate().for_each(|(s, nibble)| *nibble = (gain >> (4 * s) & 15) as u8);
+            }
+        });
+    }
+
+    /// Sum of the squared errors of unit rows in fixed point.
+    fn error(&self, unit: &Mat, codes: &RowCodes) -> u128 {
+        let decoded = self.encoder.decode(self.model, codes);
+        let of_row = |i: usize| fixed(squared_distance(unit.row(i), decoded.row(i)).into());
+        (0..unit.rows()).into_par_iter().with_min_len(RECORDS).map(of_row).sum()
+    }
+}
+
+/// Encodes every row, a chunk at a time; on the way it finds the exact neighbours of the queries of `exact`.
 pub(crate) fn encode_all<O: Ops>(
     ops: &O,
-    prepared: &Prepared<'_>,
-    trained: &Trained,
-    config: &Config<'_>,
-    output: &Path,
+    encoding: &Encoding<'_>,
+    mut exact: Option<Exact>,
     report: &dyn Fn(Stage, usize, usize) -> Result<(), Error>,
 ) -> Result<EncodedRows, Error> {
-    let (rows, model) = (prepared.rows, &trained.model);
-    let (n, dim, symbols) = (rows.rows(), rows.dim(), model.symbols());
-    let record = Record { shape: BlockShape { kind: model.kind(), symbols, side_nibbles: model.side.nibbles() } };
+    let (rows, model, output) = (encoding.rows, encoding.model, encoding.output);
+    let (n, dim) = (rows.rows(), rows.dim());
+    let record = encoding.record();
     let spool_error = |e| Error::io(output, e);
     let mut spool = Spool::new(n as u64 * record.len() as u64, output.parent()).map_err(spool_error)?;
     let mut labels = Vec::with_capacity(n);
-    let k = (TARGET_K + usize::from(prepared.held_rows.is_some())).min(n);
-    let mut exact = (prepared.held.rows() > 0).then(|| Exact::new(prepared.held.clone(), k, config.metric));
+    let mut error = 0;
     // Large enough that waiting for the last unit of work of each step costs little.
-    let step = (ops.chunks() * chunk_rows(dim)).min(n);
+    let step = (ops.chunks() * chunk_rows(dim)).min(n).max(1);
     let read = |start: usize, mut buffer: Mat| -> Result<(Mat, Vec<f32>), Error> {
         let count = step.min(n - start);
         if count != buffer.rows() {
             buffer = Mat::zeros(count, dim);
         }
         read_parts(rows, start, &mut buffer)?;
-        let gains =
-            to_unit(&mut buffer, config.metric, &prepared.center, |i, fault| fault.at(rows.path(), start + i))?;
+        let gains = to_unit(&mut buffer, model.metric, &model.center, |i, fault| fault.at(rows.path(), start + i))?;
         Ok((buffer, gains))
     };
     let mut encode = |start: usize, buffer: &Mat, gains: &[f32]| -> Result<RowCodes, Error> {
@@ -205,12 +151,12 @@ pub(crate) fn encode_all<O: Ops>(
             let ones = vec![1.0; if model.side.gain_nibbles == 0 { gains.len() } else { 0 }];
             exact.offer_products(start as u64, products.view(), if ones.is_empty() { gains } else { &ones });
         }
-        encode_rows(ops, &trained.encoder, model, &resident)
+        encode_rows(ops, encoding.encoder, model, &resident)
     };
     let mut records = Vec::new();
     let mut spare = Mat::zeros(0, dim);
     let mut start = 0;
-    let mut next = Some(read(start, Mat::zeros(0, dim)));
+    let mut next = (n > 0).then(|| read(start, Mat::zeros(0, dim)));
     while let Some(current) = next.take() {
         report(Stage::Encode, start, n)?;
         let (buffer, gains) = current?;
@@ -222,27 +168,34 @@ pub(crate) fn encode_all<O: Ops>(
             }
             encode(start, &buffer, &gains)
         })?;
+        if encoding.errors {
+            error += encoding.error(&buffer, &codes);
+        }
         start += gains.len();
         spare = buffer;
         records.resize(gains.len() * record.len(), 0);
-        records.par_chunks_mut(record.len().max(1) * RECORDS).enumerate().for_each(|(part, out)| {
-            for (r, out) in out.chunks_exact_mut(record.len().max(1)).enumerate() {
-                let i = part * RECORDS + r;
-                record.put(&codes.symbols[i * symbols..(i + 1) * symbols], out);
-                let side = &mut out[record.symbol_bytes()..];
-                let factors = model.side.factor_nibbles();
-                if factors == 1 {
-                    side[0] = model.side.factor_code(factor(codes.norms[i], trained.alpha));
-                }
-                let gain = model.side.gain_code(gains[i]);
-                side[factors..].iter_mut().enumerate().for_each(|(s, nibble)| *nibble = (gain >> (4 * s) & 15) as u8);
-            }
-        });
+        encoding.fill(record, &codes, &gains, &mut records);
         spool.write(&records).map_err(spool_error)?;
         labels.extend_from_slice(&codes.labels);
     }
     report(Stage::Encode, n, n)?;
-    Ok(EncodedRows { labels, spool: spool.finish().map_err(spool_error)?, truth: exact.map(Exact::finish) })
+    Ok(EncodedRows { labels, spool: spool.finish().map_err(spool_error)?, truth: exact.map(Exact::finish), error })
+}
+
+/// Encodes the rows of a compression; on the way it finds the exact neighbours of the held-out queries.
+pub(crate) fn encode_prepared<O: Ops>(
+    ops: &O,
+    prepared: &Prepared<'_>,
+    trained: &Trained,
+    metric: Metric,
+    output: &Path,
+    report: &dyn Fn(Stage, usize, usize) -> Result<(), Error>,
+) -> Result<EncodedRows, Error> {
+    let k = (TARGET_K + usize::from(prepared.held_rows.is_some())).min(prepared.rows.rows());
+    let exact = (prepared.held.rows() > 0).then(|| Exact::new(prepared.held.clone(), k, metric));
+    let (model, encoder, alpha) = (&trained.model, &trained.encoder, trained.alpha);
+    let encoding = Encoding { rows: prepared.rows, model, encoder, alpha, output, errors: false };
+    encode_all(ops, &encoding, exact, report)
 }
 
 /// Reads the rows from `start` on, parts of them at once; of several errors the first counts.
@@ -253,19 +206,10 @@ fn read_parts(rows: &dyn RowSource, start: usize, buffer: &mut Mat) -> Result<()
     read.into_iter().collect()
 }
 
-/// Writes the file, measures recall on it, and completes its facts.
-pub(crate) fn write_file<T: Target>(
-    target: T,
-    prepared: &Prepared<'_>,
-    trained: &Trained,
-    encoded: EncodedRows,
-    config: &Config<'_>,
-    output: &Path,
-    report: &dyn Fn(Stage, usize, usize) -> Result<(), Error>,
-) -> Result<(T, Meta, u64), Error> {
+/// The facts of a trained model, recall not among them.
+pub(crate) fn meta_of(prepared: &Prepared<'_>, trained: &Trained, config: &Config<'_>) -> Meta {
     let model = &trained.model;
-    let n = prepared.sizes.n;
-    let mut meta = Meta {
+    Meta {
         dim: prepared.sizes.dim as u32,
         metric: config.metric,
         kind: model.kind(),
@@ -285,33 +229,30 @@ pub(crate) fn write_file<T: Target>(
         training_rows: prepared.unit.rows() as u64,
         alpha: trained.alpha,
         probe_cells: [0; 2],
-    };
-    let shape = FileShape::new(&meta, model, &config.metadata, &[], None);
-    let (cells, rows) = cell_order(&encoded.labels, model.anchors());
-    let record = Record { shape: shape.block };
+    }
+}
+
+/// Writes the file, measures recall on it, and completes its facts.
+pub(crate) fn write_file<T: Target>(
+    target: T,
+    prepared: &Prepared<'_>,
+    trained: &Trained,
+    encoded: EncodedRows,
+    config: &Config<'_>,
+    output: &Path,
+    report: &dyn Fn(Stage, usize, usize) -> Result<(), Error>,
+) -> Result<(T, Meta, u64), Error> {
+    let model = &trained.model;
+    let n = prepared.rows.rows() as u64;
+    let mut meta = meta_of(prepared, trained, config);
+    let shape = FileShape::new(&meta, model, &all_metadata(config));
     let io = |e| Error::io(output, e);
     let mut writer = Writer::create(target).map_err(io)?;
     writer.write_head(&shape).map_err(io)?;
-    let rows_of = |cell: usize, out: &mut Vec<u64>| {
-        out.extend_from_slice(&rows[cells[cell] as usize..cells[cell + 1] as usize]);
-    };
-    writer.write_places(0, (0, n), &cells, rows_of).map_err(io)?;
-    let (bytes, spool) = (shape.block.bytes(), encoded.spool.bytes());
-    for (part, rows_of_part) in rows.chunks(BLOCKS * BLOCK).enumerate() {
-        report(Stage::Write, part * BLOCKS * BLOCK, rows.len())?;
-        let mut blocks = vec![0u8; rows_of_part.len().div_ceil(BLOCK) * bytes];
-        blocks.par_chunks_mut(bytes.max(1)).zip(rows_of_part.par_chunks(BLOCK)).for_each(|(block, members)| {
-            let mut symbols = vec![0; shape.block.symbols];
-            for (i, &row) in members.iter().enumerate() {
-                let at = row as usize * record.len();
-                record.place(&spool[at..at + record.len()], block, i, &mut symbols);
-            }
-        });
-        writer.write(&blocks).map_err(io)?;
-    }
-    if let Some(ids) = config.ids {
-        writer.section(ids.kind().section(), 0, &ids.bytes()).map_err(io)?;
-    }
+    let source = Source::fresh(&encoded.labels, model.anchors(), encoded.spool.bytes(), 0);
+    let new = NewSegment { number: 0, first: 0, span: n, anchors: model.anchors(), block: shape.block };
+    let blocks = |done: usize, total: usize| report(Stage::Write, done.min(total.saturating_sub(1)), total);
+    write_segment(&mut writer, new, &[source], config.ids, &io, &blocks)?;
     let mut written = writer.finish(1).map_err(io)?;
     written.write_header().map_err(io)?;
     if let Some(truth) = &encoded.truth {
@@ -325,25 +266,9 @@ pub(crate) fn write_file<T: Target>(
         meta.query_source = if prepared.held_rows.is_some() { 2 } else { 1 };
         written.replace_meta(&meta).map_err(io)?;
     }
-    report(Stage::Write, rows.len(), rows.len())?;
+    report(Stage::Write, n as usize, n as usize)?;
     let len = written.len();
     Ok((written.sink, meta, len))
-}
-
-/// Where the cells start, and the row at each position: a counting sort by anchor.
-fn cell_order(labels: &[u32], anchors: usize) -> (Vec<u64>, Vec<u64>) {
-    let mut cells = vec![0u64; anchors + 1];
-    labels.iter().for_each(|&label| cells[label as usize + 1] += 1);
-    for k in 0..anchors {
-        cells[k + 1] += cells[k];
-    }
-    let mut next = cells.clone();
-    let mut rows = vec![0u64; labels.len()];
-    for (row, &label) in labels.iter().enumerate() {
-        rows[next[label as usize] as usize] = row as u64;
-        next[label as usize] += 1;
-    }
-    (cells, rows)
 }
 
 /// Recall of the file in `bytes` on the held-out queries, and the cells that probing takes.
@@ -373,48 +298,4 @@ fn measure(
     cells.as_mut_slice().iter_mut().for_each(|row| *row = labels[*row as usize].into());
     let sizes: Vec<u64> = index.parsed().segments[0].cells.windows(2).map(|w| w[1] - w[0]).collect();
     Ok((recall, probe::measure(&bases, cells.view(), &sizes)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_large_spool_goes_through_a_file() {
-        let directory = tempfile::tempdir().unwrap();
-        let mut spool = Spool::new(SPOOL_MEMORY + 1, Some(directory.path())).unwrap();
-        assert!(matches!(spool, Spool::File(_)));
-        for part in 0..1000u32 {
-            spool.write(&part.to_le_bytes()).unwrap();
-        }
-        let spooled = spool.finish().unwrap();
-        let expected: Vec<u8> = (0..1000u32).flat_map(u32::to_le_bytes).collect();
-        assert_eq!(spooled.bytes(), expected);
-        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "the file has no name");
-    }
-
-    #[test]
-    fn records_come_back() {
-        for kind in [CodeKind::Chain, CodeKind::Pq8] {
-            let shape = BlockShape { kind, symbols: 5, side_nibbles: 2 };
-            let record = Record { shape };
-            let symbols = [1, 15, 7, 0, 9];
-            let mut bytes = vec![0; record.len()];
-            record.put(&symbols, &mut bytes);
-            bytes[record.symbol_bytes()..].copy_from_slice(&[3, 12]);
-            let mut block = vec![0; shape.bytes()];
-            record.place(&bytes, &mut block, 21, &mut [0; 5]);
-            for (t, symbol) in symbols.iter().enumerate() {
-                assert_eq!(shape.symbol(&block, t, 21), *symbol);
-            }
-            assert_eq!([shape.side(&block, 0, 21), shape.side(&block, 1, 21)], [3, 12]);
-        }
-    }
-
-    #[test]
-    fn cells_are_in_row_order() {
-        let (cells, rows) = cell_order(&[2, 0, 2, 1, 0], 4);
-        assert_eq!(cells, [0, 2, 3, 5, 5]);
-        assert_eq!(rows, [1, 4, 3, 0, 2]);
-    }
 }

@@ -55,6 +55,11 @@ impl Commit {
         HEADER_LEN as u64 + self.generation % 2 * SLOT_LEN as u64
     }
 
+    /// The slot that the next commit is written to.
+    pub(crate) fn other_slot_at(&self) -> u64 {
+        HEADER_LEN as u64 + (self.generation + 1) % 2 * SLOT_LEN as u64
+    }
+
     /// The bytes of its slot.
     pub(crate) fn to_slot(self) -> [u8; SLOT_LEN] {
         let mut fields = [0; FIELDS];

@@ -16,12 +16,11 @@ mod rows;
 mod segment;
 mod write;
 
-pub(crate) use commit::Commit;
 pub(crate) use elias_fano::bytes_at_most as row_ids_len;
 #[cfg(test)]
 pub(crate) use elias_fano::encode as encode_rows;
-pub(crate) use header::{ALIGN, DEAD, SLOTS_END as HEADER_BYTES, SectionEntry};
-pub(crate) use history::{Written as Appended, fixed};
+pub(crate) use header::{DEAD, Layout, SLOTS_END as HEADER_BYTES, SectionEntry};
+pub(crate) use history::{Written as Appended, bytes as history_bytes, fixed};
 pub(crate) use ids::{Ids, IdsKind, numbers_bytes, text_bytes};
 pub(crate) use meta::{MOST_ROWS, Meta};
 pub(crate) use model_ref::ModelRef;

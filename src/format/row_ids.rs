@@ -49,6 +49,23 @@ impl<'a> RowIds<'a> {
         self.sequence(cell).get(position - self.cells[cell])
     }
 
+    /// Gives position and row of all rows of a cell, ascending.
+    pub(crate) fn rows_of(&self, cell: usize, mut each: impl FnMut(u64, u64)) {
+        let sequence = self.sequence(cell);
+        let mut cursor = sequence.seek(0);
+        for position in self.cells[cell]..self.cells[cell + 1] {
+            // A damaged cell may end early.
+            each(position, cursor.row.min(self.span - 1));
+            sequence.advance(&mut cursor);
+        }
+    }
+
+    /// The position of row `row` in a cell, if it is there.
+    pub(crate) fn position_in(&self, cell: usize, row: u64) -> Option<u64> {
+        let cursor = self.sequence(cell).seek(row);
+        (cursor.row == row).then(|| self.cells[cell] + cursor.member)
+    }
+
     fn sequence(&self, cell: usize) -> Sequence<'a> {
         let bytes = &self.packed[self.starts[cell] as usize..self.starts[cell + 1] as usize];
         Sequence::new(Layout::new(self.span, self.cells[cell + 1] - self.cells[cell]), bytes)

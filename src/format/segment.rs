@@ -126,6 +126,19 @@ impl Segment {
         Ids::new(*kind, self.n as usize, &bytes[range.clone()]).ok()
     }
 
+    /// The ids of the rows that are not deleted; `None` where the number is the id. O(n).
+    pub(crate) fn live_ids(&self, bytes: &[u8]) -> Option<crate::Ids> {
+        let (ids, places) = (self.ids(bytes)?, self.row_ids(bytes));
+        let mut dead: Vec<u64> = self.deleted_positions(bytes).iter().map(|&p| places.row(p)).collect();
+        dead.sort_unstable();
+        let mut dead = dead.into_iter().peekable();
+        let live = (0..self.n).filter(|row| dead.next_if_eq(row).is_none()).map(|row| row as usize);
+        Some(match ids {
+            Ids::Numbers(numbers) => crate::Ids::Numbers(live.map(|row| numbers.get(row)).collect()),
+            Ids::Text(..) => crate::Ids::Text(live.map(|row| ids.text(row).unwrap_or_default().to_owned()).collect()),
+        })
+    }
+
     pub(crate) fn ids_kind(&self) -> Option<IdsKind> {
         self.ids.as_ref().map(|(kind, _)| *kind)
     }

@@ -12,10 +12,7 @@ use super::{
     commit::Commit,
     elias_fano,
     header::{self, ALIGN, ENTRY_LEN, SLOTS_END},
-    history::{self, Written as HistoryEntry},
-    model,
-    model_ref::ModelRef,
-    segment,
+    model, segment,
 };
 use crate::model::Model;
 
@@ -23,7 +20,7 @@ use crate::model::Model;
 pub(crate) struct FileShape {
     pub(crate) block: BlockShape,
     /// Kind and bytes of each.
-    head: Vec<([u8; 4], Vec<u8>)>,
+    pub(crate) head: Vec<([u8; 4], Vec<u8>)>,
 }
 
 pub(crate) fn metadata_bytes(pairs: &BTreeMap<String, String>) -> Vec<u8> {
@@ -47,30 +44,17 @@ pub(crate) fn file_len(lengths: &[u64]) -> u64 {
 pub(crate) const SECTIONS: usize = 10;
 
 impl FileShape {
-    /// `elsewhere` says where the model is, when the file is not to hold it.
-    pub(crate) fn new(
-        meta: &Meta,
-        model: &Model,
-        metadata: &BTreeMap<String, String>,
-        history: &[HistoryEntry],
-        elsewhere: Option<&ModelRef>,
-    ) -> FileShape {
+    pub(crate) fn new(meta: &Meta, model: &Model, metadata: &BTreeMap<String, String>) -> FileShape {
         let block =
             BlockShape { kind: meta.kind, symbols: meta.symbols as usize, side_nibbles: model.side.nibbles() };
-        let mut head = vec![(*b"META", meta.to_bytes())];
-        match elsewhere {
-            Some(model_ref) => head.push((*b"MREF", model_ref.to_bytes())),
-            None => head.extend([
-                (*b"MEAN", model::mean_bytes(model)),
-                (*b"CHRT", model::charts_bytes(model)),
-                (*b"ANCH", model::anchors_bytes(model)),
-                (*b"SIDE", model::side_bytes(&model.side)),
-            ]),
-        }
-        head.push((*b"KEYV", metadata_bytes(metadata)));
-        if !history.is_empty() {
-            head.push((*b"HIST", history::bytes(history)));
-        }
+        let head = vec![
+            (*b"META", meta.to_bytes()),
+            (*b"MEAN", model::mean_bytes(model)),
+            (*b"CHRT", model::charts_bytes(model)),
+            (*b"ANCH", model::anchors_bytes(model)),
+            (*b"SIDE", model::side_bytes(&model.side)),
+            (*b"KEYV", metadata_bytes(metadata)),
+        ];
         FileShape { block, head }
     }
 }
@@ -187,13 +171,18 @@ impl<W> Written<W> {
     pub(crate) fn len(&self) -> u64 {
         self.commit.end()
     }
+
+    /// The header of a new file.
+    pub(crate) fn header(&self) -> Vec<u8> {
+        header::write(&self.commit)
+    }
 }
 
 impl<W: Write + Seek> Written<W> {
     /// Writes the header of a new file.
     pub(crate) fn write_header(&mut self) -> io::Result<()> {
         self.sink.seek(SeekFrom::Start(0))?;
-        self.sink.write_all(&header::write(&self.commit))?;
+        self.sink.write_all(&self.header())?;
         self.sink.seek(SeekFrom::Start(self.len()))?;
         self.sink.flush()
     }

@@ -81,7 +81,7 @@ pub fn read_all(source: &dyn RowSource) -> Result<Mat, Error> {
 }
 
 /// How many rows of `source` an output of `len` values takes, once they are known to exist from `start` on.
-fn rows_asked(source: &dyn RowSource, start: usize, len: usize) -> Result<usize, Error> {
+pub(crate) fn rows_asked(source: &dyn RowSource, start: usize, len: usize) -> Result<usize, Error> {
     let (rows, dim) = (source.rows(), source.dim());
     let count = len.checked_div(dim).unwrap_or(0);
     if count.checked_mul(dim) != Some(len) {

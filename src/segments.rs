@@ -1,0 +1,220 @@
+//! One segment out of several sources: rows that stand in other segments and rows just encoded, put in cell order.
+
+use std::io::{self, Write};
+
+use rayon::prelude::*;
+
+use crate::{
+    Error,
+    format::{BLOCK, BlockShape, RowIds, Segment, Writer, place_side, place_symbols},
+    ids::Ids,
+    live::Bits,
+    spool::Record,
+};
+
+/// Blocks put together at a time.
+const BLOCKS: usize = 4096;
+
+/// Rows of one origin, in the order of their numbers.
+pub(crate) struct Source<'a> {
+    rows: Rows<'a>,
+    codes: Codes<'a>,
+    /// Added to the numbers of its rows, to count them from the first of the new segment.
+    base: u64,
+}
+
+enum Rows<'a> {
+    Stored {
+        ids: RowIds<'a>,
+        dead: Bits,
+        /// Numbers of the rows that are left out, ascending, where those behind them move up.
+        gaps: Vec<u64>,
+    },
+    /// Rows of each cell.
+    Fresh { cells: Vec<u64>, rows: Vec<u64> },
+}
+
+/// Where codes are.
+#[derive(Clone, Copy)]
+enum Codes<'a> {
+    /// In blocks, by position.
+    Blocks(&'a [u8]),
+    /// A record for each row.
+    Records(&'a [u8]),
+}
+
+impl<'a> Source<'a> {
+    /// The live rows of a segment of the file `bytes`. With `renumber` they get numbers without gaps.
+    pub(crate) fn stored(segment: &'a Segment, bytes: &'a [u8], base: u64, renumber: bool) -> Source<'a> {
+        let ids = segment.row_ids(bytes);
+        let positions = segment.deleted_positions(bytes);
+        let mut gaps = Vec::new();
+        if renumber {
+            gaps = positions.iter().map(|&position| ids.row(position)).collect();
+            gaps.sort_unstable();
+        }
+        let dead = Bits::new(segment.n, &positions);
+        Source { rows: Rows::Stored { ids, dead, gaps }, codes: Codes::Blocks(segment.codes(bytes)), base }
+    }
+
+    /// Rows just encoded: the anchor of each, and their records.
+    pub(crate) fn fresh(labels: &[u32], anchors: usize, records: &'a [u8], base: u64) -> Source<'a> {
+        let (cells, rows) = cell_order(labels, anchors);
+        Source { rows: Rows::Fresh { cells, rows }, codes: Codes::Records(records), base }
+    }
+
+    /// The same with row numbers that are larger by `by`.
+    pub(crate) fn shifted(mut self, by: u64) -> Self {
+        self.base += by;
+        self
+    }
+
+    /// How many rows it has in a cell.
+    fn count(&self, cell: usize) -> u64 {
+        match &self.rows {
+            Rows::Stored { ids, dead, .. } => {
+                (ids.cells[cell]..ids.cells[cell + 1]).filter(|&position| !dead.has(position)).count() as u64
+            }
+            Rows::Fresh { cells, .. } => cells[cell + 1] - cells[cell],
+        }
+    }
+
+    /// Appends the rows of a cell: the number of each in the new segment, and where its code is.
+    fn collect(&self, cell: usize, out: &mut Vec<(u64, u64)>) {
+        match &self.rows {
+            Rows::Stored { ids, dead, gaps } => ids.rows_of(cell, |position, row| {
+                if !dead.has(position) {
+                    let before = gaps.partition_point(|&gap| gap < row) as u64;
+                    out.push((self.base + row - before, position));
+                }
+            }),
+            Rows::Fresh { cells, rows } => {
+                out.extend(rows[cells[cell] as usize..cells[cell + 1] as usize].iter().map(|&r| (self.base + r, r)));
+            }
+        }
+    }
+}
+
+impl Codes<'_> {
+    /// Puts the code at `at` into place `i` of a zeroed block.
+    fn place(self, shape: BlockShape, at: u64, block: &mut [u8], i: usize, symbols: &mut [u8]) {
+        match self {
+            Codes::Blocks(blocks) => {
+                let (b, from) = ((at / BLOCK as u64) as usize, (at % BLOCK as u64) as usize);
+                let source = &blocks[b * shape.bytes()..(b + 1) * shape.bytes()];
+                symbols.iter_mut().enumerate().for_each(|(t, symbol)| *symbol = shape.symbol(source, t, from));
+                place_symbols(shape, block, i, symbols);
+                let mut sides = [0; 4];
+                let sides = &mut sides[..shape.side_nibbles];
+                sides.iter_mut().enumerate().for_each(|(s, side)| *side = shape.side(source, s, from));
+                place_side(shape, block, i, sides);
+            }
+            Codes::Records(records) => {
+                let record = Record { shape };
+                let from = at as usize * record.len();
+                record.place(&records[from..from + record.len()], block, i, symbols);
+            }
+        }
+    }
+}
+
+/// What a new segment is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NewSegment {
+    pub(crate) number: u16,
+    /// Its row numbers are `first..first + span`.
+    pub(crate) first: u64,
+    pub(crate) span: u64,
+    pub(crate) anchors: usize,
+    pub(crate) block: BlockShape,
+}
+
+/// Writes a segment with the rows of all sources. `report` hears of blocks done and may end it.
+pub(crate) fn write_segment<W: Write>(
+    writer: &mut Writer<W>,
+    new: NewSegment,
+    sources: &[Source<'_>],
+    ids: Option<&Ids>,
+    io: &dyn Fn(io::Error) -> Error,
+    report: &dyn Fn(usize, usize) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let mut cells = vec![0; new.anchors + 1];
+    for cell in 0..new.anchors {
+        cells[cell + 1] = cells[cell] + sources.iter().map(|source| source.count(cell)).sum::<u64>();
+    }
+    let mut found = Vec::new();
+    let rows_of = |cell: usize, out: &mut Vec<u64>| {
+        found.clear();
+        sources.iter().for_each(|source| source.collect(cell, &mut found));
+        out.extend(found.iter().map(|(row, _)| row));
+    };
+    writer.write_places(new.number, (new.first, new.span), &cells, rows_of).map_err(io)?;
+
+    let n = cells[new.anchors] as usize;
+    // Source and place of the rows whose blocks are next.
+    let mut waiting: Vec<(usize, u64)> = Vec::new();
+    let (mut done, mut found) = (0, Vec::new());
+    for cell in 0..new.anchors {
+        for (s, source) in sources.iter().enumerate() {
+            found.clear();
+            source.collect(cell, &mut found);
+            waiting.extend(found.iter().map(|&(_, at)| (s, at)));
+        }
+        let whole = waiting.len() / BLOCK * BLOCK;
+        if whole >= BLOCKS * BLOCK || cell + 1 == new.anchors {
+            let now = if cell + 1 == new.anchors { waiting.len() } else { whole };
+            for part in waiting[..now].chunks(BLOCKS * BLOCK) {
+                report(done, n)?;
+                writer.write(&blocks_of(new.block, sources, part)).map_err(io)?;
+                done += part.len();
+            }
+            waiting.drain(..now);
+        }
+    }
+    report(n, n)?;
+    match ids {
+        Some(ids) => writer.section(ids.kind().section(), new.number, &ids.bytes()).map_err(io),
+        None => Ok(()),
+    }
+}
+
+/// The blocks of some rows, the last one filled up with zeros.
+fn blocks_of(shape: BlockShape, sources: &[Source<'_>], rows: &[(usize, u64)]) -> Vec<u8> {
+    let bytes = shape.bytes();
+    let mut blocks = vec![0u8; rows.len().div_ceil(BLOCK) * bytes];
+    blocks.par_chunks_mut(bytes.max(1)).zip(rows.par_chunks(BLOCK)).for_each(|(block, members)| {
+        let mut symbols = vec![0; shape.symbols];
+        for (i, &(source, at)) in members.iter().enumerate() {
+            sources[source].codes.place(shape, at, block, i, &mut symbols);
+        }
+    });
+    blocks
+}
+
+/// Where the cells start, and the row at each position: a counting sort by anchor.
+fn cell_order(labels: &[u32], anchors: usize) -> (Vec<u64>, Vec<u64>) {
+    let mut cells = vec![0u64; anchors + 1];
+    labels.iter().for_each(|&label| cells[label as usize + 1] += 1);
+    for k in 0..anchors {
+        cells[k + 1] += cells[k];
+    }
+    let mut next = cells.clone();
+    let mut rows = vec![0u64; labels.len()];
+    for (row, &label) in labels.iter().enumerate() {
+        rows[next[label as usize] as usize] = row as u64;
+        next[label as usize] += 1;
+    }
+    (cells, rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cells_are_in_row_order() {
+        let (cells, rows) = cell_order(&[2, 0, 2, 1, 0], 4);
+        assert_eq!(cells, [0, 2, 3, 5, 5]);
+        assert_eq!(rows, [1, 4, 3, 0, 2]);
+    }
+}

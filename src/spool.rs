@@ -1,0 +1,151 @@
+//! Codes on their way to the file: kept in row order, where a file has them in cell order.
+
+use std::{
+    fs::File,
+    io::{BufWriter, Write},
+    path::Path,
+};
+
+use memmap2::Mmap;
+
+use crate::{
+    CodeKind,
+    format::{BlockShape, place_side, place_symbols},
+    platform::BARE,
+};
+
+/// Codes kept in memory on their way to the file; more go through a temporary file, where there are files.
+pub(crate) const SPOOL_MEMORY: u64 = 128 << 20;
+
+/// The codes of all rows in row order, a record of fixed size each.
+pub(crate) enum Spool {
+    Memory(Vec<u8>),
+    File(BufWriter<File>),
+}
+
+/// A spool that can be read.
+pub(crate) enum Spooled {
+    Memory(Vec<u8>),
+    File(Mmap),
+}
+
+impl Spool {
+    pub(crate) fn new(bytes: u64, directory: Option<&Path>) -> std::io::Result<Spool> {
+        if bytes <= SPOOL_MEMORY || BARE {
+            return Ok(Spool::Memory(Vec::with_capacity(bytes as usize)));
+        }
+        // Beside the output, where there must be room for as much anyway.
+        let file = match directory {
+            Some(directory) if !directory.as_os_str().is_empty() => tempfile::tempfile_in(directory)?,
+            _ => tempfile::tempfile()?,
+        };
+        Ok(Spool::File(BufWriter::with_capacity(1 << 20, file)))
+    }
+
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        match self {
+            Spool::Memory(all) => {
+                all.extend_from_slice(bytes);
+                Ok(())
+            }
+            Spool::File(file) => file.write_all(bytes),
+        }
+    }
+
+    pub(crate) fn finish(self) -> std::io::Result<Spooled> {
+        match self {
+            Spool::Memory(all) => Ok(Spooled::Memory(all)),
+            Spool::File(file) => {
+                crate::mmap::map_own(&file.into_inner().map_err(|e| e.into_error())?).map(Spooled::File)
+            }
+        }
+    }
+}
+
+impl Spooled {
+    pub(crate) fn bytes(&self) -> &[u8] {
+        match self {
+            Spooled::Memory(all) => all,
+            Spooled::File(map) => map,
+        }
+    }
+}
+
+/// How a row's codes stand in the spool: symbols (two to a byte for chain codes), then a byte per side nibble.
+#[derive(Clone, Copy)]
+pub(crate) struct Record {
+    pub(crate) shape: BlockShape,
+}
+
+impl Record {
+    pub(crate) fn symbol_bytes(self) -> usize {
+        match self.shape.kind {
+            CodeKind::Chain => self.shape.symbols.div_ceil(2),
+            CodeKind::Pq8 => self.shape.symbols,
+        }
+    }
+
+    pub(crate) fn len(self) -> usize {
+        self.symbol_bytes() + self.shape.side_nibbles
+    }
+
+    /// Fills the part of `out` that holds the symbols; side nibbles follow.
+    pub(crate) fn put(self, symbols: &[u8], out: &mut [u8]) {
+        match self.shape.kind {
+            CodeKind::Chain => {
+                for (o, pair) in out.iter_mut().zip(symbols.chunks(2)) {
+                    *o = pair[0] | pair.get(1).map_or(0, |high| high << 4);
+                }
+            }
+            CodeKind::Pq8 => out[..symbols.len()].copy_from_slice(symbols),
+        }
+    }
+
+    pub(crate) fn place(self, record: &[u8], block: &mut [u8], i: usize, symbols: &mut [u8]) {
+        for (t, symbol) in symbols.iter_mut().enumerate() {
+            *symbol = match self.shape.kind {
+                CodeKind::Chain => (record[t / 2] >> (4 * (t % 2))) & 15,
+                CodeKind::Pq8 => record[t],
+            };
+        }
+        place_symbols(self.shape, block, i, symbols);
+        place_side(self.shape, block, i, &record[self.symbol_bytes()..]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_spool_goes_through_a_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut spool = Spool::new(SPOOL_MEMORY + 1, Some(directory.path())).unwrap();
+        assert!(matches!(spool, Spool::File(_)));
+        for part in 0..1000u32 {
+            spool.write(&part.to_le_bytes()).unwrap();
+        }
+        let spooled = spool.finish().unwrap();
+        let expected: Vec<u8> = (0..1000u32).flat_map(u32::to_le_bytes).collect();
+        assert_eq!(spooled.bytes(), expected);
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "the file has no name");
+    }
+
+    #[test]
+    fn records_come_back() {
+        for kind in [CodeKind::Chain, CodeKind::Pq8] {
+            let shape = BlockShape { kind, symbols: 5, side_nibbles: 2 };
+            let record = Record { shape };
+            let symbols = [1, 15, 7, 0, 9];
+            let mut bytes = vec![0; record.len()];
+            record.put(&symbols, &mut bytes);
+            bytes[record.symbol_bytes()..].copy_from_slice(&[3, 12]);
+            let mut block = vec![0; shape.bytes()];
+            record.place(&bytes, &mut block, 21, &mut [0; 5]);
+            for (t, symbol) in symbols.iter().enumerate() {
+                assert_eq!(shape.symbol(&block, t, 21), *symbol);
+            }
+            assert_eq!([shape.side(&block, 0, 21), shape.side(&block, 1, 21)], [3, 12]);
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! Model files, and files made with them.
+
+use std::{collections::BTreeMap, path::Path};
+
+use super::{EncodeOptions, encode, head, publish_at, stage_report};
+use crate::{
+    Backend, Config, Error, Event, Ids, Index, RowSource, Stage,
+    embedding::all_metadata,
+    format::{Appended, FileShape, ModelRef, history_bytes, metadata_bytes},
+    ops::{Ops, WithOps, dispatch},
+    plan::plan_on,
+    platform::Stopwatch,
+    prepare::prepare,
+    rows::meta_of,
+    segments::{NewSegment, Source},
+    train::{Training, train},
+};
+
+/// What a file made of others, or with a model, is.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct BuildReport {
+    /// Rows; 0 for a model file.
+    pub n: u64,
+    /// Dimensions.
+    pub dim: u32,
+    /// Bytes of the file.
+    pub file_bytes: u64,
+    /// Mean squared L2 error of the rows encoded, as unit vectors; for a model file that of the training rows.
+    pub energy: f64,
+    /// What the model is known by.
+    pub model_hash: u128,
+    /// All of it.
+    pub seconds: f64,
+    /// Where the arithmetic ran.
+    pub backend: Backend,
+}
+
+/// Trains a model on `rows` and writes it to a file without rows, for [`compress_with_model`]. Its sizes are those that meet the budget for
+/// `config.expected_rows` rows, and for those given where that is `None`.
+///
+/// # Errors
+/// As [`compress_to`](crate::compress_to).
+pub fn train_to(rows: &dyn RowSource, path: impl AsRef<Path>, config: &Config<'_>) -> Result<BuildReport, Error> {
+    struct Job<'a>(&'a dyn RowSource, &'a Path, &'a Config<'a>);
+    impl WithOps for Job<'_> {
+        type Output = BuildReport;
+        fn run<O: Ops>(self, ops: O) -> Result<BuildReport, Error> {
+            train_on(&ops, self.0, self.1, self.2)
+        }
+    }
+    let job = Job(rows, path.as_ref(), config);
+    crate::compress::with_threads(config, || dispatch(config.backend, config.device, job))
+}
+
+fn train_on<O: Ops>(ops: &O, rows: &dyn RowSource, path: &Path, config: &Config<'_>) -> Result<BuildReport, Error> {
+    let watch = Stopwatch::start();
+    if config.ids.is_some() {
+        return Err(Error::Config("a model has no rows, and takes no ids".into()));
+    }
+    let options = EncodeOptions { progress: config.progress, ..EncodeOptions::default() };
+    let report = stage_report(&options);
+    let prepared = prepare(rows, config, &report)?;
+    let (plan, pilot) = plan_on(ops, &prepared, config, &report)?;
+    if config.progress.is_some_and(|progress| progress(&Event::Plan(&plan)).is_break()) {
+        return Err(Error::Cancelled);
+    }
+    let trained = train(
+        ops,
+        &Training {
+            unit: prepared.unit.view(),
+            gains: &prepared.gains,
+            queries: prepared.training_queries(),
+            center: prepared.center.clone(),
+            gain_range: prepared.gain_range,
+            sizes: prepared.sizes,
+            pilot,
+            charts: plan.charts,
+            symbols: plan.symbols,
+            config,
+            report: &report,
+        },
+    )?;
+    let meta = meta_of(&prepared, &trained, config);
+    let shape = FileShape::new(&meta, &trained.model, &all_metadata(config));
+    let file_bytes = write_whole(path, &shape.head, None, &[], None, &|_, _| Ok(()))?;
+    Ok(BuildReport {
+        n: 0,
+        dim: meta.dim,
+        file_bytes,
+        energy: meta.energy,
+        model_hash: Index::open(path)?.parsed().model_hash,
+        seconds: watch.seconds(),
+        backend: ops.backend(),
+    })
+}
+
+/// Encodes `rows` with the model of the file `model` (a model file, or any other) into the file `path`. The same rows give the same
+/// bytes, whatever the number of threads; and files of consecutive parts of the rows, [merged](crate::merge), are the file of them all.
+///
+/// With `refer` the new file does not hold the model, but names its file, which must stay in the same folder, or be named by whoever
+/// opens the new one: for many small stores, of which the model would be the larger part.
+///
+/// # Errors
+/// As [`compress_to`](crate::compress_to).
+pub fn compress_with_model(
+    rows: &dyn RowSource,
+    model: impl AsRef<Path>,
+    path: impl AsRef<Path>,
+    refer: bool,
+    metadata: &BTreeMap<String, String>,
+    options: &EncodeOptions<'_>,
+) -> Result<BuildReport, Error> {
+    struct Job<'a> {
+        rows: &'a dyn RowSource,
+        model: &'a Path,
+        path: &'a Path,
+        refer: bool,
+        metadata: &'a BTreeMap<String, String>,
+        options: &'a EncodeOptions<'a>,
+    }
+    impl WithOps for Job<'_> {
+        type Output = BuildReport;
+        fn run<O: Ops>(self, ops: O) -> Result<BuildReport, Error> {
+            encode_on(&ops, self.rows, self.model, self.path, self.refer, self.metadata, self.options)
+        }
+    }
+    let job = Job { rows, model: model.as_ref(), path: path.as_ref(), refer, metadata, options };
+    let config = Config { threads: options.threads, ..Config::default() };
+    crate::compress::with_threads(&config, || dispatch(options.backend, options.device, job))
+}
+
+fn encode_on<O: Ops>(
+    ops: &O,
+    rows: &dyn RowSource,
+    model_path: &Path,
+    path: &Path,
+    refer: bool,
+    metadata: &BTreeMap<String, String>,
+    options: &EncodeOptions<'_>,
+) -> Result<BuildReport, Error> {
+    let watch = Stopwatch::start();
+    crate::index::check_keys(metadata)?;
+    if let Some(ids) = options.ids {
+        ids.check(rows.rows())?;
+    }
+    let index = Index::open(model_path)?;
+    let parsed = index.parsed();
+    let encoded = encode(ops, &index, rows, path, options)?;
+
+    let mut head = head::of(parsed, index.bytes());
+    if refer && parsed.model_ref.is_none() {
+        let name = model_path.file_name().and_then(|name| name.to_str());
+        let name = name.ok_or_else(|| Error::Config("the model's file name is not UTF-8; rename it".into()))?;
+        head.retain(|(kind, _)| ![*b"MEAN", *b"CHRT", *b"ANCH", *b"SIDE"].contains(kind));
+        let model_ref = ModelRef { hash: parsed.model_hash, name: name.to_owned() };
+        head::set(&mut head, *b"MREF", model_ref.to_bytes());
+    } else if !refer && parsed.model_ref.is_some() {
+        return Err(Error::Config(
+            "the model is not in this file, which names another; give that as the model".into(),
+        ));
+    }
+    let mut all = parsed.metadata.clone();
+    all.extend(metadata.clone());
+    if let Some(embedding) = &options.embedding {
+        embedding.put(&mut all);
+    }
+    head::set(&mut head, *b"KEYV", metadata_bytes(&all));
+    let n = rows.rows() as u64;
+    let written = Appended { first: 0, rows: n, error: encoded.error };
+    head::set(&mut head, *b"HIST", history_bytes(&[written]));
+
+    let anchors = parsed.model.anchors();
+    let source = Source::fresh(&encoded.labels, anchors, encoded.spool.bytes(), 0);
+    let new = NewSegment { number: 0, first: 0, span: n, anchors, block: parsed.block };
+    let report = stage_report(options);
+    let blocks = |done: usize, total: usize| report(Stage::Write, done, total);
+    let file_bytes = write_whole(path, &head, Some(new), &[source], options.ids, &blocks)?;
+    Ok(BuildReport {
+        n,
+        dim: parsed.meta.dim,
+        file_bytes,
+        energy: written.energy(),
+        model_hash: parsed.model_hash,
+        seconds: watch.seconds(),
+        backend: ops.backend(),
+    })
+}
+
+/// Writes a whole file. Gives its bytes and what its model is known by.
+pub(super) fn write_whole(
+    path: &Path,
+    head: &head::Head,
+    new: Option<NewSegment>,
+    sources: &[Source<'_>],
+    ids: Option<&Ids>,
+    report: &dyn Fn(usize, usize) -> Result<(), Error>,
+) -> Result<u64, Error> {
+    let io = |error| Error::io(path, error);
+    publish_at(path, |file| head::write_file(file, head, new, sources, ids, &io, report))
+}

@@ -1,0 +1,151 @@
+//! Files out of files: several that share a model put together, and one made smaller without the original rows.
+
+use std::path::Path;
+
+use super::{
+    build::{BuildReport, write_whole},
+    edit::{Gathered, gather},
+    head,
+};
+use crate::{
+    Backend, Config, Error, Ids, Index, MappedFile, RowSource,
+    format::{Appended, history_bytes},
+    index::Decoder,
+    live::{Live, Place},
+    platform::Stopwatch,
+    read::rows_asked,
+    segments::NewSegment,
+};
+
+/// Puts the rows of several files that share a model into one, in the order of the files; row numbers go on from one to the next. Ids of
+/// their own stay. Memory for some bytes per row of a cell, and for ids.
+///
+/// # Errors
+/// [`Error::Config`] when models, metadata or kinds of ids differ, [`Error::Input`] when an id is in two files, and the errors of reading and
+/// writing.
+pub fn merge<P: AsRef<Path>>(files: &[P], path: impl AsRef<Path>) -> Result<BuildReport, Error> {
+    let watch = Stopwatch::start();
+    let indexes: Vec<Index<MappedFile>> = files.iter().map(Index::open).collect::<Result<_, _>>()?;
+    let Some((first, others)) = indexes.split_first() else {
+        return Err(Error::Config("there are no files to merge; name at least one".into()));
+    };
+    let name = |i: usize| files[i].as_ref().display();
+    for (i, other) in others.iter().enumerate() {
+        let differs = if first.parsed().model_hash != other.parsed().model_hash {
+            "models"
+        } else if first.parsed().metadata != other.parsed().metadata {
+            "metadata"
+        } else if first.parsed().model_ref != other.parsed().model_ref {
+            "places of their models"
+        } else {
+            continue;
+        };
+        let message = format!(
+            "{} and {} have different {differs}; files that were encoded with one model file can be merged",
+            name(0),
+            name(i + 1)
+        );
+        return Err(Error::Config(message));
+    }
+    let mut all = Gathered { sources: Vec::new(), ids: None, span: 0 };
+    let mut written = Appended { first: 0, rows: 0, error: 0 };
+    for (i, index) in indexes.iter().enumerate() {
+        let parsed = index.parsed();
+        if parsed.segments.is_empty() {
+            continue;
+        }
+        let gathered = gather(&parsed.segments, index.bytes(), 0);
+        if !all.sources.is_empty() && all.ids.as_ref().map(Ids::kind) != gathered.ids.as_ref().map(Ids::kind) {
+            let message = format!("{} has ids of another kind than {}", name(i), name(0));
+            return Err(Error::Config(message));
+        }
+        all.sources.extend(gathered.sources.into_iter().map(|source| source.shifted(all.span)));
+        match (&mut all.ids, gathered.ids) {
+            (Some(all), Some(ids)) => all.extend_from(&ids),
+            (all, ids) => *all = ids,
+        }
+        all.span += gathered.span;
+        for entry in &parsed.history {
+            written.rows += entry.rows;
+            written.error += entry.error;
+        }
+    }
+    if let Some(ids) = &all.ids {
+        ids.check(ids.len())?;
+    }
+    let parsed = first.parsed();
+    let mut head = head::of(parsed, first.bytes());
+    if written.rows > 0 {
+        head::set(&mut head, *b"HIST", history_bytes(&[written]));
+    }
+    let new =
+        NewSegment { number: 0, first: 0, span: all.span, anchors: parsed.model.anchors(), block: parsed.block };
+    let new = (!all.sources.is_empty()).then_some(new);
+    let path = path.as_ref();
+    let file_bytes = write_whole(path, &head, new, &all.sources, all.ids.as_ref(), &|_, _| Ok(()))?;
+    Ok(BuildReport {
+        n: indexes.iter().map(|index| index.len() as u64).sum(),
+        dim: parsed.meta.dim,
+        file_bytes,
+        energy: if written.rows > 0 { written.energy() } else { parsed.meta.energy },
+        model_hash: parsed.model_hash,
+        seconds: watch.seconds(),
+        backend: Backend::Cpu,
+    })
+}
+
+/// Compresses a file anew, to a smaller budget, without the original rows: what it decodes to takes their place, so the error of the new file
+/// comes on top of that of the old one. Rows keep their ids, and the file its metadata; `config` says the rest, but for the metric.
+///
+/// # Errors
+/// As [`compress_to`](crate::compress_to).
+pub fn transcode(
+    from: impl AsRef<Path>,
+    path: impl AsRef<Path>,
+    config: &Config<'_>,
+) -> Result<crate::Report, Error> {
+    let (from, path) = (from.as_ref(), path.as_ref());
+    let index = Index::open(from)?;
+    let parsed = index.parsed();
+    if index.is_empty() {
+        return Err(Error::Config(format!("{} has no rows to compress", from.display())));
+    }
+    let places = Live::new(parsed, index.bytes(), 0).take(index.len());
+    let own = parsed.segments.first().is_some_and(|segment| segment.ids_kind().is_some());
+    // Numbers with gaps are kept as ids.
+    let ids = if own || parsed.next_row() != parsed.live() { Some(index.ids(0..index.len())?) } else { None };
+    let mut metadata = parsed.metadata.clone();
+    metadata.extend(config.metadata.clone());
+    let rows = Decoded { decoder: Decoder::new(parsed, index.bytes()), index: &index, places, path: from };
+    let config = Config { metric: index.metric(), ids: ids.as_ref(), metadata, ..config.clone() };
+    crate::compress::compress_as_is(&rows, path, &config)
+}
+
+/// The live rows of an index as it decodes them.
+struct Decoded<'a> {
+    index: &'a Index<MappedFile>,
+    decoder: Decoder<'a>,
+    places: Vec<Place>,
+    path: &'a Path,
+}
+
+impl RowSource for Decoded<'_> {
+    fn rows(&self) -> usize {
+        self.places.len()
+    }
+
+    fn dim(&self) -> usize {
+        self.index.dim()
+    }
+
+    fn path(&self) -> Option<&Path> {
+        Some(self.path)
+    }
+
+    fn read(&self, start: usize, out: &mut [f32]) -> Result<(), Error> {
+        let count = rows_asked(self, start, out.len())?;
+        self.index.check_whole()?;
+        self.decoder.decode(&self.places[start..start + count], out);
+        Ok(())
+    }
+}

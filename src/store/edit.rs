@@ -1,0 +1,262 @@
+//! Appending, deleting and compacting, on any disk.
+
+use std::path::Path;
+
+use super::{
+    commit::{commit, mend},
+    disk::{Disk, DiskFile, Name},
+    find::positions,
+    head,
+    publish::publish,
+};
+use crate::{
+    Error, Ids, Index, InputError,
+    format::{self, Appended, MOST_ROWS, Parsed, SectionEntry, Segment, history_bytes, tombs_bytes},
+    ids::Wanted,
+    live::Bits,
+    segments::{NewSegment, Source, write_segment},
+};
+
+/// Rows of a segment that an append takes with it, as a multiple of those it has anyway: so there are few segments, and a row is
+/// copied a few times only however the rows come.
+const TAKEN_WITH: u64 = 2;
+/// When a file is compacted by itself: dead bytes as a share of the others, and entries of its table.
+const DEAD_SHARE: f64 = 0.5;
+const DEAD_LEAST: u64 = 1 << 20;
+const ENTRIES: usize = 2048;
+const SEGMENTS: usize = 48;
+
+/// Changes one store. Whoever makes one has the lock.
+pub(crate) struct Editor<'a, D> {
+    pub(crate) disk: D,
+    /// For messages.
+    pub(crate) path: &'a Path,
+    /// The bytes of the model file of a store that names its model.
+    pub(crate) model: Option<&'a [u8]>,
+}
+
+/// Rows just encoded.
+pub(crate) struct NewRows<'a> {
+    pub(crate) labels: &'a [u32],
+    pub(crate) records: &'a [u8],
+    pub(crate) ids: Option<&'a Ids>,
+    /// Sum of their squared errors.
+    pub(crate) error: u128,
+}
+
+/// The file as it is, and its bytes.
+pub(crate) type Loaded<D> = (<D as Disk>::File, Index<<<D as Disk>::File as DiskFile>::Bytes>);
+
+impl<D: Disk> Editor<'_, D> {
+    fn io(&self) -> impl Fn(std::io::Error) -> Error {
+        |error| Error::io(self.path, error)
+    }
+
+    /// Reads the file and mends what an interrupted writer left. A file of version 1 is rewritten first.
+    pub(crate) fn load(&self) -> Result<Loaded<D>, Error> {
+        let (mut file, mut index) = self.look()?;
+        if index.parsed().layout.version == 1 {
+            drop(file);
+            self.rewrite(index)?;
+            (file, index) = self.look()?;
+        }
+        mend(&mut file, &index.parsed().layout).map_err(self.io())?;
+        Ok((file, index))
+    }
+
+    fn look(&self) -> Result<Loaded<D>, Error> {
+        let file = self.disk.open(Name::Store).map_err(self.io())?;
+        let bytes = file.bytes().map_err(self.io())?;
+        let parsed = format::parse(bytes.as_ref(), self.model);
+        let parsed = parsed.map_err(|source| Error::Format { path: self.path.to_owned(), source })?;
+        Ok((file, Index::of(bytes, parsed)))
+    }
+
+    /// Adds rows that were encoded with the model of the file. Small segments at the end become one with them.
+    pub(crate) fn append(&self, rows: &NewRows<'_>) -> Result<(), Error> {
+        let (mut file, index) = self.load()?;
+        let (parsed, bytes) = (index.parsed(), index.bytes());
+        let count = rows.labels.len() as u64;
+        check_ids(parsed, bytes, rows.ids, count)?;
+        if parsed.next_row() + count > MOST_ROWS {
+            let message = format!("{} rows and {count} more are above the limit of 2^40", parsed.next_row());
+            return Err(InputError::new(Some(self.path), message).into());
+        }
+        let mut kept = parsed.segments.len();
+        let mut taken = count;
+        while kept > 0 && parsed.segments[kept - 1].live() <= TAKEN_WITH * taken {
+            kept -= 1;
+            taken += parsed.segments[kept].live();
+        }
+        let tail = &parsed.segments[kept..];
+        let first = tail.first().map_or(parsed.next_row(), |s| s.first);
+        let Gathered { mut sources, mut ids, span } = gather(tail, bytes, first);
+        sources.push(Source::fresh(rows.labels, parsed.model.anchors(), rows.records, span));
+        if let (Some(all), Some(new)) = (&mut ids, rows.ids) {
+            all.extend_from(new);
+        }
+        let ids = ids.as_ref().or(rows.ids);
+        let span = span + count;
+        let new =
+            NewSegment { number: kept as u16, first, span, anchors: parsed.model.anchors(), block: parsed.block };
+        let mut history = parsed.history.clone();
+        history.push(Appended { first: parsed.next_row(), rows: count, error: rows.error });
+        let replaced = |e: &SectionEntry| e.kind == *b"HIST" || (is_of_segment(e) && usize::from(e.segment) >= kept);
+        let io = self.io();
+        commit(&mut file, bytes, &parsed.layout, replaced, &io, |writer| {
+            writer.section(*b"HIST", 0, &history_bytes(&history)).map_err(&io)?;
+            write_segment(writer, new, &sources, ids, &io, &|_, _| Ok(()))
+        })?;
+        drop(file);
+        self.tidy()
+    }
+
+    /// Deletes rows by id. Gives which of the ids were found; without any the file is not touched.
+    pub(crate) fn delete(&self, ids: &Ids) -> Result<Vec<bool>, Error> {
+        let (mut file, index) = self.load()?;
+        let (parsed, bytes) = (index.parsed(), index.bytes());
+        check_kind(parsed, Some(ids))?;
+        let wanted = Wanted::new(ids);
+        let mut found = vec![false; ids.len()];
+        // Of each segment with a loss all that is deleted by now.
+        let mut tombs: Vec<(u16, Vec<u8>)> = Vec::new();
+        for (number, segment) in parsed.segments.iter().enumerate() {
+            let mut gone = segment.deleted_positions(bytes);
+            let dead = Bits::new(segment.n, &gone);
+            let before = gone.len();
+            for (id, position) in positions(segment, bytes, &wanted) {
+                if !dead.has(position) {
+                    found[id] = true;
+                    gone.push(position);
+                }
+            }
+            if gone.len() > before {
+                gone.sort_unstable();
+                tombs.push((number as u16, tombs_bytes(segment.n, &gone)));
+            }
+        }
+        if tombs.is_empty() {
+            return Ok(found);
+        }
+        let replaced = |e: &SectionEntry| e.kind == *b"TOMB" && tombs.iter().any(|(number, _)| *number == e.segment);
+        let io = self.io();
+        commit(&mut file, bytes, &parsed.layout, replaced, &io, |writer| {
+            tombs.iter().try_for_each(|(number, bytes)| writer.section(*b"TOMB", *number, bytes)).map_err(&io)
+        })?;
+        drop(file);
+        self.tidy()?;
+        Ok(found)
+    }
+
+    /// Makes the file what a fresh one with the rows that are left would be: one segment, nothing dead.
+    pub(crate) fn compact(&self) -> Result<(), Error> {
+        let (file, index) = self.load()?;
+        drop(file);
+        self.rewrite(index)
+    }
+
+    /// Compacts a file in which much is dead.
+    fn tidy(&self) -> Result<(), Error> {
+        let (file, index) = self.look()?;
+        let layout = &index.parsed().layout;
+        let dead: u64 = layout.entries.iter().filter(|e| e.kind == format::DEAD).map(|e| e.len).sum();
+        let much = dead > DEAD_LEAST && dead as f64 > DEAD_SHARE * (layout.end - dead) as f64;
+        if !much && layout.entries.len() < ENTRIES && index.parsed().segments.len() < SEGMENTS {
+            return Ok(());
+        }
+        drop(file);
+        self.rewrite(index)
+    }
+
+    fn rewrite(&self, index: Index<<D::File as DiskFile>::Bytes>) -> Result<(), Error> {
+        let (parsed, bytes) = (index.parsed(), index.bytes());
+        let io = self.io();
+        publish(&self.disk, &io, |file| {
+            let Gathered { sources, ids, span } = gather(&parsed.segments, bytes, 0);
+            let head = head::of(parsed, bytes);
+            let new = NewSegment { number: 0, first: 0, span, anchors: parsed.model.anchors(), block: parsed.block };
+            let new = (!parsed.segments.is_empty()).then_some(new);
+            head::write_file(file, &head, new, &sources, ids.as_ref(), &io, &|_, _| Ok(()))
+        })?;
+        Ok(())
+    }
+}
+
+/// The rows of segments on their way into one.
+pub(crate) struct Gathered<'a> {
+    pub(crate) sources: Vec<Source<'a>>,
+    /// Their ids, where they have any.
+    pub(crate) ids: Option<Ids>,
+    /// Row numbers that they take, from 0.
+    pub(crate) span: u64,
+}
+
+/// The live rows of neighbouring segments, with row numbers counted from `first`. Rows with ids of their own are numbered anew.
+pub(crate) fn gather<'a>(segments: &'a [Segment], bytes: &'a [u8], first: u64) -> Gathered<'a> {
+    let mut all = Gathered { sources: Vec::new(), ids: None, span: 0 };
+    for segment in segments {
+        match segment.live_ids(bytes) {
+            Some(ids) => {
+                all.sources.push(Source::stored(segment, bytes, all.span, true));
+                all.span += ids.len() as u64;
+                match &mut all.ids {
+                    Some(all) => all.extend_from(&ids),
+                    None => all.ids = Some(ids),
+                }
+            }
+            None => {
+                all.sources.push(Source::stored(segment, bytes, segment.first - first, false));
+                all.span = segment.first + segment.span - first;
+            }
+        }
+    }
+    all
+}
+
+/// Whether a section belongs to a segment rather than to the file.
+fn is_of_segment(entry: &SectionEntry) -> bool {
+    [*b"SEGM", *b"CELL", *b"ROWS", *b"CODE", *b"TOMB", *b"IDSU", *b"IDSS"].contains(&entry.kind)
+}
+
+/// Refuses ids of another kind than the file has.
+fn check_kind(parsed: &Parsed, ids: Option<&Ids>) -> Result<(), Error> {
+    let Some(first) = parsed.segments.first() else { return Ok(()) };
+    use crate::format::IdsKind::{Numbers, Text};
+    let message = match (first.ids_kind(), ids.map(Ids::kind)) {
+        (None, Some(Text)) | (Some(Numbers), Some(Text)) => "the ids of this file are numbers, not strings",
+        (Some(Text), Some(Numbers)) => "the ids of this file are strings, not numbers",
+        _ => return Ok(()),
+    };
+    Err(Error::Config(message.into()))
+}
+
+/// Refuses ids that cannot be added: of another kind, or there already.
+fn check_ids(parsed: &Parsed, bytes: &[u8], ids: Option<&Ids>, count: u64) -> Result<(), Error> {
+    if let Some(ids) = ids {
+        ids.check(count as usize)?;
+    }
+    let Some(first) = parsed.segments.first() else { return Ok(()) };
+    check_kind(parsed, ids)?;
+    match (first.ids_kind(), ids) {
+        (None, None) => return Ok(()),
+        (None, Some(_)) => {
+            return Err(Error::Config("the rows of this file have no ids of their own; append without ids".into()));
+        }
+        (Some(_), None) => {
+            return Err(Error::Config(
+                "the rows of this file have ids of their own; give one for each new row".into(),
+            ));
+        }
+        (Some(_), Some(_)) => {}
+    }
+    let Some(ids) = ids else { return Ok(()) };
+    let wanted = Wanted::new(ids);
+    for segment in &parsed.segments {
+        let dead = Bits::new(segment.n, &segment.deleted_positions(bytes));
+        if let Some((id, _)) = positions(segment, bytes, &wanted).into_iter().find(|(_, p)| !dead.has(*p)) {
+            let message = format!("the id {} is in the file already; delete it first", ids.name(id));
+            return Err(InputError::new(None, message).at_row(id).into());
+        }
+    }
+    Ok(())
+}
