@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::{
     allocate::{Allocation, Direction, Shape, allocate, pack, symbol_bits},
-    linalg::{principal, product, product_nt, solve_ridge, to_f32, widen},
+    linalg::{principal, product, product_nt, to_f32, widen},
     quantize::{ranged, symmetric},
     rng::Random,
     space::Space,
@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     Error, Mat, MatRef, Stage,
+    encode::forward,
     model::{Chart, Model},
     ops::{Ops, product_nt as product_nt_f32},
     prepare::copy_rows,
@@ -69,7 +70,7 @@ pub(crate) struct ChartRows<'a> {
     pub(crate) shape: Shape,
 }
 
-/// Trains a chart and gives the map from the space of training to its directions (active x r).
+/// Trains a chart.
 pub(crate) fn train_chart<O: Ops>(
     ops: &O,
     t: &Training<'_>,
@@ -77,7 +78,7 @@ pub(crate) fn train_chart<O: Ops>(
     of: &ChartRows<'_>,
     model: &Model,
     symbols: usize,
-) -> Result<(Chart, Mat), Error> {
+) -> Result<Chart, Error> {
     let (config, spectrum, g) = (t.config, of.spectrum, of.number);
     let bits = (symbols * symbol_bits(config.code)) as f64;
     let Allocation { rates, level, .. } = allocate(&spectrum.variances, &spectrum.anchors, bits, &of.shape);
@@ -92,7 +93,8 @@ pub(crate) fn train_chart<O: Ops>(
     order.iter().enumerate().for_each(|(r, &j)| chosen.row_mut(r).copy_from_slice(spectrum.vectors.row(j)));
     let columns = to_f32(&product(&chosen, &space.back));
     let decoder = symmetric(columns.view(), order.iter().map(|&j| steps.column_bits(&direction(j))).collect());
-    let forward = forward_map(&decoder.to_mat(), &space.whiten)?;
+    // What encoding will take, from the space of training: active x r.
+    let forward = to_f32(&product_nt(&widen(forward(&decoder.to_mat())?.view()), &space.back));
 
     let mut at_cells = Mat::zeros(of.cells.rows(), order.len());
     if !order.is_empty() {
@@ -123,18 +125,5 @@ pub(crate) fn train_chart<O: Ops>(
     let code = tables::train(ops, residual.view(), config.code, t.sizes.lags, widths, seed, |done| {
         (t.report)(Stage::Codes, g * tables::ROUNDS + done, t.charts * tables::ROUNDS)
     })?;
-    Ok((Chart { decoder, code, anchors }, forward))
-}
-
-/// The least-squares coordinates of a row of the space of training in the stored decoder: `(C C^T)^-1 C` with the rows of C the
-/// decoder's columns in that space. As the decoder is rounded this mends what its exact inverse would lose (1 % of the
-/// distortion at the bits we store).
-fn forward_map(decoder: &Mat, whiten: &Mat) -> Result<Mat, Error> {
-    if decoder.rows() == 0 {
-        return Ok(Mat::zeros(0, whiten.rows()));
-    }
-    let mut weighted = Mat::zeros(decoder.rows(), whiten.rows());
-    product_nt_f32(weighted.as_mut_slice(), decoder.view(), whiten.view(), 1.0);
-    let weighted = widen(weighted.view());
-    Ok(to_f32(&solve_ridge(&product_nt(&weighted, &weighted), &weighted, 1e-9)?))
+    Ok(Chart { decoder, code, anchors })
 }

@@ -17,7 +17,7 @@ pub(crate) use allocate::{Shape, allocate, symbol_bits};
 pub(crate) use anneal::{anneal as anneal_on, check_settings as check_annealing};
 pub(crate) use calibrate::{TARGET_K, factor};
 pub(crate) use chart::Spectrum;
-pub(crate) use linalg::mean;
+pub(crate) use linalg::{mean, principal, product_nt, solve_ridge, to_f32, widen};
 pub(crate) use rng::Random;
 pub(crate) use space::Space;
 pub(crate) use transform::{Trained, Training, train};

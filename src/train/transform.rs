@@ -14,7 +14,7 @@ use crate::{
     AnnealingConfig, Config, Error, Mat, MatRef, Stage,
     encode::{Encoder, encode_rows, energies},
     model::{Model, Side},
-    ops::{Ops, product_nn, product_nt},
+    ops::{Ops, product_nt},
     plan::{Pilot, Sizes, fit_symbols},
     prepare::copy_rows,
 };
@@ -66,7 +66,7 @@ pub(crate) fn train<O: Ops>(ops: &O, t: &Training<'_>) -> Result<Trained, Error>
     let (config, dim) = (t.config, t.unit.dim());
     let space = &t.pilot.space;
     let z = ops.project(&ops.upload(t.unit)?, &space.mean, space.whiten.view())?;
-    let (nearest, labels) = find_anchors(ops, t, &z)?;
+    let labels = find_anchors(ops, t, &z)?;
     let z = ops.give(z)?;
     let cells = group_means(z.view(), labels.iter().copied(), t.pilot.anchors.rows());
     let (anchor_chart, charts) = group_anchors(ops, z.view(), cells.view(), t.charts, config.seed)?;
@@ -103,16 +103,14 @@ pub(crate) fn train<O: Ops>(ops: &O, t: &Training<'_>) -> Result<Trained, Error>
         anchor_chart,
         side: Side { factors: vec![1.0; 16], gain_nibbles: t.sizes.gain_nibbles, gain_range: t.gain_range },
     };
-    let mut forward = Vec::new();
     for (number, spectrum) in spectra.iter().enumerate() {
         let (rows, labels) = &parts[number];
         let of =
             ChartRows { number, rows: rows.view(), labels, cells: cells.view(), spectrum, shape: shapes[number] };
-        let (chart, map) = train_chart(ops, t, space, &of, &model, symbols)?;
+        let chart = train_chart(ops, t, space, &of, &model, symbols)?;
         model.charts.push(chart);
-        forward.push(compose(&map, &space.whiten));
     }
-    let encoder = Encoder::new(&model, nearest, forward);
+    let encoder = Encoder::of(&model)?;
     (t.report)(Stage::Codes, tables::ROUNDS * charts, tables::ROUNDS * charts)?;
 
     // The last steps see the rows as a reader of the file will: encoded and decoded.
@@ -126,22 +124,13 @@ pub(crate) fn train<O: Ops>(ops: &O, t: &Training<'_>) -> Result<Trained, Error>
     Ok(Trained { model, encoder, alpha, energy, anchor_energy })
 }
 
-/// `a b`, the map that applies b first.
-fn compose(a: &Mat, b: &Mat) -> Mat {
-    let mut out = Mat::zeros(a.rows(), b.dim());
-    if a.rows() > 0 {
-        product_nn(out.as_mut_slice(), a.view(), b.view());
-    }
-    out
-}
-
-/// Finds the anchors: the map from rows to the coordinates they are nearest in, the anchor of each row.
+/// Finds the anchors: the anchor of each row.
 ///
 /// What counts after water-filling is the sum of the logarithms of the variances of the residual, not their sum. So the
 /// planner's short k-means on the rows as they are gives the directions and variances of a residual, and the anchors are
 /// found in those directions divided by the deviations (not below the water level): the gradient of what counts. Plain
 /// k-means, weighted or not, leaves 1 to 4 % more distortion.
-fn find_anchors<O: Ops>(ops: &O, t: &Training<'_>, z: &O::Rows) -> Result<(Mat, Vec<u32>), Error> {
+fn find_anchors<O: Ops>(ops: &O, t: &Training<'_>, z: &O::Rows) -> Result<Vec<u32>, Error> {
     let (config, Pilot { space, anchors, spectrum }) = (t.config, &t.pilot);
     let shape = Shape {
         rows: t.sizes.n as f64,
@@ -188,7 +177,7 @@ fn find_anchors<O: Ops>(ops: &O, t: &Training<'_>, z: &O::Rows) -> Result<(Mat, 
     let settings = settings(rest, temperature);
     let (_, assigned) = anneal_from(ops, &resident, placed.view(), begin, &settings, report)?;
     report(rest)?;
-    Ok((compose(&weighted, &space.whiten), assigned.labels))
+    Ok(assigned.labels)
 }
 
 /// The rows whose anchor is of chart `g`, with their labels.

@@ -1,5 +1,11 @@
 //! From unit rows to codes, generic over the backend; memory is bounded by the chunk given.
 
+mod maps;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use maps::forward;
+
 use std::ops::Range;
 
 use rayon::prelude::*;
@@ -21,7 +27,7 @@ const CHUNK: usize = 256;
 /// take 0.5 % off the distortion, four 0.7 %.
 const TRIES: usize = 2;
 
-/// What encoding needs beside the model: maps from unit rows, which the file does not hold.
+/// What encoding needs beside the model: maps from unit rows, which the file does not hold but which follow from what it holds.
 #[derive(Debug, Clone)]
 pub(crate) struct Encoder {
     mean: Vec<f32>,
@@ -49,7 +55,18 @@ struct ChartMaps {
 }
 
 impl Encoder {
-    pub(crate) fn new(model: &Model, space: Mat, forward: Vec<Mat>) -> Encoder {
+    /// The encoder of a model, whether it has just been trained or read from a file: the same for the same model.
+    ///
+    /// # Errors
+    /// As the decompositions have it, which finite values do not make fail.
+    pub(crate) fn of(model: &Model) -> Result<Encoder, Error> {
+        let maps = model.charts.iter().map(|chart| forward(&chart.decoder.to_mat()));
+        let maps = maps.collect::<Result<Vec<_>, _>>()?;
+        let space = maps::space(model, &maps)?;
+        Ok(Encoder::new(model, space, maps))
+    }
+
+    fn new(model: &Model, space: Mat, forward: Vec<Mat>) -> Encoder {
         let k = model.anchors();
         let mut anchors = Mat::zeros(k, space.rows());
         let rows = model.anchor_coordinates();
