@@ -251,7 +251,7 @@ fn encode<O: Ops, D: AsRef<[u8]>>(
     if let (Some(own), Some(given)) = (index.embedding(), &options.embedding) {
         own.check(given)?;
     }
-    let encoder = Encoder::of(model);
+    let encoder = Encoder::of(model)?;
     let encoding = Encoding { rows, model, encoder: &encoder, alpha: meta.alpha, output, errors: true };
     encode_all(ops, &encoding, None, &stage_report(options))
 }
