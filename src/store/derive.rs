@@ -80,7 +80,7 @@ pub fn merge<P: AsRef<Path>>(files: &[P], path: impl AsRef<Path>) -> Result<Buil
     }
     let new =
         NewSegment { number: 0, first: 0, span: all.span, anchors: parsed.model.anchors(), block: parsed.block };
-    let new = (!all.sources.is_empty()).then_some(new);
+    let new = (all.span > 0).then_some(new);
     let path = path.as_ref();
     let file_bytes = write_whole(path, &head, new, &all.sources, all.ids.as_ref(), &|_, _| Ok(()))?;
     Ok(BuildReport {

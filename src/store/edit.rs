@@ -175,7 +175,7 @@ impl<D: Disk> Editor<'_, D> {
             let Gathered { sources, ids, span } = gather(&parsed.segments, bytes, 0);
             let head = head::of(parsed, bytes);
             let new = NewSegment { number: 0, first: 0, span, anchors: parsed.model.anchors(), block: parsed.block };
-            let new = (!parsed.segments.is_empty()).then_some(new);
+            let new = (span > 0).then_some(new);
             head::write_file(file, &head, new, &sources, ids.as_ref(), &io, &|_, _| Ok(()))
         })?;
         Ok(())

@@ -11,6 +11,9 @@ mod head;
 mod lock;
 mod publish;
 
+#[cfg(test)]
+mod tests;
+
 use std::path::{Path, PathBuf};
 
 pub use build::{BuildReport, compress_with_model, train_to};

@@ -1,0 +1,5 @@
+mod crash;
+mod disk;
+mod faults;
+mod history;
+mod machine;
