@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use crate::{
     Backend, CodeKind, Embedding, Error, Hit, Ids, Mat, MatRef, Metric, Neighbors, Searcher,
-    format::{self, BLOCK, IdsKind, ParseError, Parsed, Segment},
+    format::{self, BLOCK, IdsKind, ParseError, Parsed},
     live::{Live, Place},
     mmap::{MappedFile, Watch},
     ops::product_nn,
@@ -219,6 +219,10 @@ impl<D: AsRef<[u8]>> Index<D> {
         self.query_model.get_or_init(|| QueryModel::new(&self.parsed.model))
     }
 
+    pub(crate) fn watch(&self) -> Option<&Watch> {
+        self.watch.as_ref()
+    }
+
     /// Refuses to go on where the mapped file has been truncated.
     pub(crate) fn check_whole(&self) -> Result<(), Error> {
         self.watch.as_ref().map_or(Ok(()), |watch| watch.check(self.parsed.layout.end))
@@ -398,25 +402,15 @@ impl<D: AsRef<[u8]>> Index<D> {
         Ok(if text {
             Ids::Text(places.iter().map(|p| self.text_id(p.row).unwrap_or_default().to_owned()).collect())
         } else {
-            Ids::Numbers(places.iter().map(|p| self.number_id(p.row)).collect())
+            Ids::Numbers(places.iter().map(|p| self.parsed.number_id(p.row, self.bytes())).collect())
         })
     }
 
     /// The string that is the id of the row with this number; `None` where ids are numbers, or there is no such row.
     #[must_use]
     pub fn text_id(&self, row: u64) -> Option<&str> {
-        let (segment, ids) = self.segment_ids(row)?;
-        ids.text((row - segment.first) as usize)
-    }
-
-    /// The id of a row whose ids are numbers.
-    pub(crate) fn number_id(&self, row: u64) -> u64 {
-        self.segment_ids(row).and_then(|(segment, ids)| ids.number((row - segment.first) as usize)).unwrap_or(row)
-    }
-
-    fn segment_ids(&self, row: u64) -> Option<(&Segment, format::Ids<'_>)> {
-        let segment = self.parsed.segments.iter().find(|s| (s.first..s.first + s.n).contains(&row))?;
-        Some((segment, segment.ids(self.bytes())?))
+        let (ids, local) = self.parsed.ids_of(row, self.bytes())?;
+        ids.text(local)
     }
 }
 

@@ -2,9 +2,9 @@
 
 use crate::{
     Backend, DeviceChoice, Error, Mat, MatRef, Metric,
-    format::{Meta, Parsed, Segment},
+    format::{IdsKind, Parsed, Segment},
     index::Index,
-    model::Model,
+    mmap::Watch,
     ops::{self, CodesRef, Ops, ScoreTables, WithOps},
     probe::{self, Probe},
     query::{QueryModel, prepare_queries},
@@ -14,7 +14,8 @@ pub(crate) use crate::{exact::Exact, topk::TopK};
 /// One row found.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Hit {
-    /// The row's id: its number, from 0, in the vectors that were compressed.
+    /// The row's id, where ids are numbers; else its number, for [`Index::text_id`]. Without ids of its own a store's row numbers are
+    /// its ids: from 0, in the order in which rows were compressed and appended.
     pub id: u64,
     /// Larger is nearer: the estimated cosine, inner product, or negative squared distance.
     pub score: f32,
@@ -23,7 +24,7 @@ pub struct Hit {
 /// Rows found for a batch of queries, best first; of equal scores the lower row first.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Neighbors {
-    /// Queries x min(k, n) ids.
+    /// Queries x min(k, n) ids, as [`Hit::id`].
     pub ids: Mat<u64>,
     /// Their scores.
     pub scores: Mat<f32>,
@@ -47,8 +48,9 @@ impl SearchOptions {
 
 /// An index made ready on one backend for many queries.
 pub struct Searcher<'a> {
-    model: &'a Model,
-    meta: &'a Meta,
+    parsed: &'a Parsed,
+    bytes: &'a [u8],
+    watch: Option<&'a Watch>,
     query_model: &'a QueryModel,
     backend: Backend,
     loaded: Box<dyn Search + 'a>,
@@ -100,6 +102,7 @@ struct Open<'a> {
     parsed: &'a Parsed,
     query_model: &'a QueryModel,
     bytes: &'a [u8],
+    watch: Option<&'a Watch>,
 }
 
 impl<'a> WithOps for Open<'a> {
@@ -124,8 +127,9 @@ impl<'a> WithOps for Open<'a> {
         let segments = parsed.segments.iter().filter(|s| s.live() > 0).map(load).collect::<Result<_, Error>>()?;
         let backend = ops.backend();
         Ok(Searcher {
-            model: &parsed.model,
-            meta: &parsed.meta,
+            parsed,
+            bytes: self.bytes,
+            watch: self.watch,
             query_model: self.query_model,
             backend,
             loaded: Box::new(Loaded { ops, segments }),
@@ -151,7 +155,8 @@ impl<'a> Searcher<'a> {
         backend: Backend,
         device: DeviceChoice,
     ) -> Result<Searcher<'a>, Error> {
-        let open = Open { parsed: index.parsed(), query_model: index.query_model(), bytes: index.bytes() };
+        let (parsed, query_model, bytes) = (index.parsed(), index.query_model(), index.bytes());
+        let open = Open { parsed, query_model, bytes, watch: index.watch() };
         ops::dispatch(backend, device, open)
     }
 
@@ -175,21 +180,35 @@ impl<'a> Searcher<'a> {
     /// # Errors
     /// As [`Searcher::query_batch`], and [`Error::Config`] for options out of range.
     pub fn search(&self, queries: MatRef<'_>, k: usize, options: &SearchOptions) -> Result<Neighbors, Error> {
+        let mut found = self.search_rows(queries, k, options)?;
+        if self.parsed.ids_kind() == Some(IdsKind::Numbers) {
+            found.ids.as_mut_slice().iter_mut().for_each(|id| *id = self.parsed.number_id(*id, self.bytes));
+        }
+        Ok(found)
+    }
+
+    /// As [`Searcher::search`], with the numbers of the rows in place of their ids.
+    ///
+    /// # Errors
+    /// As [`Searcher::search`].
+    pub fn search_rows(&self, queries: MatRef<'_>, k: usize, options: &SearchOptions) -> Result<Neighbors, Error> {
         if k == 0 {
             return Err(Error::Config("k must be at least 1".into()));
         }
         if options.probe == Probe::Cells(0) {
             return Err(Error::Config("at least one cell must be probed".into()));
         }
-        let reach = probe::reach(options.probe, k, self.meta);
+        let model = &*self.parsed.model;
+        let reach = probe::reach(options.probe, k, &self.parsed.meta);
         let mut ids = Vec::new();
         let mut scores = Vec::new();
         let mut width = 0;
         // Tables take kilobytes per query, so a large batch goes in parts.
         for start in (0..queries.rows()).step_by(QUERIES) {
             let part = queries.slice(start..(start + QUERIES).min(queries.rows()));
-            let prepared = prepare_queries(part, self.model.metric, &self.model.center, self.model.dim, start)?;
-            let tables = self.query_model.tables(self.model, prepared.rows.view(), reach);
+            let prepared = prepare_queries(part, model.metric, &model.center, model.dim, start)?;
+            let tables = self.query_model.tables(model, prepared.rows.view(), reach);
+            self.watch.map_or(Ok(()), |watch| watch.check(self.parsed.layout.end))?;
             let mut found = self.loaded.score(&tables, k)?;
             width = found.ids.dim();
             for (row, &constant) in
@@ -208,7 +227,7 @@ impl Searcher<'_> {
     /// As [`Searcher::query_batch`] for queries that are as the codec sees them, with what each anchor adds to their scores
     /// (queries x anchors); scores lack the queries' own constants.
     pub(crate) fn query_prepared(&self, queries: MatRef<'_>, k: usize) -> Result<(Neighbors, Mat), Error> {
-        let tables = self.query_model.tables(self.model, queries, None);
+        let tables = self.query_model.tables(&self.parsed.model, queries, None);
         Ok((self.loaded.score(&tables, k)?, tables.bases))
     }
 }

@@ -6,6 +6,7 @@ use super::{
     BlockShape, Meta, ParseError, SectionEntry,
     header::{self, DEAD, FLAG_MUST_KNOW, SLOTS_END, u32_at},
     history::{self, Written},
+    ids::{Ids, IdsKind},
     model,
     model_ref::{self, ModelRef},
     segment::{MOST_SEGMENTS, Segment, intact},
@@ -47,6 +48,23 @@ impl Parsed {
     /// The number that the next row appended gets.
     pub(crate) fn next_row(&self) -> u64 {
         self.segments.last().map_or(0, |s| s.first + s.span)
+    }
+
+    /// The ids of the segment that has a row, and the row's place there; `None` where numbers are ids.
+    pub(crate) fn ids_of<'a>(&self, row: u64, bytes: &'a [u8]) -> Option<(Ids<'a>, usize)> {
+        let behind = self.segments.partition_point(|s| s.first <= row);
+        let segment = self.segments.get(behind.checked_sub(1)?).filter(|s| row - s.first < s.n)?;
+        Some((segment.ids(bytes)?, (row - segment.first) as usize))
+    }
+
+    /// The id of a row, where ids are numbers; else its number.
+    pub(crate) fn number_id(&self, row: u64, bytes: &[u8]) -> u64 {
+        self.ids_of(row, bytes).and_then(|(ids, local)| ids.number(local)).unwrap_or(row)
+    }
+
+    /// The kind of ids, where rows have any of their own.
+    pub(crate) fn ids_kind(&self) -> Option<IdsKind> {
+        self.segments.first().and_then(Segment::ids_kind)
     }
 
     /// The sections of a table, dead ones among them.

@@ -29,7 +29,11 @@ fn chain(kind: Kind, seed: u64, crashes: usize) {
         disk = disk.after_power_loss(&mut random, tear);
         let found = look(&disk, &format!("{kind:?}, seed {seed}, crash {crash}, {tear:?}, {change:?}"), &now, &next);
         assert!(outcome.is_err() || found == next, "what was acknowledged is lost: crash {crash}, {change:?}");
-        if found == next { new += 1 } else { old += 1 }
+        if found == next {
+            new += 1
+        } else {
+            old += 1
+        }
         now = found;
         machine.settle(&disk.store());
     }

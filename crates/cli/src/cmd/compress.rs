@@ -132,6 +132,8 @@ pub(crate) fn run(args: Args, out: &Output) -> Result<(), CliError> {
         charts: args.charts.map(|n| n as usize),
         queries: queries.as_ref().map(|q| q.view()),
         ids: None,
+        expected_rows: None,
+        embedding: None,
         seed: args.seed,
         threads: args.compute.threads.count(),
         metadata: args.meta.iter().cloned().collect::<BTreeMap<_, _>>(),
