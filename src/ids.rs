@@ -91,6 +91,18 @@ fn all_different<T: Hash + Eq + std::fmt::Debug>(ids: &[T]) -> Result<(), Error>
     Ok(())
 }
 
+impl FromIterator<u64> for Ids {
+    fn from_iter<I: IntoIterator<Item = u64>>(ids: I) -> Ids {
+        Ids::Numbers(ids.into_iter().collect())
+    }
+}
+
+impl FromIterator<String> for Ids {
+    fn from_iter<I: IntoIterator<Item = String>>(ids: I) -> Ids {
+        Ids::Text(ids.into_iter().collect())
+    }
+}
+
 /// What a caller names rows by, looked up.
 #[derive(Debug, Clone)]
 pub(crate) enum Wanted<'a> {

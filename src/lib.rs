@@ -11,6 +11,7 @@ mod embedding;
 mod encode;
 mod error;
 mod exact;
+mod filter;
 pub mod format;
 mod ids;
 mod index;
@@ -39,6 +40,7 @@ pub use config::{AnnealingConfig, Budget, CodeKind, Config, Event, Metric, Progr
 pub use embedding::Embedding;
 pub use error::{Error, InputError};
 pub use exact::{exact_neighbors, recall};
+pub use filter::{Filter, RowFilter};
 pub use ids::Ids;
 pub use index::{HeldOutRecall, Index, Info, QuerySource, write_index};
 pub use matrix::{Mat, MatRef};

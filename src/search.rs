@@ -1,11 +1,14 @@
 //! Queries answered: tables from a query, the scan, the best k.
 
+use std::sync::Arc;
+
 use crate::{
     Backend, DeviceChoice, Error, Mat, MatRef, Metric,
     format::{IdsKind, Parsed, Segment},
+    filter::{self, RowFilter},
     index::Index,
     mmap::Watch,
-    ops::{self, CodesRef, Ops, ScoreTables, WithOps},
+    ops::{self, Allowed, CodesRef, Ops, ScoreTables, WithOps},
     probe::{self, Probe},
     query::{QueryModel, prepare_queries},
 };
@@ -52,28 +55,33 @@ pub struct Searcher<'a> {
     bytes: &'a [u8],
     watch: Option<&'a Watch>,
     query_model: &'a QueryModel,
+    /// The live rows of each segment, where some are deleted.
+    masks: Vec<Option<Arc<Allowed>>>,
     backend: Backend,
     loaded: Box<dyn Search + 'a>,
 }
 
 trait Search {
-    fn score(&self, queries: &ScoreTables, k: usize) -> Result<Neighbors, Error>;
+    /// The best rows of the whole store; `masks` has one for each of its segments.
+    fn score(&self, queries: &mut ScoreTables, k: usize, masks: &[Option<Arc<Allowed>>]) -> Result<Neighbors, Error>;
 }
 
-/// The codes of each segment with the number of its first row.
+/// The codes of each segment with rows: its place among all, and the number of its first row.
 struct Loaded<'a, O: Ops> {
     ops: O,
-    segments: Vec<(u64, O::Codes<'a>)>,
+    segments: Vec<(usize, u64, O::Codes<'a>)>,
 }
 
 impl<O: Ops> Search for Loaded<'_, O> {
-    fn score(&self, queries: &ScoreTables, k: usize) -> Result<Neighbors, Error> {
-        let found = self.segments.iter().map(|(first, codes)| {
-            let mut found = self.ops.score(codes, queries, k)?;
-            found.ids.as_mut_slice().iter_mut().for_each(|row| *row += first);
-            Ok(found)
-        });
-        Ok(best_of(found.collect::<Result<_, Error>>()?, queries.bases.rows(), k))
+    fn score(&self, queries: &mut ScoreTables, k: usize, masks: &[Option<Arc<Allowed>>]) -> Result<Neighbors, Error> {
+        let mut found = Vec::with_capacity(self.segments.len());
+        for (number, first, codes) in &self.segments {
+            queries.allowed.clone_from(&masks[*number]);
+            let mut part = self.ops.score(codes, queries, k)?;
+            part.ids.as_mut_slice().iter_mut().for_each(|row| *row += first);
+            found.push(part);
+        }
+        Ok(best_of(found, queries.bases.rows(), k))
     }
 }
 
@@ -110,7 +118,7 @@ impl<'a> WithOps for Open<'a> {
 
     fn run<O: Ops>(self, ops: O) -> Result<Searcher<'a>, Error> {
         let parsed = self.parsed;
-        let load = |segment: &'a Segment| {
+        let load = |(number, segment): (usize, &'a Segment)| {
             let codes = ops.load(CodesRef {
                 model: &parsed.model,
                 shape: parsed.block,
@@ -122,15 +130,18 @@ impl<'a> WithOps for Open<'a> {
                 gains: &parsed.gains,
                 squared: parsed.model.metric == Metric::L2,
             });
-            Ok((segment.first, codes?))
+            Ok((number, segment.first, codes?))
         };
-        let segments = parsed.segments.iter().filter(|s| s.live() > 0).map(load).collect::<Result<_, Error>>()?;
+        let live = parsed.segments.iter().enumerate().filter(|(_, segment)| segment.live() > 0);
+        let segments = live.map(load).collect::<Result<_, Error>>()?;
+        let masks = parsed.segments.iter().map(|segment| filter::live(segment, self.bytes)).collect();
         let backend = ops.backend();
         Ok(Searcher {
             parsed,
             bytes: self.bytes,
             watch: self.watch,
             query_model: self.query_model,
+            masks,
             backend,
             loaded: Box::new(Loaded { ops, segments }),
         })
@@ -180,11 +191,25 @@ impl<'a> Searcher<'a> {
     /// # Errors
     /// As [`Searcher::query_batch`], and [`Error::Config`] for options out of range.
     pub fn search(&self, queries: MatRef<'_>, k: usize, options: &SearchOptions) -> Result<Neighbors, Error> {
-        let mut found = self.search_rows(queries, k, options)?;
-        if self.parsed.ids_kind() == Some(IdsKind::Numbers) {
-            found.ids.as_mut_slice().iter_mut().for_each(|id| *id = self.parsed.number_id(*id, self.bytes));
-        }
-        Ok(found)
+        Ok(self.named(self.search_rows(queries, k, options)?))
+    }
+
+    /// The `min(k, filter.len())` nearest of the rows that `filter` allows, with the scores they have without it. Rows it does not
+    /// allow are left out inside the scan, so a query costs less the fewer are allowed; probing counts cells and rows of
+    /// those that are.
+    ///
+    /// # Errors
+    /// As [`Searcher::search`], and [`Error::Config`] for a filter of another file or commit.
+    pub fn search_filtered(
+        &self,
+        queries: MatRef<'_>,
+        k: usize,
+        options: &SearchOptions,
+        filter: &RowFilter,
+    ) -> Result<Neighbors, Error> {
+        filter.check(self.parsed)?;
+        let masks: Vec<_> = filter.masks().iter().map(|mask| Some(Arc::clone(mask))).collect();
+        Ok(self.named(self.search_masked(queries, k, options, &masks)?))
     }
 
     /// As [`Searcher::search`], with the numbers of the rows in place of their ids.
@@ -192,6 +217,24 @@ impl<'a> Searcher<'a> {
     /// # Errors
     /// As [`Searcher::search`].
     pub fn search_rows(&self, queries: MatRef<'_>, k: usize, options: &SearchOptions) -> Result<Neighbors, Error> {
+        self.search_masked(queries, k, options, &self.masks)
+    }
+
+    /// Puts ids in the place of row numbers.
+    fn named(&self, mut found: Neighbors) -> Neighbors {
+        if self.parsed.ids_kind() == Some(IdsKind::Numbers) {
+            found.ids.as_mut_slice().iter_mut().for_each(|id| *id = self.parsed.number_id(*id, self.bytes));
+        }
+        found
+    }
+
+    fn search_masked(
+        &self,
+        queries: MatRef<'_>,
+        k: usize,
+        options: &SearchOptions,
+        masks: &[Option<Arc<Allowed>>],
+    ) -> Result<Neighbors, Error> {
         if k == 0 {
             return Err(Error::Config("k must be at least 1".into()));
         }
@@ -207,9 +250,9 @@ impl<'a> Searcher<'a> {
         for start in (0..queries.rows()).step_by(QUERIES) {
             let part = queries.slice(start..(start + QUERIES).min(queries.rows()));
             let prepared = prepare_queries(part, model.metric, &model.center, model.dim, start)?;
-            let tables = self.query_model.tables(model, prepared.rows.view(), reach);
+            let mut tables = self.query_model.tables(model, prepared.rows.view(), reach);
             self.watch.map_or(Ok(()), |watch| watch.check(self.parsed.layout.end))?;
-            let mut found = self.loaded.score(&tables, k)?;
+            let mut found = self.loaded.score(&mut tables, k, masks)?;
             width = found.ids.dim();
             for (row, &constant) in
                 found.scores.as_mut_slice().chunks_exact_mut(width.max(1)).zip(&prepared.constants)
@@ -227,8 +270,8 @@ impl Searcher<'_> {
     /// As [`Searcher::query_batch`] for queries that are as the codec sees them, with what each anchor adds to their scores
     /// (queries x anchors); scores lack the queries' own constants.
     pub(crate) fn query_prepared(&self, queries: MatRef<'_>, k: usize) -> Result<(Neighbors, Mat), Error> {
-        let tables = self.query_model.tables(&self.parsed.model, queries, None);
-        Ok((self.loaded.score(&tables, k)?, tables.bases))
+        let mut tables = self.query_model.tables(&self.parsed.model, queries, None);
+        Ok((self.loaded.score(&mut tables, k, &self.masks)?, tables.bases))
     }
 }
 

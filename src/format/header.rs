@@ -92,7 +92,7 @@ pub(crate) fn table_bytes(entries: &[SectionEntry]) -> Vec<u8> {
     table
 }
 
-/// The header of a file whose first commit is `commit`.
+/// The header of a file of one commit. One that goes on from the commits of another file stands in both slots.
 pub(crate) fn write(commit: &Commit) -> Vec<u8> {
     let mut out = Vec::with_capacity(SLOTS_END);
     out.extend_from_slice(&MAGIC);
@@ -102,6 +102,9 @@ pub(crate) fn write(commit: &Commit) -> Vec<u8> {
     out.extend_from_slice(&hash.to_le_bytes());
     out.resize(SLOTS_END, 0);
     out[commit.slot_at() as usize..][..SLOT_LEN].copy_from_slice(&commit.to_slot());
+    if commit.generation > 1 {
+        out[commit.other_slot_at() as usize..][..SLOT_LEN].copy_from_slice(&commit.to_slot());
+    }
     out
 }
 

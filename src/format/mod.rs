@@ -29,7 +29,7 @@ pub(crate) use parse::{Parsed, parse, verify};
 pub(crate) use row_ids::starts as row_starts;
 pub(crate) use row_ids::{RowIds, Walk};
 pub(crate) use rows::{BLOCK, BlockShape, place_side, place_symbols};
-pub(crate) use segment::{MOST_SEGMENTS, Segment, tombs_bytes};
+pub(crate) use segment::{Segment, tombs_bytes};
 pub(crate) use write::{FileShape, SECTIONS, Writer, file_len, metadata_bytes};
 
 /// The newest version of the file this build reads and the one it writes.

@@ -11,7 +11,7 @@ use super::{
     model_ref::{self, ModelRef},
     segment::{MOST_SEGMENTS, Segment, intact},
 };
-use crate::model::Model;
+use crate::{Error, model::Model};
 
 /// Sections that are checked when a file is opened.
 const OPEN: [[u8; 4]; 11] =
@@ -65,6 +65,19 @@ impl Parsed {
     /// The kind of ids, where rows have any of their own.
     pub(crate) fn ids_kind(&self) -> Option<IdsKind> {
         self.segments.first().and_then(Segment::ids_kind)
+    }
+
+    /// Refuses ids of another kind than the file has. A file without rows takes any.
+    pub(crate) fn check_kind(&self, ids: Option<&crate::Ids>) -> Result<(), Error> {
+        use IdsKind::{Numbers, Text};
+        let message = match (self.ids_kind(), ids.map(crate::Ids::kind)) {
+            (None | Some(Numbers), Some(Text)) if !self.segments.is_empty() => {
+                "the ids of this file are numbers, not strings"
+            }
+            (Some(Text), Some(Numbers)) => "the ids of this file are strings, not numbers",
+            _ => return Ok(()),
+        };
+        Err(Error::Config(message.into()))
     }
 
     /// The sections of a table, dead ones among them.

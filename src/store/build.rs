@@ -197,5 +197,5 @@ pub(super) fn write_whole(
     report: &dyn Fn(usize, usize) -> Result<(), Error>,
 ) -> Result<u64, Error> {
     let io = |error| Error::io(path, error);
-    publish_at(path, |file| head::write_file(file, head, new, sources, ids, &io, report))
+    publish_at(path, |file| head::write_file(file, 1, head, new, sources, ids, &io, report))
 }

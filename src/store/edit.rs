@@ -115,7 +115,7 @@ impl<D: Disk> Editor<'_, D> {
     pub(crate) fn delete(&self, ids: &Ids) -> Result<Vec<bool>, Error> {
         let (mut file, index) = self.load()?;
         let (parsed, bytes) = (index.parsed(), index.bytes());
-        check_kind(parsed, Some(ids))?;
+        parsed.check_kind(Some(ids))?;
         let wanted = Wanted::new(ids);
         let mut found = vec![false; ids.len()];
         // Of each segment with a loss all that is deleted by now.
@@ -148,10 +148,15 @@ impl<D: Disk> Editor<'_, D> {
         Ok(found)
     }
 
-    /// Makes the file what a fresh one with the rows that are left would be: one segment, nothing dead.
+    /// Makes the file what a fresh one with the rows that are left would be: one segment, nothing dead. Generations go on.
     pub(crate) fn compact(&self) -> Result<(), Error> {
         let (file, index) = self.load()?;
         drop(file);
+        let parsed = index.parsed();
+        let compact = parsed.segments.len() <= 1 && parsed.segments.iter().all(|s| s.deleted == 0);
+        if compact && parsed.entries().iter().all(|e| e.kind != format::DEAD) {
+            return Ok(());
+        }
         self.rewrite(index)
     }
 
@@ -176,7 +181,8 @@ impl<D: Disk> Editor<'_, D> {
             let head = head::of(parsed, bytes);
             let new = NewSegment { number: 0, first: 0, span, anchors: parsed.model.anchors(), block: parsed.block };
             let new = (span > 0).then_some(new);
-            head::write_file(file, &head, new, &sources, ids.as_ref(), &io, &|_, _| Ok(()))
+            let generation = parsed.layout.commit.generation + 1;
+            head::write_file(file, generation, &head, new, &sources, ids.as_ref(), &io, &|_, _| Ok(()))
         })?;
         Ok(())
     }
@@ -218,25 +224,13 @@ fn is_of_segment(entry: &SectionEntry) -> bool {
     [*b"SEGM", *b"CELL", *b"ROWS", *b"CODE", *b"TOMB", *b"IDSU", *b"IDSS"].contains(&entry.kind)
 }
 
-/// Refuses ids of another kind than the file has.
-fn check_kind(parsed: &Parsed, ids: Option<&Ids>) -> Result<(), Error> {
-    let Some(first) = parsed.segments.first() else { return Ok(()) };
-    use crate::format::IdsKind::{Numbers, Text};
-    let message = match (first.ids_kind(), ids.map(Ids::kind)) {
-        (None, Some(Text)) | (Some(Numbers), Some(Text)) => "the ids of this file are numbers, not strings",
-        (Some(Text), Some(Numbers)) => "the ids of this file are strings, not numbers",
-        _ => return Ok(()),
-    };
-    Err(Error::Config(message.into()))
-}
-
 /// Refuses ids that cannot be added: of another kind, or there already.
 fn check_ids(parsed: &Parsed, bytes: &[u8], ids: Option<&Ids>, count: u64) -> Result<(), Error> {
     if let Some(ids) = ids {
         ids.check(count as usize)?;
     }
     let Some(first) = parsed.segments.first() else { return Ok(()) };
-    check_kind(parsed, ids)?;
+    parsed.check_kind(ids)?;
     match (first.ids_kind(), ids) {
         (None, None) => return Ok(()),
         (None, Some(_)) => {

@@ -35,7 +35,7 @@ fn local_rows(segment: &Segment, bytes: &[u8], wanted: &Wanted<'_>) -> Vec<(u64,
 }
 
 /// The positions of ascending rows, counted from the segment's first; `None` for a row that is not there.
-pub(crate) fn row_positions(
+fn row_positions(
     segment: &Segment,
     bytes: &[u8],
     rows: impl ExactSizeIterator<Item = u64> + Clone,

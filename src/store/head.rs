@@ -42,9 +42,11 @@ pub(crate) fn set(head: &mut Head, kind: [u8; 4], bytes: Vec<u8>) {
     }
 }
 
-/// Writes a whole file of at most one segment.
+/// Writes a whole file of at most one segment, as this generation.
+#[allow(clippy::too_many_arguments, reason = "what a file consists of")]
 pub(crate) fn write_file<F: DiskFile>(
     file: &mut F,
+    generation: u64,
     head: &Head,
     new: Option<NewSegment>,
     sources: &[Source<'_>],
@@ -58,7 +60,7 @@ pub(crate) fn write_file<F: DiskFile>(
     if let Some(new) = new {
         write_segment(&mut writer, new, sources, ids, io, report)?;
     }
-    let mut written = writer.finish(1).map_err(io)?;
+    let mut written = writer.finish(generation).map_err(io)?;
     written.sink.flush().map_err(io)?;
     let (header, len) = (written.header(), written.len());
     drop(written);

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 pub use build::{BuildReport, compress_with_model, train_to};
 pub use derive::{merge, transcode};
-pub(crate) use find::row_positions;
+pub(crate) use find::positions;
 pub(crate) use publish::{publish_at, sweep};
 
 use crate::{
