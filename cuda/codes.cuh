@@ -19,10 +19,16 @@ struct Queries {
     const float* tables;  // queries x charts x symbols x alphabet
     const float* bases;   // queries x cells
     const u32* looked;    // a bit for each cell that a query looks at (queries x looked_words), or null
+    const uint2* chosen;  // the groups that are looked at, or null for all
     int looked_words, count, charts;
+    u32 groups;           // how many are looked at
 };
 
 constexpr int GROUP = 32;
+
+// The `number`th group that is looked at, and a bit for each of its rows that may be found. `chosen` lists the groups that have
+// such rows; where it is null, all rows may be found.
+__device__ __forceinline__ uint2 group_of(const uint2* chosen, u32 number) { return chosen ? chosen[number] : make_uint2(number, FULL); }
 
 // Eight side nibbles or fewer.
 __device__ __forceinline__ u32 side_of(const Codes& codes, const u32* words, int lane) {

@@ -11,11 +11,12 @@ struct Slab {
     int lags, active, chart, panels;
     float scale, one;         // of the decoded values; the value whose product with a query's last one is its constant
     float unit;               // what a product of scaled values stands for
-    u64 first;                // position
-    u32 count;                // positions, a multiple of GROUP but for the last
+    u64 first;                // row, among those of the groups that are looked at
+    u32 count;                // rows, a multiple of GROUP but for the last
     float slack;              // what a score may be off by, of a row's length, for any query
     u8* left;                 // panels
     float2* lines;            // of each row: what its products are multiplied by, and what is added to bound its score from above
+    const uint2* chosen;      // the groups that are looked at (codes.cuh), or null
 };
 
 // Halves of a row of a panel that wait in shared memory to be written together, and two more, so that the lanes of a warp, which are on
@@ -65,9 +66,10 @@ __device__ __forceinline__ void decode(const Codes& codes, const Slab& slab) {
     const int bits = codes.alphabet == 16 ? 4 : 8, per_word = 32 / bits;
     const u32 padded = (slab.count + LEFT - 1) / LEFT * LEFT;
     for (u32 i = blockIdx.x * blockDim.x + threadIdx.x; i < padded; i += gridDim.x * blockDim.x) {
-        const u64 position = slab.first + i;
-        const u32 group = (u32)(position / GROUP);
-        bool in = i < slab.count && position < codes.n;
+        const uint2 entry = i < slab.count ? group_of(slab.chosen, (u32)((slab.first + i) / GROUP)) : make_uint2(0, 0);
+        const u32 group = entry.x;
+        const u64 position = (u64)group * GROUP + lane;
+        bool in = position < codes.n && (entry.y >> lane & 1);
         const u32 cell = in ? cell_at(codes, position, codes.first_cells[group]) : 0;
         in = in && codes.charts[cell] == slab.chart;
         const u32* words = codes.words + (u64)group * codes.group_words * GROUP + lane;
@@ -108,7 +110,8 @@ __device__ __forceinline__ void decode(const Codes& codes, const Slab& slab) {
         out.put(slab.one * scale);
         const float kept = out.kept;
         for (int place = slab.active + 1; place < slab.panels * PANEL_K; place++) out.put(0.0f);
-        float2 line = make_float2(0.0f, -INFINITE);
+        // What is no number reaches no threshold, not even minus infinity.
+        float2 line = make_float2(0.0f, __int_as_float(0x7FFFFFFF));
         if (in) {
             u32 side = side_of(codes, codes.words + (u64)group * codes.group_words * GROUP, lane);
             float weight = 1.0f;
@@ -170,7 +173,9 @@ struct Above {
     }
     __device__ __forceinline__ void put(int slot, int query) {
         u32 at = atomicAdd(&counts[query], 1u);
-        if (at < capacity) lists[(u64)query * capacity + at] = (u32)(slab.first + row0 + slot_offset(slot));
+        if (at >= capacity) return;
+        const u32 row = (u32)(slab.first + row0 + slot_offset(slot));
+        lists[(u64)query * capacity + at] = group_of(slab.chosen, row / GROUP).x * GROUP + row % GROUP;
     }
     __device__ __forceinline__ void visit(int slot, int i, float p, float q) {
         const bool first = fmaf(p, lines[slot].x, lines[slot].y) >= thresholds_now[i].x;

@@ -157,12 +157,12 @@ __device__ __forceinline__ void sum_chain(const Codes& codes, const u32* words, 
 // What a pass does with the scores: takes the maximum of every `sampled` groups, or lists those that reach a threshold, or writes all.
 struct Output {
     float* maxima;            // queries x maxima_count, or null
-    u32 maxima_count, stride;  // groups looked at: 0, stride, 2 stride, ...
+    u32 maxima_count, stride;  // of the groups that are looked at these: 0, stride, 2 stride, ...
     const float* thresholds;  // of each query
     u32* counts;              // entries of each query's list so far, also of those that found no room
     uint2* lists;             // queries x capacity: position, bits of the score
     u32 capacity;
-    float* scores;            // of one query, all positions, or null
+    float* scores;            // of one query, all rows of the groups that are looked at, or null
 };
 
 __device__ __forceinline__ void list(const Output& out, int q, u64 position, float score) {
@@ -170,15 +170,14 @@ __device__ __forceinline__ void list(const Output& out, int q, u64 position, flo
     if (at < out.capacity) out.lists[(u64)q * out.capacity + at] = make_uint2((u32)position, __float_as_uint(score));
 }
 
-// All positions of one chart for Q queries; blockIdx.y chooses the queries. Tables of chain codes go through shared memory; what has
-// others, or tables that do not fit there, takes the general way, which reads them where they are.
+// All rows of one chart that may be found, for Q queries; blockIdx.y chooses the queries. Tables of chain codes go through shared memory;
+// what has others, or tables that do not fit there, takes the general way, which reads them where they are.
 template <int Q, bool GENERAL>
 __device__ __forceinline__ void scan(const Codes& codes, const Queries& queries, const Output& out, int chart) {
     extern __shared__ __align__(1024) float tables[];
     const int first = blockIdx.y * Q, lane = threadIdx.x % GROUP;
     if (!GENERAL) bring_tables<Q>(codes, queries, first, chart, tables);
-    const u32 groups = (u32)((codes.n + GROUP - 1) / GROUP);
-    const u32 looked_at = (groups + out.stride - 1) / out.stride;
+    const u32 looked_at = (queries.groups + out.stride - 1) / out.stride;
     const u32 warps = gridDim.x * (blockDim.x / GROUP), warp = blockIdx.x * (blockDim.x / GROUP) + threadIdx.x / GROUP;
     const int per_chart = codes.symbols * codes.alphabet;
     // Maxima: a warp takes every maxima_count-th of the groups looked at.
@@ -186,10 +185,13 @@ __device__ __forceinline__ void scan(const Codes& codes, const Queries& queries,
     for (u32 m = warp; m < (out.maxima ? out.maxima_count : warps); m += warps) {
         for (int q = 0; q < Q; q++) best[q] = -INFINITE;
         for (u32 g = m; g < looked_at; g += out.maxima ? out.maxima_count : warps) {
-            const u32 group = g * out.stride;
+            const u32 number = g * out.stride;
+            const uint2 entry = group_of(queries.chosen, number);
+            const u32 group = entry.x;
             const u64 position = (u64)group * GROUP + lane;
-            const u32 cell = position < codes.n ? cell_at(codes, position, codes.first_cells[group]) : 0;
-            const bool in = position < codes.n && codes.charts[cell] == chart;
+            const bool there = position < codes.n && (entry.y >> lane & 1);
+            const u32 cell = there ? cell_at(codes, position, codes.first_cells[group]) : 0;
+            const bool in = there && codes.charts[cell] == chart;
             if (!__ballot_sync(FULL, in)) continue;
             const u32* words = codes.words + (u64)group * codes.group_words * GROUP;
             float sums[Q][4];
@@ -206,7 +208,7 @@ __device__ __forceinline__ void scan(const Codes& codes, const Queries& queries,
                 if (query >= queries.count || !in || !is_looked_at(queries, query, cell)) continue;
                 const float score = finished(codes, queries.bases[(u64)query * codes.cell_count + cell], sums[q], side);
                 if (out.maxima) best[q] = fmaxf(best[q], score);
-                else if (out.scores) out.scores[position] = score;
+                else if (out.scores) out.scores[(u64)number * GROUP + lane] = score;
                 else if (score >= out.thresholds[query]) list(out, query, position, score);
             }
         }

@@ -6,7 +6,7 @@
 
 struct ScanParams {
     first_group: u32,   // of the part of the codes, among all groups
-    first: u32,         // group of the part to begin with
+    first: u32,         // group to begin with, of the part or of those chosen
     groups: u32,        // how many are looked at: first, first + stride, ...
     stride: u32,
     n: u32,
@@ -27,8 +27,8 @@ struct ScanParams {
     maxima: u32,        // of a query
     capacity: u32,      // entries of a query's list
     head: u32,          // so many of which stand together with those of other queries
+    chosen: u32,        // whether groups are looked at that `chosen` lists, instead of all
     _pad0: u32,
-    _pad1: u32,
 }
 
 // What becomes of scores: an invocation's greatest, a list of those that reach the query's threshold, or all of one query.
@@ -47,8 +47,10 @@ const LIST = 1u;
 @group(0) @binding(4) var<storage, read> queries: array<u32>;
 // The thresholds of the queries, then how many entries their lists have, also of those that found no room.
 @group(0) @binding(5) var<storage, read_write> marks: array<atomic<u32>>;
-// Keys: queries x maxima; or a position and a key for each entry of the lists; or one for each position of the part.
+// Keys: queries x maxima; or a position and a key for each entry of the lists; or one for each row of the groups looked at.
 @group(0) @binding(6) var<storage, read_write> found: array<u32>;
+// Where only some rows may be found: the groups that hold such rows, each with a bit for every such row.
+@group(0) @binding(7) var<storage, read> chosen: array<u32>;
 
 const GROUP = 32u;
 const THREADS = 256u;
@@ -72,14 +74,23 @@ struct Row {
     there: bool,
     cell: u32,
     position: u32,
-    at: u32,  // of its first word
+    place: u32,  // among the rows of the groups looked at
+    at: u32,     // of its first word
 }
 
-fn row_of(group: u32, lane: u32) -> Row {
+// Of the `number`th group to be looked at.
+fn row_of(number: u32, lane: u32) -> Row {
     var row: Row;
+    var group = number;
+    var bits = 0xFFFFFFFFu;
+    if (scan.chosen == 1u) {
+        group = chosen[2u * number];
+        bits = chosen[2u * number + 1u];
+    }
+    row.place = number * GROUP + lane;
     row.position = (scan.first_group + group) * GROUP + lane;
     row.at = group * scan.group_words * GROUP + lane;
-    row.there = row.position < scan.n;
+    row.there = row.position < scan.n && (bits >> lane & 1u) == 1u;
     if (row.there) {
         var cell = first_cells[group];
         while (store[cell + 1u] <= row.position) { cell++; }
@@ -133,7 +144,7 @@ fn put(query: u32, row: Row, key: u32, threshold: u32) {
         found[2u * place] = row.position;
         found[2u * place + 1u] = key;
     } else if (scan.mode != MAXIMA) {
-        found[row.position - scan.first_group * GROUP] = key;
+        found[row.place] = key;
     }
 }
 

@@ -125,7 +125,7 @@ impl QueryModel {
             all
         });
         let rotated = rotated.collect();
-        ScoreTables { tables, bases, rotated, reach }
+        ScoreTables { tables, bases, rotated, reach, allowed: None }
     }
 }
 

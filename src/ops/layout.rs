@@ -235,8 +235,8 @@ params! {
         maxima: u32,
         capacity: u32,
         head: u32,
+        chosen: u32,
         _pad0: u32,
-        _pad1: u32,
     }
 
     /// Of the search for a query's k-th largest maximum.

@@ -2,6 +2,7 @@
 //! where a backend is chosen. Loops, schedules and convergence are elsewhere, generic over `Ops`.
 
 mod absent;
+mod allowed;
 mod chain;
 mod choice;
 #[cfg(test)]
@@ -16,6 +17,8 @@ mod types;
 #[cfg(all(feature = "gpu-wgpu", not(target_family = "wasm")))]
 mod wgpu;
 
+#[allow(unused_imports, reason = "who makes one is above the seam")]
+pub(crate) use allowed::Allowed;
 pub use choice::DeviceChoice;
 pub use health::{Health, health};
 pub use types::Assignments;
@@ -161,7 +164,8 @@ pub(crate) trait Ops: 'static {
     /// Makes codes ready for [`Ops::score`].
     fn load<'a>(&self, codes: CodesRef<'a>) -> Result<Self::Codes<'a>, Error>;
 
-    /// The `k` rows of largest score for each query among those within its reach, best first; ties go to the lower row.
+    /// The `k` rows of largest score for each query among those within its reach that are allowed, best first; ties go to the lower
+    /// row. As many columns as there are allowed rows, where these are fewer. Scores do not depend on what is allowed.
     fn score(&self, codes: &Self::Codes<'_>, queries: &ScoreTables, k: usize) -> Result<Neighbors, Error>;
 }
 

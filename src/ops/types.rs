@@ -1,10 +1,13 @@
 //! What goes in and out of the operations.
 
+use std::sync::Arc;
+
+use super::Allowed;
 use crate::{
     Mat, MatRef,
     format::{BlockShape, RowIds},
     model::{Code, Model},
-    probe::Reach,
+    probe::{Reach, looked_at},
 };
 
 /// Which anchors are nearest to each row.
@@ -142,4 +145,18 @@ pub(crate) struct ScoreTables {
     pub(crate) rotated: Vec<Mat>,
     /// How many cells are looked at.
     pub(crate) reach: Reach,
+    /// The rows that may be found; all without.
+    pub(crate) allowed: Option<Arc<Allowed>>,
+}
+
+impl ScoreTables {
+    /// How many of `n` rows may be found.
+    pub(crate) fn rows(&self, n: u64) -> u64 {
+        self.allowed.as_ref().map_or(n, |allowed| allowed.count())
+    }
+
+    /// The cells of which a query looks at so many.
+    pub(crate) fn looked_at(&self, q: usize, cells: &[u64], most: usize, k: usize) -> Vec<usize> {
+        looked_at(self.bases.row(q), cells, self.allowed.as_deref(), most, k)
+    }
 }

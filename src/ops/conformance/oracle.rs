@@ -37,7 +37,7 @@ impl Store {
                 bases.row_mut(q)[k] = (dot(&query, &file.mean) + sum) as f32;
             }
         }
-        ScoreTables { tables, bases, rotated, reach: None }
+        ScoreTables { tables, bases, rotated, reach: None, allowed: None }
     }
 
     /// Of each chart: a prepared query in its directions.

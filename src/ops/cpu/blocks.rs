@@ -38,7 +38,7 @@ impl<const Q: usize> WithSimd for Piece<'_, '_, '_, Q> {
 }
 
 impl<const Q: usize> Piece<'_, '_, '_, Q> {
-    fn blocks(&self) -> Range<usize> {
+    pub(super) fn blocks(&self) -> Range<usize> {
         (self.from / BLOCK as u64) as usize..self.to.div_ceil(BLOCK as u64) as usize
     }
 
@@ -65,8 +65,12 @@ impl<const Q: usize> Piece<'_, '_, '_, Q> {
         let blocks = self.blocks();
         // Without a threshold every row would be scored; it is low after one block, and as good as it gets after a few.
         let mut length = if self.queries.iter().any(|q| q.top.threshold() == f32::NEG_INFINITY) { 1 } else { RUN };
-        let mut run = blocks.start;
-        while run < blocks.end {
+        let mut next = blocks.start;
+        loop {
+            let Range { start: run, end: together } = self.scan.run(next..blocks.end, length);
+            if run == together {
+                break;
+            }
             let rows = self.rows(run);
             while cells[cell + 1] <= rows.start {
                 cell += 1;
@@ -77,7 +81,7 @@ impl<const Q: usize> Piece<'_, '_, '_, Q> {
             }
             // Blocks of one cell go together, a block of several by itself.
             let of_cell = if last == cell { (cells[cell + 1] / BLOCK as u64) as usize } else { 0 };
-            let end = of_cell.min(run + length).min(blocks.end).max(run + 1);
+            let end = of_cell.min(together).max(run + 1);
             for q in 0..Q {
                 let query = &*self.queries[q];
                 needs[q] = needs_of(query, self.chart, cell, &inverse);
@@ -95,13 +99,13 @@ impl<const Q: usize> Piece<'_, '_, '_, Q> {
                         let rows = self.rows(b);
                         let first = (b * BLOCK) as u64;
                         let looked_at = (u64::MAX >> (64 - (rows.end - first))) & (u64::MAX << (rows.start - first));
-                        let mask = masks[q][b - run] & looked_at as u32;
+                        let mask = masks[q][b - run] & self.scan.places(b) & looked_at as u32;
                         let block = &codes.blocks[b * stride..(b + 1) * stride];
                         offer(codes, block, self.queries[q], self.chart, mask, first, cell);
                     }
                 }
             }
-            run = end;
+            next = end;
             length = (2 * length).min(RUN);
         }
     }
@@ -115,8 +119,13 @@ impl<const Q: usize> Piece<'_, '_, '_, Q> {
         let (mut sums, mut levels) = ([[[0; BLOCK]; RUN]; Q], Levels::new(codes));
         let mut cell = codes.labels.cell_of(self.from);
         let blocks = self.blocks();
-        for run in blocks.clone().step_by(RUN) {
-            let end = (run + RUN).min(blocks.end);
+        let mut next = blocks.start;
+        loop {
+            let Range { start: run, end } = self.scan.run(next..blocks.end, RUN);
+            if run == end {
+                break;
+            }
+            next = end;
             if shape.symbols > 0 {
                 self.scan.kernel.sums(&codes.blocks[run * stride..end * stride], shape, &tables, &mut sums);
             }
@@ -142,6 +151,7 @@ impl<const Q: usize> Piece<'_, '_, '_, Q> {
                     let first = (b * BLOCK) as u64;
                     let below = |row: u64| bounds[(row - first) as usize] < threshold;
                     let mask = rows.clone().fold(0, |mask, row| mask | u32::from(!below(row)) << (row - first));
+                    let mask = mask & self.scan.places(b);
                     offer(codes, block, query, self.chart, mask, first, cell);
                 }
             }
@@ -185,7 +195,7 @@ pub(super) struct Likely<'s, 'a> {
     pub(super) scan: &'s Scan<'a>,
     pub(super) query: &'s Query<'a>,
     pub(super) cell: usize,
-    /// Rows of the cell that are looked at, at most.
+    /// Rows of the cell that are looked at, at most, but for the rest of a block.
     pub(super) most: u64,
     pub(super) top: &'s mut TopK,
 }
@@ -199,12 +209,18 @@ impl WithSimd for Likely<'_, '_> {
         let (codes, bytes) = (scan.codes, &query.bytes[usize::from(scan.codes.anchor_chart[cell])]);
         let (shape, stride) = (codes.shape, codes.shape.bytes());
         let first = codes.labels.cells[cell];
-        let rows = first..codes.labels.cells[cell + 1].min(first + most);
+        let rows = first..codes.labels.cells[cell + 1];
         let (tables, low) = (interleave([bytes]), [query.bases[cell] + bytes.high; BLOCK]);
         let (mut sums, mut levels) = ([[[0; BLOCK]; RUN]; 1], Levels::new(codes));
         let blocks = (rows.start / BLOCK as u64) as usize..rows.end.div_ceil(BLOCK as u64) as usize;
-        for run in blocks.clone().step_by(RUN) {
-            let end = (run + RUN).min(blocks.end);
+        let (mut next, mut seen) = (blocks.start, 0);
+        while seen < most {
+            let length = RUN.min((most - seen).div_ceil(BLOCK as u64) as usize);
+            let Range { start: run, end } = scan.run(next..blocks.end, length);
+            if run == end {
+                break;
+            }
+            next = end;
             if shape.symbols > 0 {
                 scan.kernel.sums(&codes.blocks[run * stride..end * stride], shape, &tables, &mut sums);
             }
@@ -212,8 +228,12 @@ impl WithSimd for Likely<'_, '_> {
                 levels.read(codes, &codes.blocks[b * stride..(b + 1) * stride]);
                 let bounds = levels.bounds(&sums[0][b - run], bytes.step, &low);
                 let first = (b * BLOCK) as u64;
+                let places = scan.places(b);
                 for row in rows.start.max(first)..rows.end.min(first + BLOCK as u64) {
-                    top.offer(bounds[(row - first) as usize], row, |position| position);
+                    if places >> (row - first) & 1 == 1 {
+                        top.offer(bounds[(row - first) as usize], row, |position| position);
+                        seen += 1;
+                    }
                 }
             }
         }

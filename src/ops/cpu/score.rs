@@ -1,6 +1,8 @@
 //! Search over codes: byte tables bound every row's score from above, the rows whose bound reaches the best so far are
 //! scored in f32, the best k kept. The answer is that of scoring every row in f32, ties included.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::{
@@ -11,8 +13,7 @@ use super::{
 use crate::{
     Mat,
     format::BLOCK,
-    ops::{CodesRef, ScoreTables},
-    probe::{self, Reach},
+    ops::{Allowed, CodesRef, ScoreTables},
     search::{Neighbors, TopK},
 };
 
@@ -38,12 +39,13 @@ pub(super) fn score(
 ) -> Neighbors {
     let count = queries.tables.rows();
     let n = codes.labels.n;
-    let k = k.min(n as usize);
+    let k = k.min(queries.rows(n) as usize);
     let mut neighbors = Neighbors { ids: Mat::zeros(count, k), scores: Mat::zeros(count, k) };
     if k == 0 || count == 0 {
         return neighbors;
     }
-    let scan = Scan { level, kernel: Kernel::of(level), codes, pieces: pieces(codes), backwards };
+    let allowed = queries.allowed.as_deref();
+    let scan = Scan { level, kernel: Kernel::of(level), codes, pieces: pieces(codes), allowed, backwards };
     let threads = rayon::current_num_threads();
     // Of a probing query others share only a part.
     let most = if queries.reach.is_some() { 8 * CHUNK } else { CHUNK };
@@ -61,7 +63,8 @@ pub(super) fn score(
             let at = |part: u64| (n * part / parts).next_multiple_of(BLOCK as u64).min(n);
             let (from, to) = (at(part), if part + 1 == parts { n } else { at(part + 1) });
             let members = first..(first + chunk).min(count);
-            scan.all(members.map(|q| Query::new(&scan, queries, q, k)).collect(), queries.reach, from, to)
+            let members: Vec<Query<'_>> = members.map(|q| Query::new(&scan, queries, q, k)).collect();
+            scan.all(members, queries, first, from, to)
         })
         .collect();
     for (job, tops) in found.chunks(parts as usize).enumerate() {
@@ -131,14 +134,16 @@ pub(super) struct Scan<'a> {
     pub(super) kernel: Kernel,
     pub(super) codes: &'a CodesRef<'a>,
     pieces: Vec<(u64, u64, usize)>,
+    /// The rows that may be found; all without.
+    pub(super) allowed: Option<&'a Allowed>,
     backwards: bool,
 }
 
 impl<'a> Scan<'a> {
-    /// Scans the positions `from..to` for all queries.
-    fn all(&self, mut queries: Vec<Query<'a>>, reach: Reach, from: u64, to: u64) -> Vec<TopK> {
-        if let Some(most) = reach {
-            self.probe(&mut queries, most);
+    /// Scans the positions `from..to` for all queries, those of `tables` from `first` on.
+    fn all(&self, mut queries: Vec<Query<'a>>, tables: &ScoreTables, first: usize, from: u64, to: u64) -> Vec<TopK> {
+        if let Some(most) = tables.reach {
+            self.probe(&mut queries, tables, first, most);
             return queries.into_iter().map(|q| q.top).collect();
         }
         queries.iter_mut().for_each(|query| self.seed(query, SEED_CELLS));
@@ -157,11 +162,11 @@ impl<'a> Scan<'a> {
 
     /// Scans for every query the `most` cells of highest anchors, more where these hold fewer than k rows. Cell after cell, so
     /// that queries share those they have in common.
-    fn probe(&self, queries: &mut [Query<'a>], most: usize) {
+    fn probe(&self, queries: &mut [Query<'a>], tables: &ScoreTables, first: usize, most: usize) {
         let cells = self.codes.labels.cells;
         let mut askers: Vec<Vec<usize>> = vec![Vec::new(); cells.len() - 1];
         for (q, query) in queries.iter_mut().enumerate() {
-            for cell in probe::looked_at(query.bases, cells, most, query.top.k()) {
+            for cell in tables.looked_at(first + q, cells, most, query.top.k()) {
                 askers[cell].push(q);
             }
             self.seed(query, most);
@@ -199,14 +204,15 @@ impl<'a> Scan<'a> {
     /// below.
     fn seed(&self, query: &mut Query<'a>, most: usize) {
         let (cells, k) = (self.codes.labels.cells, query.top.k());
+        let size = |cell: usize| self.allowed.map_or(cells[cell + 1] - cells[cell], |a| a.in_cell(cell));
         let wanted = SEED.max(4 * k as u64);
-        if self.codes.labels.n < 16 * wanted {
+        if self.allowed.map_or(self.codes.labels.n, Allowed::count) < 16 * wanted {
             return;
         }
         let mut best = [(f32::NEG_INFINITY, usize::MAX); SEED_CELLS];
         for (cell, &base) in query.bases.iter().enumerate() {
             // In the order that probing takes them, so that no cell left out by it sets the threshold.
-            if base.total_cmp(&best[SEED_CELLS - 1].0).is_gt() && cells[cell] < cells[cell + 1] {
+            if base.total_cmp(&best[SEED_CELLS - 1].0).is_gt() && size(cell) > 0 {
                 let at = best.partition_point(|b| b.0.total_cmp(&base).is_ge());
                 best[at..].rotate_right(1);
                 best[at] = (base, cell);
@@ -218,7 +224,7 @@ impl<'a> Scan<'a> {
                 break;
             }
             self.level.run(Likely { scan: self, query, cell, most: 2 * wanted, top: &mut likely });
-            rows += cells[cell + 1] - cells[cell];
+            rows += size(cell);
         }
         let likely = likely.into_sorted();
         let mut worst = if likely.len() == k { f32::INFINITY } else { f32::NEG_INFINITY };
@@ -230,12 +236,33 @@ impl<'a> Scan<'a> {
         query.top = TopK::above(k, if worst.is_nan() { f32::NEG_INFINITY } else { worst });
     }
 
+    /// Of some blocks the first that stand together and have rows to look at, `most` of them at most; empty where there are none.
+    #[inline(always)]
+    pub(super) fn run(&self, blocks: Range<usize>, most: usize) -> Range<usize> {
+        let Some(allowed) = self.allowed else {
+            return blocks.start..blocks.end.min(blocks.start + most);
+        };
+        let words = &allowed.words()[blocks.clone()];
+        let skipped = words.iter().position(|word| *word != 0).unwrap_or(words.len());
+        let length = words[skipped..].iter().take(most).take_while(|word| **word != 0).count();
+        blocks.start + skipped..blocks.start + skipped + length
+    }
+
+    /// Which places of a block may be found.
+    #[inline(always)]
+    pub(super) fn places(&self, block: usize) -> u32 {
+        self.allowed.map_or(u32::MAX, |allowed| allowed.words()[block])
+    }
+
     /// Scans the positions `from..to` for Q queries.
     fn range<const Q: usize>(&self, mut queries: [&mut Query<'a>; Q], from: u64, to: u64) {
         let first = self.pieces.partition_point(|piece| piece.1 <= from);
         for &(start, end, chart) in self.pieces[first..].iter().take_while(|piece| piece.0 < to) {
             let (from, to) = (from.max(start), to.min(end));
-            self.level.run(Piece { scan: self, queries: &mut queries, from, to, chart });
+            let piece = Piece { scan: self, queries: &mut queries, from, to, chart };
+            if !self.run(piece.blocks(), 1).is_empty() {
+                self.level.run(piece);
+            }
         }
     }
 }

@@ -49,6 +49,7 @@ struct SlabArg {
     slack: f32,
     left: u64,
     lines: u64,
+    chosen: u64,
 }
 
 /// Queries up to a whole panel.
@@ -64,7 +65,7 @@ pub(super) struct Plan {
 
 impl Plan {
     pub(super) fn new(device: &Device, codes: &Codes<'_>, queries: &Queries<'_>) -> Option<Plan> {
-        if queries.count < QUERIES || codes.n < ROWS {
+        if queries.count < QUERIES || queries.groups.rows(codes) < ROWS {
             return None;
         }
         let tier = Tier::of(device);
@@ -127,8 +128,9 @@ fn list_chart(
     // Products of 16 are added at a time, and what is below the last bit is cut off.
     let sums = (panels * PANEL_K / 8 + 4) as f32 * f32::EPSILON + TABLES_OFF;
     let decoder = Decoder::new(device.shared_limit() as usize, 4 * code.tables.len());
-    for first in (0..codes.n).step_by(slab) {
-        let count = slab.min(codes.n - first);
+    let rows = queries.groups.rows(codes);
+    for first in (0..rows).step_by(slab) {
+        let count = slab.min(rows - first);
         let arg = SlabArg {
             tables: tables.pointer(),
             offsets: offsets.pointer(),
@@ -147,6 +149,7 @@ fn list_chart(
             slack: 1.002 * unit * (right.lost + (sums + 1.0 / 2048.0) * right.kept),
             left: left.pointer(),
             lines: lines.pointer(),
+            chosen: queries.groups.pointer(),
         };
         let args = [Arg::of(&codes.arg()), Arg::of(&arg)];
         let at_once = (2048 / decoder.threads).max(1) * device.processors() as usize;

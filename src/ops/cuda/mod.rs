@@ -11,6 +11,7 @@ mod device;
 mod driver;
 mod encode;
 mod error;
+mod groups;
 mod images;
 mod launch;
 mod pool;

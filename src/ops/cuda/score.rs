@@ -4,12 +4,12 @@
 use bytemuck::{NoUninit, Zeroable};
 use rayon::prelude::*;
 
-use super::{buffer::Buffer, codes::Codes, decoded, device::Device, images::SCORE, launch::Arg};
-use crate::{Error, Mat, ops::ScoreTables, probe::looked_at, search::Neighbors, topk::TopK};
+use super::{buffer::Buffer, codes::Codes, decoded, device::Device, groups::Groups, images::SCORE, launch::Arg};
+use crate::{Error, Mat, format::BLOCK, ops::ScoreTables, search::Neighbors, topk::TopK};
 
 /// Maxima of a query's sample, at most: the k-th largest is what a row must reach.
 const MAXIMA: usize = 2048;
-/// Of the rows, one in so many is in the sample at least.
+/// Of the groups with rows that may be found, one in so many is in the sample at least.
 const SPARSEST: usize = 256;
 /// Rows that a query's list has room for, a few times as many as are expected.
 const CAPACITY: usize = 16_384;
@@ -27,10 +27,11 @@ pub(super) struct QueriesArg {
     tables: u64,
     bases: u64,
     looked: u64,
+    chosen: u64,
     looked_words: i32,
     count: i32,
     charts: i32,
-    _pad: i32,
+    groups: u32,
 }
 
 #[repr(C)]
@@ -56,6 +57,7 @@ pub(super) struct Queries<'a> {
     /// Bits of the cells that each looks at, and words of those for each query.
     looked: Option<Buffer<u32>>,
     looked_words: usize,
+    pub(super) groups: Groups,
 }
 
 impl<'a> Queries<'a> {
@@ -65,7 +67,7 @@ impl<'a> Queries<'a> {
         let looked = host.reach.map(|most| {
             let mut bits = vec![0u32; count * looked_words];
             bits.par_chunks_mut(looked_words).enumerate().for_each(|(q, bits)| {
-                for cell in looked_at(host.bases.row(q), codes.labels.cells, most, k) {
+                for cell in host.looked_at(q, codes.labels.cells, most, k) {
                     bits[cell / 32] |= 1 << (cell % 32);
                 }
             });
@@ -78,6 +80,7 @@ impl<'a> Queries<'a> {
             bases: device.upload(host.bases.as_slice())?,
             looked: looked.map(|bits| device.upload(&bits)).transpose()?,
             looked_words,
+            groups: Groups::new(device, codes, host)?,
         })
     }
 
@@ -88,10 +91,11 @@ impl<'a> Queries<'a> {
             tables: of(self.tables.pointer(), codes.charts() * codes.symbols * codes.alphabet),
             bases: of(self.bases.pointer(), codes.cell_count()),
             looked: self.looked.as_ref().map_or(0, |bits| of(bits.pointer(), self.looked_words)),
+            chosen: self.groups.pointer(),
             looked_words: self.looked_words as i32,
             count: count as i32,
             charts: codes.charts() as i32,
-            _pad: 0,
+            groups: self.groups.count as u32,
         }
     }
 }
@@ -118,7 +122,7 @@ impl Lists {
 }
 
 pub(super) fn score(device: &Device, codes: &Codes<'_>, host: &ScoreTables, k: usize) -> Result<Neighbors, Error> {
-    let (count, k) = (host.bases.rows(), k.min(codes.n));
+    let (count, k) = (host.bases.rows(), k.min(host.rows(codes.n as u64) as usize));
     let mut found = Neighbors { ids: Mat::zeros(count, k), scores: Mat::zeros(count, k) };
     if count == 0 || k == 0 {
         return Ok(found);
@@ -197,8 +201,8 @@ fn listed(
 fn thresholds(device: &Device, codes: &Codes<'_>, queries: &Queries<'_>, k: usize) -> Result<Buffer<f32>, Error> {
     // So many rows pass the sample's k-th best as the sample is sparse, times k.
     let share = (CAPACITY / 8 / k.max(1)).clamp(1, SPARSEST);
-    let stride = (codes.groups() / MAXIMA).clamp(1, share);
-    let maxima_count = codes.groups().div_ceil(stride).min(MAXIMA);
+    let stride = (queries.groups.count / MAXIMA).clamp(1, share);
+    let maxima_count = queries.groups.count.div_ceil(stride).min(MAXIMA);
     let maxima: Buffer<f32> = device.alloc(queries.count * maxima_count)?;
     fill(device, &maxima, f32::NEG_INFINITY)?;
     let output = OutputArg {
@@ -242,7 +246,7 @@ fn scan(
     let rounds = some.len().div_ceil(each);
     // Every block brings its own tables, so there are no more than run at once; a few more would double the time.
     let at_once = at_once * device.processors() as usize;
-    let blocks = (at_once / rounds).max(at_once / 16).clamp(1, codes.groups().div_ceil(8)) as u32;
+    let blocks = (at_once / rounds).max(at_once / 16).clamp(1, queries.groups.count.div_ceil(8)) as u32;
     for chart in 0..codes.charts() {
         let args = [Arg::of(&codes.arg()), Arg::of(&arg), Arg::of(&output), Arg::from(chart as i32)];
         device.launch(SCORE, kernel, [blocks, rounds as u32, 1], 256, bytes as u32, &args)?;
@@ -253,7 +257,7 @@ fn scan(
 /// The best of all rows of one query, put in order on the CPU.
 fn of_all(device: &Device, codes: &Codes<'_>, queries: &Queries<'_>, q: usize, k: usize) -> Result<TopK, Error> {
     // What is not looked at stays no number.
-    let scores: Buffer<f32> = device.alloc(codes.n)?;
+    let scores: Buffer<f32> = device.alloc(queries.groups.count * BLOCK)?;
     device.fill(&scores, 0xFF)?;
     let output = OutputArg { stride: 1, scores: scores.pointer(), ..OutputArg::zeroed() };
     scan(device, codes, queries, q..q + 1, output)?;
@@ -261,14 +265,14 @@ fn of_all(device: &Device, codes: &Codes<'_>, queries: &Queries<'_>, q: usize, k
     let part = scores.len().div_ceil(rayon::current_num_threads()).max(1);
     let tops = scores.par_chunks(part).enumerate().map(|(c, scores)| {
         let mut top = TopK::new(k);
-        const BLOCK: usize = 64;
-        for (b, block) in scores.chunks(BLOCK).enumerate() {
+        const EACH: usize = 64;
+        for (b, block) in scores.chunks(EACH).enumerate() {
             // What is not looked at is no number, and never the greater.
             let most = block.iter().fold(f32::NEG_INFINITY, |m, &s| if s > m { s } else { m });
             if most >= top.threshold() {
                 for (i, &score) in block.iter().enumerate().filter(|(_, score)| !score.is_nan()) {
-                    let position = (c * part + b * BLOCK + i) as u64;
-                    top.offer(score, position, |position| codes.labels.row(position));
+                    let position = queries.groups.position(c * part + b * EACH + i);
+                    top.offer(score, position as u64, |position| codes.labels.row(position));
                 }
             }
         }

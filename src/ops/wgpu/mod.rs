@@ -14,6 +14,7 @@ mod device;
 mod device_tests;
 mod encode;
 mod error;
+mod groups;
 mod kernel;
 mod pace;
 mod project;

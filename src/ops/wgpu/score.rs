@@ -10,6 +10,7 @@ use super::{
     buffer::Buffer,
     codes::{Codes, Part},
     device::Device,
+    groups::{Groups, PartGroups},
     kernel::{Kernel, Source},
 };
 use crate::{
@@ -19,7 +20,6 @@ use crate::{
         ScoreTables,
         layout::{KthParams, ScanParams},
     },
-    probe::looked_at,
     search::Neighbors,
     topk::TopK,
 };
@@ -70,9 +70,8 @@ struct Plan {
 }
 
 impl Plan {
-    /// None where lists would be too long.
-    fn new(n: usize, largest_part: usize, k: usize) -> Option<Plan> {
-        let groups = n.div_ceil(BLOCK);
+    /// For `n` rows in so many groups, `largest_part` of one part of the codes. None where lists would be too long.
+    fn new(n: usize, groups: usize, largest_part: usize, k: usize) -> Option<Plan> {
         let stride = (groups / SAMPLED).clamp(1, (EXPECTED / k).clamp(1, SPARSEST));
         let steps = largest_part.div_ceil(stride).div_ceil(AT_ONCE);
         let samplers = steps.div_ceil(STEPS).clamp(SAMPLERS[0].min(steps), SAMPLERS[1]);
@@ -124,7 +123,7 @@ impl Queries {
         if let Some(most) = host.reach {
             values.resize(bits_at + count * looked_words, 0);
             values[bits_at..].par_chunks_mut(looked_words).zip(some).for_each(|(bits, q)| {
-                for cell in looked_at(host.bases.row(q), codes.labels.cells, most, k) {
+                for cell in host.looked_at(q, codes.labels.cells, most, k) {
                     bits[cell / 32] |= 1 << (cell % 32);
                 }
             });
@@ -135,13 +134,13 @@ impl Queries {
 }
 
 pub(super) fn score(device: &Device, codes: &Codes<'_>, host: &ScoreTables, k: usize) -> Result<Neighbors, Error> {
-    let (count, k) = (host.bases.rows(), k.min(codes.n));
+    let (count, k) = (host.bases.rows(), k.min(host.rows(codes.n as u64) as usize));
     let mut found = Neighbors { ids: Mat::zeros(count, k), scores: Mat::zeros(count, k) };
     if count == 0 || k == 0 {
         return Ok(found);
     }
-    let largest_part = codes.parts.iter().map(|part| part.groups).max().unwrap_or(0);
-    let plan = Plan::new(codes.n, largest_part, k);
+    let groups = Groups::new(device, codes, host)?;
+    let plan = Plan::new(groups.rows, groups.count, groups.most(), k);
     let mut overflowed = Vec::new();
     match plan {
         None => overflowed.extend(0..count),
@@ -152,7 +151,7 @@ pub(super) fn score(device: &Device, codes: &Codes<'_>, host: &ScoreTables, k: u
             for first in (0..count).step_by(batch) {
                 let some = first..(first + batch).min(count);
                 let queries = Queries::upload(device, codes, host, some.clone(), k)?;
-                let lists = listed(device, codes, &queries, &plan, k)?;
+                let lists = listed(device, codes, &groups, &queries, &plan, k)?;
                 let places = some.start * k..some.end * k;
                 let ids = found.ids.as_mut_slice()[places.clone()].par_chunks_mut(k);
                 let scores = found.scores.as_mut_slice()[places].par_chunks_mut(k);
@@ -168,7 +167,7 @@ pub(super) fn score(device: &Device, codes: &Codes<'_>, host: &ScoreTables, k: u
         }
     }
     for q in overflowed {
-        let top = of_all(device, codes, host, q, k)?;
+        let top = of_all(device, codes, &groups, host, q, k)?;
         put(top, found.ids.row_mut(q), found.scores.row_mut(q));
     }
     Ok(found)
@@ -193,6 +192,7 @@ type Entry = [u32; 2];
 fn listed(
     device: &Device,
     codes: &Codes<'_>,
+    groups: &Groups,
     queries: &Queries,
     plan: &Plan,
     k: usize,
@@ -203,14 +203,14 @@ fn listed(
     let maxima: Buffer<u32> = device.alloc(count * plan.maxima())?;
     let sample =
         ScanParams { mode: MAXIMA, stride: plan.stride as u32, maxima: plan.maxima() as u32, ..codes.params() };
-    for part in &codes.parts {
+    for part in codes.parts.iter().zip(&groups.parts) {
         scan(device, codes, queries, part, (&marks, &maxima), sample, Some(plan.samplers))?;
     }
     let params = KthParams { count: plan.maxima() as u32, k: k as u32, _pad0: 0, _pad1: 0 };
     device.launch(&KTH, [count as u32, 1, 1], &params, &[(1, &maxima), (2, &marks)])?;
     let entries: Buffer<u32> = device.alloc(2 * count * capacity)?;
     let list = ScanParams { mode: LIST, stride: 1, capacity: capacity as u32, head: head as u32, ..codes.params() };
-    for part in &codes.parts {
+    for part in codes.parts.iter().zip(&groups.parts) {
         scan(device, codes, queries, part, (&marks, &entries), list, None)?;
     }
     // Lengths and heads together: lists are seldom longer.
@@ -246,7 +246,7 @@ fn scan(
     device: &Device,
     codes: &Codes<'_>,
     queries: &Queries,
-    part: &Part,
+    (part, of_part): (&Part, &PartGroups),
     (marks, found): (&Buffer<u32>, &Buffer<u32>),
     params: ScanParams,
     samplers: Option<usize>,
@@ -259,7 +259,12 @@ fn scan(
         _ => (1, &SCAN_ANY),
     };
     let rounds = queries.count.div_ceil(each);
-    let groups = part.groups.div_ceil(params.stride as usize);
+    let groups = of_part.count.div_ceil(params.stride as usize);
+    if groups == 0 {
+        return Ok(());
+    }
+    // Where none are chosen any buffer will do.
+    let chosen = of_part.chosen.as_ref().map_or(&part.first_cells, |chosen| &chosen.list);
     let work = (rounds * BLOCK) as f64 * (each * codes.symbols + 16) as f64;
     for chart in 0..codes.charts {
         device.paced(kernel, groups, AT_ONCE, work, |some| {
@@ -272,6 +277,7 @@ fn scan(
                 bases_at: queries.bases_at as u32,
                 looked_at: queries.looked_at as u32,
                 looked_words: queries.looked_words as u32,
+                chosen: u32::from(of_part.chosen.is_some()),
                 ..params
             };
             // Every workgroup brings its own tables.
@@ -289,6 +295,7 @@ fn scan(
                     (4, &queries.values),
                     (5, marks),
                     (6, found),
+                    (7, chosen),
                 ],
             )
         })?;
@@ -297,15 +304,22 @@ fn scan(
 }
 
 /// The best of all rows of one query, put in order on the CPU.
-fn of_all(device: &Device, codes: &Codes<'_>, host: &ScoreTables, q: usize, k: usize) -> Result<TopK, Error> {
+fn of_all(
+    device: &Device,
+    codes: &Codes<'_>,
+    groups: &Groups,
+    host: &ScoreTables,
+    q: usize,
+    k: usize,
+) -> Result<TopK, Error> {
     let queries = Queries::upload(device, codes, host, q..q + 1, k)?;
     let marks: Buffer<u32> = device.alloc(2)?;
     let mut best = TopK::new(k);
-    for part in &codes.parts {
+    for (part, of_part) in codes.parts.iter().zip(&groups.parts).filter(|(_, of_part)| of_part.count > 0) {
         // What is not looked at stays 0.
-        let keys: Buffer<u32> = device.alloc(part.groups * BLOCK)?;
+        let keys: Buffer<u32> = device.alloc(of_part.count * BLOCK)?;
         let params = ScanParams { mode: ALL, stride: 1, ..codes.params() };
-        scan(device, codes, &queries, part, (&marks, &keys), params, None)?;
+        scan(device, codes, &queries, (part, of_part), (&marks, &keys), params, None)?;
         let keys = device.download(&keys)?;
         let first = part.first_group * BLOCK;
         let each = keys.len().div_ceil(rayon::current_num_threads()).next_multiple_of(BLOCK);
@@ -317,7 +331,7 @@ fn of_all(device: &Device, codes: &Codes<'_>, host: &ScoreTables, q: usize, k: u
                     continue;
                 }
                 for (i, &key) in block.iter().enumerate().filter(|(_, key)| **key > 0) {
-                    let position = (first + c * each + b * BLOCK + i) as u64;
+                    let position = (first + of_part.position(c * each + b * BLOCK + i)) as u64;
                     top.offer(score_of(key), position, |position| codes.labels.row(position));
                 }
             }
@@ -338,7 +352,7 @@ mod tests {
             for k in [1, 10, 100, 1000, 4096, 10_000, 1_000_000] {
                 let k = k.min(n);
                 for part in [n.div_ceil(BLOCK), n.div_ceil(BLOCK).min(87_381)] {
-                    let Some(plan) = Plan::new(n, part, k) else {
+                    let Some(plan) = Plan::new(n, n.div_ceil(BLOCK), part, k) else {
                         assert!(n > CAPACITY && k >= 4096, "{n} rows, k {k}");
                         continue;
                     };
