@@ -20,17 +20,17 @@ use crate::{
 
 /// What a store is to be: random codes, rows numbered as they stand.
 #[derive(Debug, Clone, Copy)]
-struct Spec {
-    n: usize,
-    dim: usize,
-    symbols: usize,
-    width: u16,
-    anchors: usize,
-    charts: usize,
-    metric: Metric,
+pub(super) struct Spec {
+    pub(super) n: usize,
+    pub(super) dim: usize,
+    pub(super) symbols: usize,
+    pub(super) width: u16,
+    pub(super) anchors: usize,
+    pub(super) charts: usize,
+    pub(super) metric: Metric,
 }
 
-struct Many {
+pub(super) struct Many {
     shape: BlockShape,
     blocks: Vec<u8>,
     packed: Vec<u8>,
@@ -41,7 +41,7 @@ struct Many {
 }
 
 impl Many {
-    fn new(random: &mut Random, spec: Spec) -> Many {
+    pub(super) fn new(random: &mut Random, spec: Spec) -> Many {
         let gain_nibbles = if spec.metric == Metric::Cosine { 0 } else { 2 };
         let shape =
             BlockShape { kind: CodeKind::Chain, symbols: spec.symbols, side_nibbles: 1 + usize::from(gain_nibbles) };
@@ -81,7 +81,7 @@ impl Many {
         Many { shape, blocks, packed, cells, starts, model, gains: gain_table(usize::from(gain_nibbles)) }
     }
 
-    fn codes(&self) -> CodesRef<'_> {
+    pub(super) fn codes(&self) -> CodesRef<'_> {
         CodesRef {
             model: &self.model,
             shape: self.shape,
@@ -101,7 +101,13 @@ impl Many {
         }
     }
 
-    fn queries(&self, random: &mut Random, count: usize, reach: Option<usize>) -> ScoreTables {
+    /// Makes every block as the first: of each of its rows there are as many as there are blocks.
+    pub(super) fn repeat_first_block(&mut self) {
+        let (first, others) = self.blocks.split_at_mut(self.shape.bytes());
+        others.chunks_exact_mut(first.len()).for_each(|block| block.copy_from_slice(first));
+    }
+
+    pub(super) fn queries(&self, random: &mut Random, count: usize, reach: Option<usize>) -> ScoreTables {
         let mut queries = normals(random, count, self.model.dim);
         queries.as_mut_slice().iter_mut().for_each(|v| *v /= (self.model.dim as f32).sqrt());
         QueryModel::new(&self.model).tables(&self.model, queries.view(), reach)
@@ -143,9 +149,7 @@ pub(super) fn ties_among_many_rows<O: Ops>(ops: &O) {
         let mut random = random(seed);
         let spec = Spec { n, dim: 24, symbols: 19, width: 2, anchors: 1, charts: 1, metric: Metric::Cosine };
         let mut store = Many::new(&mut random, spec);
-        // Every block is as the first: of each of its rows there are as many as there are blocks.
-        let (first, others) = store.blocks.split_at_mut(store.shape.bytes());
-        others.chunks_exact_mut(first.len()).for_each(|block| block.copy_from_slice(first));
+        store.repeat_first_block();
         let loaded = ops.load(store.codes()).unwrap();
         for (count, k) in ks.into_iter().flat_map(|k| [(1, k), (3, k)]) {
             let _case = Case::new(format!("seed {seed}, {spec:?}, {count} queries, k {k}"));
@@ -159,7 +163,7 @@ pub(super) fn ties_among_many_rows<O: Ops>(ops: &O) {
     }
 }
 
-fn assert_same(found: &Neighbors, expected: &Neighbors) {
+pub(super) fn assert_same(found: &Neighbors, expected: &Neighbors) {
     assert_eq!((found.ids.rows(), found.ids.dim()), (expected.ids.rows(), expected.ids.dim()));
     for q in 0..found.ids.rows() {
         let largest = expected.scores.row(q).iter().fold(0f32, |m, s| m.max(s.abs()));

@@ -6,6 +6,7 @@
 
 mod assign;
 mod encode;
+mod filter;
 mod linear;
 mod many;
 mod oracle;
@@ -49,6 +50,8 @@ macro_rules! suite {
             suite!(@ $backend, $check, score, probed_rows_are_of_the_best_cells);
             suite!(@ $backend, $check, many, batches_over_many_rows);
             suite!(@ $backend, $check, many, ties_among_many_rows);
+            suite!(@ $backend, $check, filter, filtered_rows_are_the_best_allowed);
+            suite!(@ $backend, $check, filter, filtered_among_many_rows);
         }
     };
     (@ $backend:expr, $check:path, $part:ident, $law:ident) => {
@@ -98,6 +101,21 @@ fn search_times_on_cuda() {
 #[ignore = "takes memory and minutes; prints times"]
 fn search_times_on_wgpu() {
     search_times(Backend::Wgpu, 10_000_000);
+}
+
+#[test]
+#[ignore = "prints times"]
+fn filtered_search_times_on_cpu() {
+    struct Job;
+    impl WithOps for Job {
+        type Output = ();
+        fn run<O: Ops>(self, ops: O) -> Result<(), Error> {
+            filter::filtered_search_times(&ops, 100_000);
+            Ok(())
+        }
+    }
+    let one = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+    one.install(|| check(Backend::Cpu, Job));
 }
 
 /// Whether this backend must be there.

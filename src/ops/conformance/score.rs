@@ -15,7 +15,7 @@ use crate::{
 
 const METRICS: [Metric; 3] = [Metric::Cosine, Metric::Dot, Metric::L2];
 
-fn gain_nibbles(metric: Metric, n: usize) -> usize {
+pub(super) fn gain_nibbles(metric: Metric, n: usize) -> usize {
     match metric {
         Metric::Cosine => 0,
         Metric::Dot => 1 + n % 2,
