@@ -156,7 +156,7 @@ struct Above {
     const Slab& slab;
     const float* thresholds;  // of the padded queries; infinite for padding
     u32* counts;
-    u32* lists;  // queries x capacity: positions
+    u32* lists;  // queries x capacity: rows, among those of the groups that are looked at
     u32 capacity;
     u32 row0;
     int right;
@@ -173,9 +173,7 @@ struct Above {
     }
     __device__ __forceinline__ void put(int slot, int query) {
         u32 at = atomicAdd(&counts[query], 1u);
-        if (at >= capacity) return;
-        const u32 row = (u32)(slab.first + row0 + slot_offset(slot));
-        lists[(u64)query * capacity + at] = group_of(slab.chosen, row / GROUP).x * GROUP + row % GROUP;
+        if (at < capacity) lists[(u64)query * capacity + at] = (u32)(slab.first + row0 + slot_offset(slot));
     }
     __device__ __forceinline__ void visit(int slot, int i, float p, float q) {
         const bool first = fmaf(p, lines[slot].x, lines[slot].y) >= thresholds_now[i].x;

@@ -269,17 +269,18 @@ extern "C" __global__ void __launch_bounds__(256)
     for (u32 i = threadIdx.x; i < count; i += 256) out[starts[q] + i] = lists[(u64)q * capacity + i];
 }
 
-// Scores the listed positions by tables; those that reach the threshold go to the lists of `out`. blockIdx.y is the query.
+// Scores the listed rows, numbered among those of the groups that are looked at, by tables; those that reach the threshold go to the lists of `out`. blockIdx.y is the query.
 extern "C" __global__ void __launch_bounds__(128)
     score_listed(ARGUMENT Codes codes, ARGUMENT Queries queries, ARGUMENT Output out, const u32* listed_counts, const u32* listed, u32 capacity) {
     const int q = blockIdx.y;
     const u32 count = min(listed_counts[q], capacity);
     const int per_chart = codes.symbols * codes.alphabet;
     for (u32 i = blockIdx.x * 128 + threadIdx.x; i < count; i += gridDim.x * 128) {
-        const u64 position = listed[(u64)q * capacity + i];
-        const u32 group = (u32)(position / GROUP), cell = cell_at(codes, position, codes.first_cells[group]);
+        const u32 row = listed[(u64)q * capacity + i], group = group_of(queries.chosen, row / GROUP).x;
+        const int lane = (int)(row % GROUP);
+        const u64 position = (u64)group * GROUP + lane;
+        const u32 cell = cell_at(codes, position, codes.first_cells[group]);
         if (!is_looked_at(queries, q, cell)) continue;
-        const int lane = (int)(position % GROUP);
         const u32* words = codes.words + (u64)group * codes.group_words * GROUP;
         const float* tables = queries.tables + ((u64)q * queries.charts + codes.charts[cell]) * per_chart;
         float sums[4];

@@ -19,7 +19,7 @@ use crate::{Error, Mat};
 /// Queries and rows from which decoding pays.
 const QUERIES: usize = 32;
 const ROWS: usize = 1 << 16;
-/// Positions that a query's list has room for.
+/// Rows that a query's list has room for.
 const CAPACITY: usize = 32_768;
 /// Tiles of rows of a slab, for each processor: four rows for each thread that decodes. Smaller slabs would stay in the cache, but
 /// every block that decodes one has to bring the tables first: with an eighth of this a batch took twice as long.

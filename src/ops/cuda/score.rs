@@ -281,7 +281,7 @@ fn of_all(device: &Device, codes: &Codes<'_>, queries: &Queries<'_>, q: usize, k
     Ok(tops.reduce(|| TopK::new(k), |a, b| a.merge(&b)))
 }
 
-/// Scores the listed positions by tables.
+/// Scores the listed rows, numbered among those of the groups looked at, by tables.
 pub(super) fn score_listed(
     device: &Device,
     codes: &Codes<'_>,
