@@ -4,8 +4,6 @@ mod maps;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use maps::forward;
-
 use std::ops::Range;
 
 use rayon::prelude::*;
@@ -60,7 +58,7 @@ impl Encoder {
     /// # Errors
     /// As the decompositions have it, which finite values do not make fail.
     pub(crate) fn of(model: &Model) -> Result<Encoder, Error> {
-        let maps = model.charts.iter().map(|chart| forward(&chart.decoder.to_mat()));
+        let maps = model.charts.iter().map(|chart| maps::forward(&chart.decoder.to_mat()));
         let maps = maps.collect::<Result<Vec<_>, _>>()?;
         let space = maps::space(model, &maps)?;
         Ok(Encoder::new(model, space, maps))

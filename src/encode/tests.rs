@@ -1,4 +1,4 @@
-use super::*;
+use super::{maps::forward, *};
 use crate::{
     CodeKind, Metric,
     model::{Code, Quantized, Side},
@@ -176,6 +176,35 @@ fn codes_of_a_row_do_not_depend_on_the_rows_it_comes_with() {
             assert_eq!(joined.labels, whole.labels, "{place}");
             assert_eq!(joined.symbols, whole.symbols, "{place}");
             assert_eq!(bits(&joined.norms), bits(&whole.norms), "{place}");
+        }
+    }
+}
+
+/// Codes hide small differences of what they are made from.
+#[test]
+fn coordinates_of_a_row_do_not_depend_on_the_rows_it_comes_with() {
+    struct Job<'a>(&'a Mat, &'a [f32], &'a Mat);
+    impl WithOps for Job<'_> {
+        type Output = ();
+        fn run<O: Ops>(self, ops: O) -> Result<(), Error> {
+            let Job(rows, offset, map) = self;
+            let place = |rows: MatRef<'_>| ops.give(ops.project(&ops.upload(rows)?, offset, map.view())?);
+            let whole = place(rows.view())?;
+            let mut start = 0;
+            for count in [1, 2, 3, 7, 16, 255] {
+                let part = place(rows.view().slice(start..start + count))?;
+                let same = bits(part.as_slice()) == bits(whole.view().slice(start..start + count).as_slice());
+                assert!(same, "{count} rows of {} values, {} directions", rows.dim(), map.rows());
+                start += count;
+            }
+            Ok(())
+        }
+    }
+    let mut random = Random::new(6, 0);
+    for (dim, directions) in [(5, 3), (384, 1), (384, 270), (1536, 128), (4096, 130)] {
+        let (rows, map) = (normals(&mut random, 300, dim), normals(&mut random, directions, dim));
+        for offset in [vec![0.0; dim], vec![0.1; dim]] {
+            dispatch(Backend::Cpu, DeviceChoice::Best, Job(&rows, &offset, &map)).unwrap();
         }
     }
 }

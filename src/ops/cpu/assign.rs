@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::{
     CHUNK,
-    product::{product_nt, squared_distance},
+    product::{chunk_nt, squared_distance},
 };
 use crate::{MatRef, ops::Assignments};
 
@@ -42,7 +42,7 @@ fn nearest(rows: MatRef<'_>, anchors: MatRef<'_>, half_norms: &[f32], candidates
         let block = anchors.slice(start..(start + ANCHORS).min(anchors.rows()));
         let width = block.rows();
         let products = &mut products[..rows.rows() * width];
-        product_nt(products, rows, block, -1.0);
+        chunk_nt(products, rows, block, -1.0);
         for (i, row) in products.chunks_exact_mut(width).enumerate() {
             for (p, h) in row.iter_mut().zip(&half_norms[start..]) {
                 *p += h;

@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::{
     CHUNK,
-    product::{dot, product_nn},
+    product::{chunk_nn, dot},
 };
 use crate::{
     Mat, MatRef,
@@ -25,7 +25,7 @@ pub(super) fn lengths(code: &Code, anchors: MatRef<'_>, of: Lengths<'_>, found: 
         }
         let mut products = Mat::zeros(y.rows(), y.dim());
         if y.dim() > 0 {
-            product_nn(products.as_mut_slice(), y.view(), of.gram);
+            chunk_nn(products.as_mut_slice(), y.view(), of.gram);
         }
         for (r, out) in out.iter_mut().enumerate() {
             products.row_mut(r).iter_mut().zip(of.slope).for_each(|(p, s)| *p += s);

@@ -9,7 +9,8 @@ use faer::{
     },
 };
 
-use crate::MatRef;
+use super::CHUNK;
+use crate::{Mat, MatRef};
 
 /// `out = scale * a b^T`: a is m x d, b is k x d, out is m x k. O(m k d).
 pub(crate) fn product_nt(out: &mut [f32], a: MatRef<'_>, b: MatRef<'_>, scale: f32) {
@@ -17,6 +18,27 @@ pub(crate) fn product_nt(out: &mut [f32], a: MatRef<'_>, b: MatRef<'_>, scale: f
     let a = faer::MatRef::from_row_major_slice(a.as_slice(), a.rows(), a.dim());
     let b = faer::MatRef::from_row_major_slice(b.as_slice(), b.rows(), b.dim());
     matmul(dst, Accum::Replace, a, b.transpose(), scale, Par::Seq);
+}
+
+/// [`product_nt`] for a chunk of rows or fewer. How sums are split depends on the shapes, so fewer rows are made up to a chunk: a
+/// row has the same products whichever rows come with it.
+pub(super) fn chunk_nt(out: &mut [f32], a: MatRef<'_>, b: MatRef<'_>, scale: f32) {
+    made_up(out, a, b.rows(), |out, a| product_nt(out, a, b, scale));
+}
+
+/// [`product_nn`], as [`chunk_nt`] has it.
+pub(super) fn chunk_nn(out: &mut [f32], a: MatRef<'_>, b: MatRef<'_>) {
+    made_up(out, a, b.dim(), |out, a| product_nn(out, a, b));
+}
+
+fn made_up(out: &mut [f32], a: MatRef<'_>, width: usize, product: impl Fn(&mut [f32], MatRef<'_>)) {
+    if a.rows() >= CHUNK {
+        return product(out, a);
+    }
+    let (mut whole, mut products) = (Mat::zeros(CHUNK, a.dim()), vec![0f32; CHUNK * width]);
+    whole.as_mut_slice()[..a.as_slice().len()].copy_from_slice(a.as_slice());
+    product(&mut products, whole.view());
+    out.copy_from_slice(&products[..out.len()]);
 }
 
 /// `out = a b`: a is m x d, b is d x k, out is m x k. O(m k d).

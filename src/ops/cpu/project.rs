@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::{CHUNK, product::product_nt};
+use super::{CHUNK, product::chunk_nt};
 use crate::{Mat, MatRef};
 
 pub(super) fn project(rows: MatRef<'_>, offset: &[f32], transform: MatRef<'_>) -> Mat {
@@ -17,14 +17,14 @@ pub(super) fn project(rows: MatRef<'_>, offset: &[f32], transform: MatRef<'_>) -
         let count = out.len() / transform.rows();
         let rows = rows.slice(chunk * CHUNK..chunk * CHUNK + count);
         if centred {
-            product_nt(out, rows, transform, 1.0);
+            chunk_nt(out, rows, transform, 1.0);
             return;
         }
         // Subtracted before the product and not after it: rows may lie much closer to the offset than to zero.
         for i in 0..count {
             moved.row_mut(i).iter_mut().zip(rows.row(i)).zip(offset).for_each(|((t, x), o)| *t = x - o);
         }
-        product_nt(out, moved.view().slice(0..count), transform, 1.0);
+        chunk_nt(out, moved.view().slice(0..count), transform, 1.0);
     });
     out
 }
