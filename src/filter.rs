@@ -52,7 +52,9 @@ impl RowFilter {
         if self.commit == parsed.layout.commit.table_hash {
             return Ok(());
         }
-        Err(Error::Config("the filter was made for another file, or for this one before it was changed; make it anew".into()))
+        Err(Error::Config(
+            "the filter was made for another file, or for this one before it was changed; make it anew".into(),
+        ))
     }
 }
 

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crate::{
     Backend, DeviceChoice, Error, Mat, MatRef, Metric,
-    format::{IdsKind, Parsed, Segment},
     filter::{self, RowFilter},
+    format::{IdsKind, Parsed, Segment},
     index::Index,
     mmap::Watch,
     ops::{self, Allowed, CodesRef, Ops, ScoreTables, WithOps},

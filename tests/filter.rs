@@ -36,7 +36,7 @@ static STORES: LazyLock<Vec<Index<Vec<u8>>>> = LazyLock::new(|| {
 });
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 120, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
 
     #[test]
     fn filtering_inside_is_filtering_outside(

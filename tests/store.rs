@@ -7,8 +7,8 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use common::{Random, clustered, config};
 use vlc::{
-    Budget, Config, Embedding, EncodeOptions, Error, Ids, Index, Mat, Metric, Neighbors, RowSource, Store, VectorFile,
-    compress_to, compress_with_model, exact_neighbors, merge, recall, train_to, transcode,
+    Budget, Config, Embedding, EncodeOptions, Error, Ids, Index, Mat, Metric, Neighbors, RowSource, Store,
+    VectorFile, compress_to, compress_with_model, exact_neighbors, merge, recall, train_to, transcode,
 };
 
 const DIM: usize = 12;
@@ -62,7 +62,7 @@ fn appended_rows_are_found_and_ids_stay() {
     let mut store = Store::open(&path).unwrap();
     let report = store.append(&rows.view().slice(600..900), &EncodeOptions::default()).unwrap();
     assert_eq!((report.rows, report.first_row, report.n), (300, 600, 900));
-    assert!(!report.drifted && report.energy > 0.0, "{report:?}");
+    assert!(report.energy > 0.0 && report.energy < 3.0 * report.trained_energy, "{report:?}");
     assert_eq!(report.file_bytes, fs::metadata(&path).unwrap().len());
     let truth = exact_neighbors(&rows.view(), rows.view().slice(600..650), 10, Metric::Cosine).unwrap();
     let queries = Mat::new(rows.view().slice(600..650).as_slice().to_vec(), 50, DIM).unwrap();
@@ -103,7 +103,8 @@ fn a_compacted_store_is_as_small_as_a_fresh_one() {
     store.delete(&gone).unwrap();
     store.compact().unwrap();
     let Ids::Numbers(gone) = gone else { unreachable!() };
-    let left: Vec<f32> = (0..4000).filter(|row| !gone.contains(&(*row as u64))).flat_map(|row| rows.row(row).to_vec()).collect();
+    let left: Vec<f32> =
+        (0..4000).filter(|row| !gone.contains(&(*row as u64))).flat_map(|row| rows.row(row).to_vec()).collect();
     let left = Mat::new(left.clone(), left.len() / DIM, DIM).unwrap();
     compress_with_model(&left.view(), &path, &fresh, false, &no_metadata(), &EncodeOptions::default()).unwrap();
     let (compacted, fresh) = (fs::metadata(&path).unwrap().len(), fs::metadata(&fresh).unwrap().len());
@@ -156,14 +157,14 @@ fn transcoding_needs_no_originals() {
     let at = |name: &str| folder.path().join(name);
     let rows = clustered(8, 2000, DIM);
     let ids: Ids = (0..2000).map(|i| format!("row {i}")).collect();
-    let settings = Config { ids: Some(&ids), ..config(Metric::L2, 1.4) };
+    let settings = Config { ids: Some(&ids), ..config(Metric::L2, 0.9) };
     compress_to(&rows.view(), at("large.vlc"), &settings).unwrap();
     Store::open(at("large.vlc")).unwrap().delete(&(0..50).map(|i| format!("row {i}")).collect()).unwrap();
-    let report = transcode(at("large.vlc"), at("small.vlc"), &config(Metric::Cosine, 0.9)).unwrap();
+    let report = transcode(at("large.vlc"), at("small.vlc"), &config(Metric::Cosine, 0.6)).unwrap();
     let (large, small) = (Index::open(at("large.vlc")).unwrap(), Index::open(at("small.vlc")).unwrap());
     small.verify().unwrap();
     assert_eq!((small.len(), small.metric(), report.n), (1950, Metric::L2, 1950));
-    assert!(small.bytes().len() < large.bytes().len() * 4 / 5);
+    assert!(small.bytes().len() + 1950 * 8 < large.bytes().len(), "{} {}", small.bytes().len(), large.bytes().len());
     assert_eq!(small.ids(0..1950).unwrap(), large.ids(0..1950).unwrap());
     assert_eq!(small.text_id(0), Some("row 50"));
 }
@@ -278,9 +279,11 @@ fn appending_costs_little_recall() {
     compress_to(&all.view().slice(0..part), at("grown.vlc"), &settings).unwrap();
     let new = all.view().slice(part..n);
     assert_eq!(RowSource::rows(&new), n - part);
-    Store::open(at("grown.vlc")).unwrap().append(&new, &EncodeOptions::default()).unwrap();
+    let report = Store::open(at("grown.vlc")).unwrap().append(&new, &EncodeOptions::default()).unwrap();
     let truth = exact_neighbors(&all.view(), queries.view(), 10, Metric::Cosine).unwrap();
-    let [fresh, grown] = ["fresh.vlc", "grown.vlc"].map(|name| recall(answers(&at(name), &queries, 10).ids.view(), truth.ids.view()));
+    let [fresh, grown] =
+        ["fresh.vlc", "grown.vlc"].map(|name| recall(answers(&at(name), &queries, 10).ids.view(), truth.ids.view()));
+    assert!(!report.drifted, "{report:?}");
     println!("recall: fresh {fresh:.4}, grown {grown:.4}");
     assert!(grown > fresh - 0.02, "fresh {fresh:.4}, grown {grown:.4}");
 }

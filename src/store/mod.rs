@@ -24,7 +24,7 @@ pub(crate) use publish::{publish_at, sweep};
 use crate::{
     Backend, Config, DeviceChoice, Embedding, Error, Event, Ids, Index, InputError, ProgressFn, RowSource, Stage,
     encode::Encoder,
-    format::{self, ParseError},
+    format::{self, Meta, ParseError},
     mmap::MappedFile,
     ops::{Ops, WithOps, dispatch},
     platform::Stopwatch,
@@ -67,7 +67,8 @@ pub struct AppendReport {
     pub energy: f64,
     /// The same of the rows the model was trained on.
     pub trained_energy: f64,
-    /// Whether the model no longer fits the rows that come: [`DRIFT`] times its own error, or more.
+    /// Whether the model no longer fits the rows that come: an error of more than [`DRIFT`] times that which rows like the training
+    /// rows would have.
     pub drifted: bool,
     /// All of it.
     pub seconds: f64,
@@ -75,8 +76,15 @@ pub struct AppendReport {
     pub backend: Backend,
 }
 
-/// The error of new rows, as a multiple of that of the training rows, from which on a model counts as outgrown.
+/// The error of new rows, as a multiple of that of rows like the training rows, from which on a model counts as outgrown.
 pub const DRIFT: f64 = 1.2;
+
+/// The error that rows like the training rows are to have, though the model has not seen them: K means and d directions fit the N rows
+/// they were made of by about (K + d) / N closer than all, and others by as much less.
+fn expected_energy(meta: &Meta) -> f64 {
+    let parameters = f64::from(meta.anchors) + f64::from(meta.dim);
+    meta.energy * (1.0 + 2.0 * parameters / meta.training_rows.max(1) as f64)
+}
 
 /// What a deletion gave.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -201,7 +209,7 @@ fn append_on<O: Ops>(
 ) -> Result<AppendReport, Error> {
     let watch = Stopwatch::start();
     let (_, index) = editor.load()?;
-    let (first_row, trained_energy) = (index.parsed().next_row(), index.parsed().meta.energy);
+    let (first_row, meta) = (index.parsed().next_row(), index.parsed().meta.clone());
     let encoded = encode(ops, &index, rows, editor.path, options)?;
     drop(index);
     let report = stage_report(options);
@@ -218,8 +226,8 @@ fn append_on<O: Ops>(
         n: index.len() as u64,
         file_bytes: index.bytes().len() as u64,
         energy,
-        trained_energy,
-        drifted: energy > DRIFT * trained_energy,
+        trained_energy: meta.energy,
+        drifted: energy > DRIFT * expected_energy(&meta),
         seconds: watch.seconds(),
         backend: ops.backend(),
     })
