@@ -78,12 +78,14 @@ impl<'a> Live<'a> {
 
     /// Finds the rows among the next numbers of a segment.
     fn look(&mut self, segment: &'a Segment, wanted: u64) {
-        let (from, number) = (self.next, self.segment);
-        let end = (from + wanted.max(PART)).min(segment.span);
+        let (mut from, number) = (self.next, self.segment);
         let (walk, dead) = self.walk.get_or_insert_with(|| {
             let dead = Bits::new(segment.n, &segment.deleted_positions(self.bytes));
             (Walk::new(segment.row_ids(self.bytes), from), dead)
         });
+        // Of the numbers of a segment most may be missing.
+        from = from.max(walk.next_row().unwrap_or(segment.span)).min(segment.span);
+        let end = (from + wanted.max(PART)).min(segment.span);
         let mut places = vec![None; (end - from) as usize];
         walk.until(end, |row, cell, position| {
             // A damaged file may give rows that are passed.

@@ -110,6 +110,13 @@ pub(crate) struct Cursor {
     at: u64,
 }
 
+impl Cursor {
+    /// Whether it is behind the last member.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.row == NONE
+    }
+}
+
 impl<'a> Sequence<'a> {
     /// The sequence in `bytes`, as many as its layout says.
     pub(crate) fn new(layout: Layout, bytes: &'a [u8]) -> Self {

@@ -1,4 +1,4 @@
-//! What was appended to a file and how well the model fitted it (docs/format.md, section 13).
+//! What was appended to a file and how well the model fitted it (docs/format.md, section 12).
 
 use super::{ParseError, header::u64_at};
 
@@ -35,8 +35,9 @@ pub(crate) fn bytes(history: &[Written]) -> Vec<u8> {
     let mut entries = history.to_vec();
     while entries.len() > MOST {
         let second = entries.remove(1);
-        entries[0].rows += second.rows;
-        entries[0].error += second.error;
+        // What a file says may be anything.
+        entries[0].rows = entries[0].rows.saturating_add(second.rows);
+        entries[0].error = entries[0].error.saturating_add(second.error);
     }
     let mut out = Vec::with_capacity(entries.len() * ENTRY);
     for entry in entries {

@@ -1,4 +1,4 @@
-//! Ids of rows that are not their numbers (docs/format.md, section 12).
+//! Ids of rows that are not their numbers (docs/format.md, section 11).
 
 use super::{
     ParseError,

@@ -1,4 +1,4 @@
-//! What a model is known by, and files that name theirs instead of holding it (docs/format.md, section 14).
+//! What a model is known by, and files that name theirs instead of holding it (docs/format.md, section 13).
 
 use xxhash_rust::xxh3::Xxh3;
 
@@ -36,11 +36,20 @@ impl ModelRef {
     pub(super) fn resolve<'a>(&self, file: Option<&'a [u8]>) -> Result<[&'a [u8]; 4], ParseError> {
         let file = file.ok_or_else(|| ParseError::Model { name: self.name.clone(), hash: self.hash })?;
         let layout = header::parse(file)?;
-        for entry in layout.entries.iter().filter(|e| PARTS.iter().any(|kind| kind.as_bytes() == e.kind)) {
+        for entry in layout.entries.iter().filter(|e| is_part(e)) {
             super::segment::intact(file, entry)?;
         }
         parts(&layout.entries, file)
     }
+}
+
+fn is_part(entry: &SectionEntry) -> bool {
+    PARTS.iter().any(|kind| kind.as_bytes() == entry.kind)
+}
+
+/// Whether a table has a section of a model.
+pub(super) fn any_part(entries: &[SectionEntry]) -> bool {
+    entries.iter().any(is_part)
 }
 
 /// The sections of the model in `bytes`, in the order of `PARTS`.

@@ -16,8 +16,12 @@ use crate::{Error, model::Model};
 /// Sections that are checked when a file is opened.
 const OPEN: [[u8; 4]; 11] =
     [*b"META", *b"MEAN", *b"CHRT", *b"ANCH", *b"SIDE", *b"CELL", *b"KEYV", *b"SEGM", *b"TOMB", *b"HIST", *b"MREF"];
-/// Kinds this build knows.
-const KNOWN: [[u8; 4]; 5] = [*b"ROWS", *b"CODE", *b"IDSU", *b"IDSS", DEAD];
+/// The others that this build knows.
+const LATER: [[u8; 4]; 5] = [*b"ROWS", *b"CODE", *b"IDSU", *b"IDSS", DEAD];
+/// Kinds that each segment has for itself.
+const OF_SEGMENT: [[u8; 4]; 7] = [*b"SEGM", *b"CELL", *b"TOMB", *b"ROWS", *b"CODE", *b"IDSU", *b"IDSS"];
+/// Kinds that came with version 2.
+const NEW: [[u8; 4]; 7] = [*b"SEGM", *b"TOMB", *b"IDSU", *b"IDSS", *b"HIST", *b"MREF", DEAD];
 /// Bytes the sections checked at open may have together.
 const MAX_MODEL: u64 = 1 << 30;
 
@@ -98,9 +102,11 @@ pub(crate) fn parse(bytes: &[u8], model_file: Option<&[u8]>) -> Result<Parsed, P
             format!("{model_bytes} bytes of model; {MAX_MODEL} are allowed"),
         ));
     }
+    let segments = entries.iter().filter(|e| e.kind == *b"SEGM").count();
     for e in entries {
         let open = OPEN.contains(&e.kind);
-        if !open && !KNOWN.contains(&e.kind) && e.flags & FLAG_MUST_KNOW != 0 {
+        check_place(e, layout.version, segments)?;
+        if !open && !LATER.contains(&e.kind) && e.flags & FLAG_MUST_KNOW != 0 {
             return Err(ParseError::Unknown(e.name()));
         }
         if open {
@@ -116,6 +122,9 @@ pub(crate) fn parse(bytes: &[u8], model_file: Option<&[u8]>) -> Result<Parsed, P
     let model_ref = section("MREF").ok().map(ModelRef::parse).transpose()?;
     let parts = match &model_ref {
         None => model_ref::parts(entries, bytes)?,
+        Some(_) if model_ref::any_part(entries) => {
+            return Err(ParseError::invalid("MREF", "the model stands in the file itself"));
+        }
         Some(wanted) => wanted.resolve(model_file)?,
     };
     let model_hash = model_ref::hash(meta_bytes, &parts);
@@ -135,6 +144,19 @@ pub(crate) fn parse(bytes: &[u8], model_file: Option<&[u8]>) -> Result<Parsed, P
     let segments = parse_segments(bytes, &layout, rows, &meta, block)?;
     let gains = model.side.gain_table();
     Ok(Parsed { layout, meta, model, model_hash, model_ref, metadata, history, segments, block, gains })
+}
+
+/// Refuses a section that does not belong in a file of this version, or of so many segments.
+fn check_place(e: &SectionEntry, version: u32, segments: usize) -> Result<(), ParseError> {
+    let bad = |what: &str| Err(ParseError::invalid("section table", format!("section {} {what}", e.name())));
+    let known = OPEN.contains(&e.kind) || LATER.contains(&e.kind);
+    if version == 1 {
+        return if NEW.contains(&e.kind) { bad("does not belong in a file of version 1") } else { Ok(()) };
+    }
+    if OF_SEGMENT.contains(&e.kind) {
+        return if usize::from(e.segment) < segments { Ok(()) } else { bad("is of a segment that is not there") };
+    }
+    if known && e.kind != DEAD && e.segment != 0 { bad("is of a segment, but is for all rows") } else { Ok(()) }
 }
 
 /// All segments, which follow each other in row numbers. A file of version 1 is one.

@@ -7,6 +7,8 @@ use super::{
 
 /// Rows that [`RowIds::verify`] looks at together.
 const PART: u64 = 1 << 20;
+/// Numbers to a row from which on the rows are few enough to be sorted.
+const SPARSE: u64 = 1 << 10;
 
 /// The rows of every cell.
 #[derive(Debug, Clone, Copy)]
@@ -71,7 +73,8 @@ impl<'a> RowIds<'a> {
         Sequence::new(Layout::new(self.span, self.cells[cell + 1] - self.cells[cell]), bytes)
     }
 
-    /// Checks that every row stands in one cell, once, and every bit of the section. O(n), in memory of O(cells).
+    /// Checks that every row stands in one cell, once, and every bit of the section. O(n), in memory of O(cells) but where rows are
+    /// few among their numbers.
     pub(crate) fn verify(&self) -> Result<(), ParseError> {
         let cells = self.cells.len() - 1;
         for cell in 0..cells {
@@ -83,20 +86,31 @@ impl<'a> RowIds<'a> {
         if self.n == 0 || self.cells.windows(2).any(|pair| pair[1] - pair[0] == self.span) {
             return Ok(());
         }
+        let twice = |row: u64| ParseError::invalid("ROWS", format!("row {row} stands in two cells"));
         // Each cell has as many rows as it should, all different: where no row stands twice, none is missing.
         let mut walk = Walk::new(*self, 0);
+        // A few rows may have numbers up to 2^40, too many to go through.
+        if self.n < self.span / SPARSE {
+            let mut rows = Vec::new();
+            walk.until(self.span, |row, _, _| rows.push(row));
+            rows.sort_unstable();
+            return match rows.windows(2).find(|pair| pair[0] == pair[1]) {
+                Some(pair) => Err(twice(pair[0])),
+                None => Ok(()),
+            };
+        }
         for start in (0..self.span).step_by(PART as usize) {
             let mut seen = vec![0u64; PART.min(self.span - start).div_ceil(64) as usize];
-            let mut twice = None;
+            let mut again = None;
             walk.until((start + PART).min(self.span), |row, _, _| {
                 let (word, bit) = ((row - start) as usize / 64, 1 << ((row - start) % 64));
                 if seen[word] & bit != 0 {
-                    twice = Some(row);
+                    again = Some(row);
                 }
                 seen[word] |= bit;
             });
-            if let Some(row) = twice {
-                return Err(ParseError::invalid("ROWS", format!("row {row} stands in two cells")));
+            if let Some(row) = again {
+                return Err(twice(row));
             }
         }
         Ok(())
@@ -115,6 +129,12 @@ impl<'a> Walk<'a> {
     pub(crate) fn new(ids: RowIds<'a>, row: u64) -> Self {
         let cursors = (0..ids.cells.len() - 1).map(|cell| ids.sequence(cell).seek(row)).collect();
         Walk { ids, cursors }
+    }
+
+    /// No row below this comes next; `None` when all have been passed. O(cells).
+    pub(crate) fn next_row(&self) -> Option<u64> {
+        let cursors = self.cursors.iter().filter(|cursor| !cursor.is_behind());
+        cursors.map(|cursor| cursor.row).min()
     }
 
     /// Gives row, cell and position of every row below `end` that has not been passed yet, cell after cell.
