@@ -1,18 +1,25 @@
-//! The header and the section table: `docs/format.md`, sections 1 and 2.
+//! The section table: `docs/format.md`, sections 2 and 14.
 
+use crate::header::{self, Commit};
 use crate::packed::Cursor;
 use xxhash_rust::xxh3::xxh3_64;
 
-/// The first eight bytes of a file.
-pub const MAGIC: [u8; 8] = *b"\x89VLC\r\n\x1a\n";
-/// The version that this reader knows.
-pub const VERSION: u32 = 1;
-/// The sections a file must have.
-pub const REQUIRED: [&[u8; 4]; 8] = [b"META", b"MEAN", b"CHRT", b"ANCH", b"SIDE", b"CELL", b"ROWS", b"CODE"];
-/// The sections that a reader loads to open a file; `KEYV` may be missing.
-pub const MODEL: [&[u8; 4]; 7] = [b"META", b"MEAN", b"CHRT", b"ANCH", b"SIDE", b"CELL", b"KEYV"];
-/// Model sections together have at most this many bytes.
-pub const MODEL_LIMIT: usize = 1 << 30;
+/// Kinds that stand in a file once, for all rows.
+pub const OF_FILE: [&[u8; 4]; 8] = [b"META", b"MEAN", b"CHRT", b"ANCH", b"SIDE", b"MREF", b"KEYV", b"HIST"];
+/// Kinds that stand in a file once for each segment.
+pub const OF_SEGMENT: [&[u8; 4]; 7] = [b"SEGM", b"CELL", b"TOMB", b"ROWS", b"CODE", b"IDSU", b"IDSS"];
+/// The kinds of version 1.
+pub const OF_VERSION_1: [&[u8; 4]; 9] =
+    [b"META", b"MEAN", b"CHRT", b"ANCH", b"SIDE", b"KEYV", b"CELL", b"ROWS", b"CODE"];
+/// What a model is, but for `META`.
+pub const MODEL: [&[u8; 4]; 4] = [b"MEAN", b"CHRT", b"ANCH", b"SIDE"];
+/// The sections that a reader loads and checks to open a file.
+pub const AT_OPEN: [&[u8; 4]; 11] =
+    [b"META", b"MEAN", b"CHRT", b"ANCH", b"SIDE", b"MREF", b"KEYV", b"HIST", b"SEGM", b"CELL", b"TOMB"];
+/// Sections checked at open together have at most this many bytes.
+pub const OPEN_LIMIT: usize = 1 << 30;
+/// A file has at most so many segments.
+pub const SEGMENTS: usize = 256;
 
 /// One entry of the section table with the bytes it points to.
 #[derive(Clone, Debug)]
@@ -20,34 +27,69 @@ pub struct Section<'a> {
     /// Four ASCII characters.
     pub kind: [u8; 4],
     /// Bit 0: a reader that does not know this kind must refuse the file.
-    pub flags: u32,
+    pub flags: usize,
+    /// Which segment it belongs to; 0 for what all rows share.
+    pub segment: usize,
     /// Where the section starts in the file.
     pub offset: usize,
     /// Its contents.
     pub bytes: &'a [u8],
 }
 
-/// The section of that kind, if there is one.
-pub fn find<'a>(sections: &[Section<'a>], kind: &[u8; 4]) -> Option<&'a [u8]> {
-    sections.iter().find(|s| s.kind == *kind).map(|s| s.bytes)
+/// The last commit of a file.
+#[derive(Clone, Debug)]
+pub struct Container<'a> {
+    /// What the header says.
+    pub commit: Commit,
+    /// The sections in the order of the table.
+    pub sections: Vec<Section<'a>>,
+    /// How many segments there are.
+    pub segments: usize,
+}
+
+impl<'a> Container<'a> {
+    /// The section of that kind that all rows share, if there is one.
+    pub fn find(&self, kind: &[u8; 4]) -> Option<&'a [u8]> {
+        self.of_segment(kind, 0)
+    }
+
+    /// The section of that kind of a segment, if there is one.
+    pub fn of_segment(&self, kind: &[u8; 4], segment: usize) -> Option<&'a [u8]> {
+        self.sections.iter().find(|s| s.kind == *kind && s.segment == segment).map(|s| s.bytes)
+    }
+
+    /// A section that must be there.
+    pub fn required(&self, kind: &[u8; 4], segment: usize) -> Result<&'a [u8], String> {
+        let missing = || format!("there is no section {} of segment {segment}", kind.escape_ascii());
+        self.of_segment(kind, segment).ok_or_else(missing)
+    }
+}
+
+/// The sections of a file in the order of the table.
+pub fn sections(file: &[u8]) -> Result<Vec<Section<'_>>, String> {
+    Ok(open(file)?.sections)
 }
 
 /// Checks everything about a file that can be checked without understanding its sections: magic,
-/// version, length, the three kinds of hash, reserved bytes, order, alignment and padding of
-/// the sections, which kinds there are, and the size of the model.
+/// version, slots, all hashes, reserved bytes, order and padding of the sections, which kinds
+/// there are, and the size of what is read at open.
 ///
-/// `file`: the whole file. Returns its sections in the order of the table.
-pub fn sections(file: &[u8]) -> Result<Vec<Section<'_>>, String> {
-    let entries = header(file)?;
-    let table_end = 64 + 32 * entries;
-    let mut table = Cursor::new("section table", &file[64..table_end]);
+/// `file`: the whole file, and for version 2 whatever stands behind its committed part.
+pub fn open(file: &[u8]) -> Result<Container<'_>, String> {
+    let commit = header::commit(file)?;
+    let mut table = Cursor::new("section table", &file[commit.table..commit.table + 32 * commit.entries]);
+    let first = commit.version == 1;
+    // What stands before the first section: a header and the table, or a header.
+    let mut end = if first { commit.table + 32 * commit.entries } else { 192 };
+    // Sections end with the file or where the table starts.
+    let last = if first { file.len() } else { commit.table };
     let mut sections: Vec<Section<'_>> = Vec::new();
-    let mut end = table_end;
-    for _ in 0..entries {
+    for _ in 0..commit.entries {
         let mut kind = [0; 4];
         kind.copy_from_slice(table.take(4)?);
         let name = kind.escape_ascii().to_string();
-        let flags = table.u32()?;
+        let flags = table.u16()?;
+        let segment = table.u16()?;
         let offset = table.count64()?;
         let length = table.count64()?;
         let hash = table.u64()?;
@@ -55,74 +97,82 @@ pub fn sections(file: &[u8]) -> Result<Vec<Section<'_>>, String> {
         if !kind.is_ascii() {
             return Err(format!("section kind {name} is not ASCII"));
         }
-        if sections.iter().any(|s| s.kind == kind) {
+        if kind != *b"DEAD" && sections.iter().any(|s| s.kind == kind && s.segment == segment) {
             return Err(format!("there are two sections {name}"));
         }
         if flags & !1 != 0 {
             return Err(format!("{name}: reserved flags {flags:#x}"));
         }
-        if flags & 1 == 1 && !REQUIRED.contains(&&kind) && kind != *b"KEYV" {
+        let known = OF_SEGMENT.contains(&&kind) || OF_FILE.contains(&&kind) || kind == *b"DEAD";
+        if first && known && !OF_VERSION_1.contains(&&kind) {
+            return Err(format!("{name}: not in a file of version 1"));
+        }
+        if flags & 1 == 1 && !known {
             return Err(format!("{name}: this reader does not know a section it must know"));
         }
-        if offset % 64 != 0 || offset < end {
-            return Err(format!("{name}: offset {offset} is unaligned or out of order"));
+        if segment > 0 && (first || OF_FILE.contains(&&kind)) {
+            return Err(format!("{name}: segment {segment} for what all rows share"));
         }
-        let bytes = match offset.checked_add(length).and_then(|to| file.get(offset..to)) {
-            Some(bytes) => bytes,
-            None => {
-                return Err(format!("{name}: {length} bytes at {offset} pass the file's end"));
-            }
+        if offset != end.next_multiple_of(64) {
+            return Err(format!("{name}: offset {offset}, the section before ends at {end}"));
+        }
+        let bytes = match offset.checked_add(length) {
+            Some(to) if to <= last => &file[offset..to],
+            _ => return Err(format!("{name}: {length} bytes at {offset} pass the file's end")),
         };
         Cursor::new("padding", &file[end..offset]).zeros(offset - end)?;
         if xxh3_64(bytes) != hash {
             return Err(format!("{name}: its hash is not that of its bytes"));
         }
         end = offset + length;
-        sections.push(Section { kind, flags, offset, bytes });
+        sections.push(Section { kind, flags, segment, offset, bytes });
     }
-    if end != file.len() {
-        return Err(format!("the last section ends at {end}, the file at {}", file.len()));
+    let behind = if first { end } else { end.next_multiple_of(64) };
+    if behind != last {
+        return Err(format!("the last section ends at {end}, all of them at {last}"));
     }
-    for kind in REQUIRED {
-        if find(&sections, kind).is_none() {
-            return Err(format!("there is no section {}", kind.escape_ascii()));
-        }
-    }
-    let model: usize = MODEL.iter().filter_map(|k| find(&sections, k)).map(<[u8]>::len).sum();
-    if model > MODEL_LIMIT {
-        return Err(format!("a model of {model} bytes is above the limit of {MODEL_LIMIT}"));
-    }
-    Ok(sections)
+    Cursor::new("padding", &file[end..last]).zeros(last - end)?;
+    check_kinds(Container { segments: count_segments(&sections, first)?, commit, sections })
 }
 
-/// Checks the 64 bytes of the header and the hash of the table. Returns the number of entries of
-/// the table, which lies within the file.
-fn header(file: &[u8]) -> Result<usize, String> {
-    let mut header = Cursor::new("header", file);
-    if header.take(8)? != MAGIC {
-        return Err("this is not a .vlc file".into());
+/// Segments are numbered from 0 without gaps.
+fn count_segments(sections: &[Section<'_>], first: bool) -> Result<usize, String> {
+    if first {
+        return Ok(1);
     }
-    let version = header.u32()?;
-    if version != VERSION {
-        return Err(format!("file version {version}, this reader knows version {VERSION}"));
+    let count = sections.iter().filter(|s| s.kind == *b"SEGM").count();
+    if count > SEGMENTS {
+        return Err(format!("{count} segments, at most {SEGMENTS} expected"));
     }
-    let entries = header.count32()?;
-    let length = header.u64()?;
-    let table_hash = header.u64()?;
-    header.zeros(24)?;
-    let header_hash = header.u64()?;
+    match sections.iter().find(|s| OF_SEGMENT.contains(&&s.kind) && s.segment >= count) {
+        Some(s) => Err(format!("{} of segment {}; there are {count}", s.kind.escape_ascii(), s.segment)),
+        None => Ok(count),
+    }
+}
 
-    if xxh3_64(&file[..56]) != header_hash {
-        return Err("the header's hash is not that of its bytes".into());
+/// Which sections a file must have, and which not.
+fn check_kinds(container: Container<'_>) -> Result<Container<'_>, String> {
+    container.required(b"META", 0)?;
+    let elsewhere = container.find(b"MREF").is_some();
+    for kind in MODEL {
+        if elsewhere && container.find(kind).is_some() {
+            return Err(format!("{} beside MREF", kind.escape_ascii()));
+        }
+        if !elsewhere {
+            container.required(kind, 0)?;
+        }
     }
-    if length != file.len() as u64 {
-        return Err(format!("a file of {} bytes says it has {length}", file.len()));
+    for segment in 0..container.segments {
+        if container.commit.version > 1 {
+            container.required(b"SEGM", segment)?;
+        }
+        for kind in [b"CELL", b"ROWS", b"CODE"] {
+            container.required(kind, segment)?;
+        }
     }
-    if !(1..=64).contains(&entries) {
-        return Err(format!("{entries} sections, 1 to 64 expected"));
+    let open: usize = container.sections.iter().filter(|s| AT_OPEN.contains(&&s.kind)).map(|s| s.bytes.len()).sum();
+    if open > OPEN_LIMIT {
+        return Err(format!("{open} bytes to open, the limit is {OPEN_LIMIT}"));
     }
-    if xxh3_64(header.take(32 * entries)?) != table_hash {
-        return Err("the section table's hash is not that of its bytes".into());
-    }
-    Ok(entries)
+    Ok(container)
 }

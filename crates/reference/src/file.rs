@@ -1,12 +1,17 @@
-//! A whole `.vlc` file, parsed and verified: `docs/format.md`, written from that text alone.
+//! The model of a `.vlc` file with the rows of one segment: `docs/format.md`, sections 3 to 10,
+//! written from that text alone.
 
 use crate::chain::CodeKind;
-use crate::container;
+use crate::container::Container;
 use crate::model::{self, Chart, Meta, Side};
 use crate::packed::Cursor;
 use crate::rows;
+use crate::store::Store;
 
-/// Everything a file says, with every number of the model as an f64.
+/// A model, with every number of it as an f64, and the codes of some rows.
+///
+/// Rows are counted from the first of the segment. Where a segment has fewer rows than numbers
+/// (n < s), `labels` and `position_of` of the missing ones mean nothing.
 #[derive(Clone, Debug, PartialEq)]
 pub struct File {
     /// Section `META`.
@@ -27,11 +32,11 @@ pub struct File {
     pub key_values: Vec<(String, String)>,
     /// K + 1: the first position of each cell, then n.
     pub cells: Vec<usize>,
-    /// n: the anchor of each *row*.
+    /// s: the anchor of each *row*.
     pub labels: Vec<usize>,
     /// n: the row at each position.
     pub row_at: Vec<usize>,
-    /// n: the position of each row.
+    /// s: the position of each row.
     pub position_of: Vec<usize>,
     /// n x T: the symbols at each *position*.
     pub symbols: Vec<Vec<u8>>,
@@ -41,95 +46,106 @@ pub struct File {
     pub gain_codes: Vec<usize>,
 }
 
-/// Parses a file and checks all of it: header, table, hashes, padding, reserved bytes, sizes,
-/// ranges, and that every row has one position. Bad bytes are an `Err`.
+/// Parses a file of one segment that has all its rows, and checks all of it: header, table,
+/// hashes, padding, reserved bytes, sizes, ranges, and that every row has one position. Bad
+/// bytes are an `Err`; so are files of another kind, which [`Store`] reads.
 pub fn parse(bytes: &[u8]) -> Result<File, String> {
-    let sections = container::sections(bytes)?;
-    // `sections` has checked that the required ones are there.
-    let section = |kind| container::find(&sections, kind).unwrap_or(&[]);
+    Store::parse(bytes)?.into_file()
+}
 
-    let meta = model::meta(section(b"META"))?;
-    let (center, mean) = model::mean(section(b"MEAN"), &meta)?;
-    let charts = model::charts(section(b"CHRT"), &meta)?;
-    let (chart_of, anchors) = model::anchors(section(b"ANCH"), &meta, &charts)?;
-    let side = model::side(section(b"SIDE"), &meta)?;
-    let key_values = match container::find(&sections, b"KEYV") {
-        Some(bytes) => key_values(bytes)?,
-        None => Vec::new(),
-    };
-    let cells = rows::cells(section(b"CELL"), &meta)?;
-    // First ROWS: it bounds n.
-    let row_at = rows::rows(section(b"ROWS"), &meta, &cells)?;
-    let (mut labels, mut position_of) = (vec![0; meta.n], vec![0; meta.n]);
-    for k in 0..meta.anchors {
-        for position in cells[k]..cells[k + 1] {
-            labels[row_at[position]] = k;
-            position_of[row_at[position]] = position;
-        }
+/// As [`parse`], for a file whose model is in another one.
+pub fn parse_with_model(bytes: &[u8], model: &[u8]) -> Result<File, String> {
+    Store::parse_with_model(bytes, model)?.into_file()
+}
+
+impl File {
+    /// The model of a file, without rows. `other` is the file that has it, be it the same.
+    pub fn model(container: &Container<'_>, other: &Container<'_>) -> Result<File, String> {
+        let section = |kind| other.required(kind, 0);
+        let meta = model::meta(container.required(b"META", 0)?, container.commit.version)?;
+        let (center, mean) = model::mean(section(b"MEAN")?, &meta)?;
+        let charts = model::charts(section(b"CHRT")?, &meta)?;
+        let (chart_of, anchors) = model::anchors(section(b"ANCH")?, &meta, &charts)?;
+        let side = model::side(section(b"SIDE")?, &meta)?;
+        Ok(File {
+            cells: vec![0; meta.anchors + 1],
+            meta,
+            center,
+            mean,
+            charts,
+            chart_of,
+            anchors,
+            side,
+            key_values: key_values(container)?,
+            labels: Vec::new(),
+            row_at: Vec::new(),
+            position_of: Vec::new(),
+            symbols: Vec::new(),
+            factor_codes: Vec::new(),
+            gain_codes: Vec::new(),
+        })
     }
-    let codes = codes(section(b"CODE"), &meta)?;
-    Ok(File {
-        meta,
-        center,
-        mean,
-        charts,
-        chart_of,
-        anchors,
-        side,
-        key_values,
-        cells,
-        labels,
-        row_at,
-        position_of,
-        symbols: codes.symbols,
-        factor_codes: codes.factor,
-        gain_codes: codes.gain,
-    })
-}
 
-/// The codes of all positions.
-struct Codes {
-    symbols: Vec<Vec<u8>>,
-    factor: Vec<usize>,
-    gain: Vec<usize>,
-}
+    /// This model with the n rows of a segment, whose numbers are below `span`.
+    pub fn with_rows(
+        &self,
+        container: &Container<'_>,
+        segment: usize,
+        n: usize,
+        span: usize,
+    ) -> Result<File, String> {
+        let mut file = self.clone();
+        file.meta.n = n;
+        file.cells = rows::cells(container.required(b"CELL", segment)?, self.meta.anchors, n)?;
+        // First ROWS: it bounds n and the span.
+        file.row_at = rows::rows(container.required(b"ROWS", segment)?, span, &file.cells)?;
+        (file.labels, file.position_of) = (vec![0; span], vec![0; span]);
+        for k in 0..self.meta.anchors {
+            for position in file.cells[k]..file.cells[k + 1] {
+                file.labels[file.row_at[position]] = k;
+                file.position_of[file.row_at[position]] = position;
+            }
+        }
+        file.codes(container.required(b"CODE", segment)?)?;
+        Ok(file)
+    }
 
-/// Section 9: blocks of 32 positions, each a plane per symbol, then the side planes.
-fn codes(bytes: &[u8], meta: &Meta) -> Result<Codes, String> {
-    let mut at = Cursor::new("CODE", bytes);
-    let mut codes = Codes { symbols: Vec::new(), factor: Vec::new(), gain: Vec::new() };
-    for block in 0..meta.n.div_ceil(32) {
-        let mut planes = Vec::new();
-        for _ in 0..meta.symbols {
-            planes.push(match meta.kind {
-                CodeKind::Chain => nibbles(at.take(16)?),
-                CodeKind::Pq8 => at.take(32)?.to_vec(),
-            });
-        }
-        for _ in 0..meta.factor_nibbles + meta.gain_nibbles {
-            planes.push(nibbles(at.take(16)?));
-        }
-        for i in 0..32 {
-            let here: Vec<u8> = planes.iter().map(|plane| plane[i]).collect();
-            if 32 * block + i >= meta.n {
-                if here.iter().any(|&c| c != 0) {
-                    return Err("CODE: the last block is not filled up with zeros".into());
+    /// Section 9: blocks of 32 positions, each a plane per symbol, then the side planes.
+    fn codes(&mut self, bytes: &[u8]) -> Result<(), String> {
+        let meta = &self.meta;
+        let mut at = Cursor::new("CODE", bytes);
+        for block in 0..meta.n.div_ceil(32) {
+            let mut planes = Vec::new();
+            for _ in 0..meta.symbols {
+                planes.push(match meta.kind {
+                    CodeKind::Chain => nibbles(at.take(16)?),
+                    CodeKind::Pq8 => at.take(32)?.to_vec(),
+                });
+            }
+            for _ in 0..meta.factor_nibbles + meta.gain_nibbles {
+                planes.push(nibbles(at.take(16)?));
+            }
+            for i in 0..32 {
+                let here: Vec<u8> = planes.iter().map(|plane| plane[i]).collect();
+                if 32 * block + i >= meta.n {
+                    if here.iter().any(|&c| c != 0) {
+                        return Err("CODE: the last block is not filled up with zeros".into());
+                    }
+                    continue;
                 }
-                continue;
-            }
-            let (symbols, sides) = here.split_at(meta.symbols);
-            let (factor, gain) = sides.split_at(meta.factor_nibbles);
-            codes.symbols.push(symbols.to_vec());
-            codes.factor.extend(factor.iter().map(|&c| usize::from(c)));
-            if !gain.is_empty() {
-                // The least significant nibble is first.
-                let code = gain.iter().rev().fold(0, |code, &c| 16 * code + usize::from(c));
-                codes.gain.push(code);
+                let (symbols, sides) = here.split_at(meta.symbols);
+                let (factor, gain) = sides.split_at(meta.factor_nibbles);
+                self.symbols.push(symbols.to_vec());
+                self.factor_codes.extend(factor.iter().map(|&c| usize::from(c)));
+                if !gain.is_empty() {
+                    // The least significant nibble is first.
+                    let code = gain.iter().rev().fold(0, |code, &c| 16 * code + usize::from(c));
+                    self.gain_codes.push(code);
+                }
             }
         }
+        at.end()
     }
-    at.end()?;
-    Ok(codes)
 }
 
 /// The 32 nibbles of a plane of 16 bytes: byte i holds number i low and number 16 + i high.
@@ -139,8 +155,11 @@ fn nibbles(plane: &[u8]) -> Vec<u8> {
     low.chain(high).collect()
 }
 
-/// Section 10: the pairs, keys ascending byte by byte and unique.
-fn key_values(bytes: &[u8]) -> Result<Vec<(String, String)>, String> {
+/// Section 10: the pairs, keys ascending byte by byte and unique; none where there is no section.
+fn key_values(container: &Container<'_>) -> Result<Vec<(String, String)>, String> {
+    let Some(bytes) = container.find(b"KEYV") else {
+        return Ok(Vec::new());
+    };
     let mut at = Cursor::new("KEYV", bytes);
     let mut pairs: Vec<(String, String)> = Vec::new();
     for _ in 0..at.u32()? {

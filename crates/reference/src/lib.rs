@@ -8,8 +8,9 @@
 //! 2. [`kmeans`]: what one iteration of anchor training computes per cell;
 //! 3. [`waterfill`]: how many bits each direction of a Gaussian source deserves;
 //! 4. [`chain`]: from symbols to coordinates, and the best symbols by trying them all;
-//! 5. [`packed`], [`container`], [`model`], [`rows`], [`file`](mod@file): a `.vlc` file, from bits to codes;
-//! 6. [`decode`]: from codes to vectors, scores and neighbours.
+//! 5. [`packed`], [`header`], [`container`], [`model`], [`rows`], [`file`](mod@file): a `.vlc` file, from bits to codes;
+//! 6. [`decode`]: from codes to vectors, scores and neighbours;
+//! 7. [`ids`], [`store`]: all segments of a file, what is deleted, and what its rows are called.
 //!
 //! Matrices are flat slices, row after row: "`rows`: n x d" means `rows[i * d + c]`. Functions on
 //! plain numbers assert their shapes; functions on file bytes never panic and return `Err` with a
@@ -22,10 +23,13 @@ pub mod container;
 pub mod decode;
 pub mod distance;
 pub mod file;
+pub mod header;
+pub mod ids;
 pub mod kmeans;
 pub mod model;
 pub mod packed;
 pub mod rows;
+pub mod store;
 pub mod waterfill;
 
 #[cfg(test)]
@@ -34,4 +38,6 @@ mod tests;
 
 pub use chain::{Code, CodeKind};
 pub use distance::Metric;
-pub use file::{File, parse};
+pub use file::{File, parse, parse_with_model};
+pub use ids::Id;
+pub use store::Store;

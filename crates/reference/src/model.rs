@@ -12,7 +12,7 @@ pub const LIMIT: usize = 1 << 27;
 /// Section `META`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Meta {
-    /// Rows.
+    /// Rows of the segment.
     pub n: usize,
     /// Dimensions.
     pub d: usize,
@@ -72,10 +72,14 @@ pub struct Side {
     pub gain_range: Option<(f64, f64)>,
 }
 
-/// Section 3. Checks every range of the table.
-pub fn meta(bytes: &[u8]) -> Result<Meta, String> {
+/// Section 3. Checks every range of the table. In version 1 it starts with the number of rows;
+/// otherwise n is 0 here.
+pub fn meta(bytes: &[u8], version: u32) -> Result<Meta, String> {
     let mut at = Cursor::new("META", bytes);
-    let n = within("n", at.count64()?, 1, 1 << 40)?;
+    let n = match version {
+        1 => within("n", at.count64()?, 1, 1 << 40)?,
+        _ => within("reserved", at.count64()?, 0, 0)?,
+    };
     let d = within("d", at.count32()?, 1, 65_536)?;
     let metric = match at.u8()? {
         0 => Metric::Cosine,

@@ -65,6 +65,11 @@ impl<'a> Cursor<'a> {
         Cursor { name, bytes, at: 0 }
     }
 
+    /// A message that names the section.
+    pub fn error(&self, message: &str) -> String {
+        format!("{}: {message}", self.name)
+    }
+
     /// How many bytes have been read.
     pub fn at(&self) -> usize {
         self.at
@@ -116,6 +121,11 @@ impl<'a> Cursor<'a> {
     pub fn count64(&mut self) -> Result<usize, String> {
         let value = self.u64()?;
         usize::try_from(value).map_err(|_| format!("{}: {value} is too large", self.name))
+    }
+
+    /// A u128.
+    pub fn u128(&mut self) -> Result<u128, String> {
+        Ok(u128::from_le_bytes(self.array()?))
     }
 
     /// An f32, widened.

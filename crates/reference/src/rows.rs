@@ -1,21 +1,20 @@
 //! Which row is where: `docs/format.md`, section 8.
 
-use crate::model::Meta;
-use crate::packed::Cursor;
+use crate::packed::{Cursor, pack};
 
 /// The oracle keeps every row apart; a file of more is not for it. Without the limit, rows of no
 /// bytes in one cell would be a small file that needs any amount of memory.
 pub const LIMIT: usize = 1 << 26;
 
 /// `CELL`: K + 1 positions that ascend from 0 to n.
-pub fn cells(bytes: &[u8], meta: &Meta) -> Result<Vec<usize>, String> {
+pub fn cells(bytes: &[u8], anchors: usize, n: usize) -> Result<Vec<usize>, String> {
     let mut at = Cursor::new("CELL", bytes);
     let mut cells = Vec::new();
-    for _ in 0..=meta.anchors {
+    for _ in 0..=anchors {
         cells.push(at.count64()?);
     }
     at.end()?;
-    if cells[0] != 0 || cells[meta.anchors] != meta.n || !cells.is_sorted() {
+    if cells[0] != 0 || cells[anchors] != n || !cells.is_sorted() {
         return Err("CELL: the positions do not ascend from 0 to n".into());
     }
     Ok(cells)
@@ -32,30 +31,44 @@ pub fn low_bits(n: usize, m: usize) -> usize {
     best
 }
 
-/// `ROWS`: the row at each position. All n rows must stand there, each once and those of a cell in
-/// ascending order.
-pub fn rows(bytes: &[u8], meta: &Meta, cells: &[usize]) -> Result<Vec<usize>, String> {
-    if meta.n > LIMIT {
-        return Err(format!("ROWS: {} rows; at most {LIMIT} here", meta.n));
+/// `ROWS`: the row, below `span`, at each position. None stands there twice, and those of a cell
+/// ascend.
+pub fn rows(bytes: &[u8], span: usize, cells: &[usize]) -> Result<Vec<usize>, String> {
+    if span > LIMIT {
+        return Err(format!("ROWS: a span of {span} is too large for the oracle"));
     }
     let mut at = Cursor::new("ROWS", bytes);
     let mut row_at = Vec::new();
-    for k in 0..meta.anchors {
-        row_at.extend(cell(&mut at, meta.n, cells[k + 1] - cells[k])?);
+    for k in 1..cells.len() {
+        row_at.extend(cell(&mut at, span, cells[k] - cells[k - 1])?);
     }
     at.end()?;
-    let mut seen = vec![false; meta.n];
+    let mut seen = vec![false; span];
     for &row in &row_at {
         if seen[row] {
             return Err(format!("ROWS: row {row} stands there twice"));
         }
         seen[row] = true;
     }
-    // There are n places, so none can be missing either.
     Ok(row_at)
 }
 
-/// The m rows of the next cell.
+/// `TOMB`: the positions of the deleted rows of a segment of n, a count of 1 to n first.
+pub fn deleted(bytes: &[u8], n: usize) -> Result<Vec<usize>, String> {
+    if n > LIMIT {
+        return Err(format!("TOMB: {n} rows are too many for the oracle"));
+    }
+    let mut at = Cursor::new("TOMB", bytes);
+    let count = at.count64()?;
+    if count == 0 || count > n {
+        return Err(format!("TOMB: {count} deleted rows of {n}"));
+    }
+    let positions = cell(&mut at, n, count)?;
+    at.end()?;
+    Ok(positions)
+}
+
+/// The next cell: m numbers below n.
 fn cell(at: &mut Cursor<'_>, n: usize, m: usize) -> Result<Vec<usize>, String> {
     if m == 0 {
         return Ok(Vec::new());
@@ -76,7 +89,7 @@ fn cell(at: &mut Cursor<'_>, n: usize, m: usize) -> Result<Vec<usize>, String> {
     let mut zeros = 0;
     for s in 0..length {
         if s > 0 && s % 4096 == 0 && samples[s / 4096 - 1] != rows.len() {
-            return Err(format!("ROWS: the sample of bit {s} is not {}", rows.len()));
+            return Err(at.error(&format!("the sample of bit {s} is not {}", rows.len())));
         }
         if bit(s) == 0 {
             zeros += 1;
@@ -84,7 +97,7 @@ fn cell(at: &mut Cursor<'_>, n: usize, m: usize) -> Result<Vec<usize>, String> {
         }
         // Low bits may be looked up only for as many rows as there are.
         if rows.len() == m {
-            return Err(format!("ROWS: more than {m} ones"));
+            return Err(at.error(&format!("more than {m} ones")));
         }
         let mut low = 0;
         for b in 0..l {
@@ -92,17 +105,47 @@ fn cell(at: &mut Cursor<'_>, n: usize, m: usize) -> Result<Vec<usize>, String> {
         }
         let row = (zeros << l) + low;
         if row >= n || rows.last().is_some_and(|&before| before >= row) {
-            return Err(format!("ROWS: row {row} does not ascend below {n}"));
+            return Err(at.error(&format!("row {row} does not ascend below {n}")));
         }
         rows.push(row);
     }
     if rows.len() != m {
-        return Err(format!("ROWS: {} ones instead of {m}", rows.len()));
+        return Err(at.error(&format!("{} ones instead of {m}", rows.len())));
     }
     for s in length + m * l..8 * bytes.len() {
         if bit(s) != 0 {
-            return Err("ROWS: a spare bit is not zero".into());
+            return Err(at.error("a spare bit is not zero"));
         }
     }
     Ok(rows)
+}
+
+/// The inverse of reading a cell: the bytes of ascending numbers below n.
+pub fn cell_bytes(n: usize, rows: &[usize]) -> Vec<u8> {
+    if rows.is_empty() || rows.len() == n {
+        return Vec::new();
+    }
+    let l = low_bits(n, rows.len());
+    let mut bits: Vec<u32> = Vec::new();
+    let mut high = 0;
+    for row in rows {
+        while high < row >> l {
+            bits.push(0);
+            high += 1;
+        }
+        bits.push(1);
+    }
+    bits.resize(bits.len() + ((n - 1) >> l) - high, 0);
+    let mut bytes = Vec::new();
+    for end in (4096..bits.len()).step_by(4096) {
+        let ones = bits[..end].iter().sum::<u32>();
+        bytes.extend(ones.to_le_bytes());
+        // A longer span has longer samples.
+        bytes.resize(bytes.len() + if n <= 1 << 32 { 0 } else { 4 }, 0);
+    }
+    for row in rows {
+        bits.extend((0..l).map(|b| (row >> b & 1) as u32));
+    }
+    bytes.extend(pack(&bits, 1));
+    bytes
 }

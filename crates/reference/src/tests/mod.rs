@@ -3,4 +3,5 @@
 mod arithmetic;
 mod hostile;
 mod read;
+mod store;
 mod writer;

@@ -1,7 +1,7 @@
 //! A naive writer of `.vlc` files, as close to `docs/format.md` as the parser is.
 
 use crate::packed::pack;
-use crate::rows::low_bits;
+use crate::rows::cell_bytes;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// One chart as the file holds it.
@@ -51,33 +51,6 @@ fn pad(bytes: &mut Vec<u8>, unit: usize) {
 
 fn nibble_plane(values: &[u8; 32]) -> Vec<u8> {
     (0..16).map(|i| values[i] | values[16 + i] << 4).collect()
-}
-
-/// A cell of section ROWS: the samples, then a string of bits built one by one.
-pub(super) fn cell_rows(n: usize, rows: &[usize]) -> Vec<u8> {
-    if rows.is_empty() || rows.len() == n {
-        return Vec::new();
-    }
-    let l = low_bits(n, rows.len());
-    let mut bits: Vec<u32> = Vec::new();
-    let mut high = 0;
-    for row in rows {
-        while high < row >> l {
-            bits.push(0);
-            high += 1;
-        }
-        bits.push(1);
-    }
-    bits.resize(bits.len() + ((n - 1) >> l) - high, 0);
-    let mut bytes = Vec::new();
-    for end in (4096..bits.len()).step_by(4096) {
-        bytes.extend(bits[..end].iter().sum::<u32>().to_le_bytes());
-    }
-    for row in rows {
-        bits.extend((0..l).map(|b| (row >> b & 1) as u32));
-    }
-    bytes.extend(pack(&bits, 1));
-    bytes
 }
 
 /// Header, table and sections from the sections' contents.
@@ -174,7 +147,7 @@ impl Raw {
         for k in 0..self.chart_of.len() {
             cell.extend((order.len() as u64).to_le_bytes());
             let rows: Vec<usize> = (0..self.labels.len()).filter(|&i| self.labels[i] as usize == k).collect();
-            packed.extend(cell_rows(self.labels.len(), &rows));
+            packed.extend(cell_bytes(self.labels.len(), &rows));
             order.extend(rows);
         }
         cell.extend((order.len() as u64).to_le_bytes());
