@@ -1,31 +1,46 @@
 //! Files written by earlier builds are read for ever: they open, verify, and answer as they did.
 //!
-//! `VLC_BLESS=1 cargo test --test golden` writes new ones; only for a new version of the format.
+//! `VLC_BLESS=1 cargo test --test golden` writes those of the newest version anew; only while no build with it is out.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod common;
 
 use std::{fmt::Write as _, fs, path::PathBuf};
 
-use common::{Random, clustered, config};
-use vlc::{CodeKind, Config, Hit, Index, Mat, Metric};
+use common::{Random, clustered, config, name};
+use vlc::{CodeKind, Config, EncodeOptions, Hit, Ids, Index, Mat, Metric, Store};
+use vlc_reference::Id;
 
 const K: usize = 5;
 const DIM: usize = 12;
+const ROWS: usize = 500;
 
 struct Golden {
     name: &'static str,
+    version: u32,
     metric: Metric,
     code: CodeKind,
     charts: usize,
+    /// Rows that were deleted.
+    deleted: usize,
 }
 
-const FILES: [Golden; 4] = [
-    Golden { name: "v1-cosine", metric: Metric::Cosine, code: CodeKind::Chain, charts: 1 },
-    Golden { name: "v1-dot", metric: Metric::Dot, code: CodeKind::Chain, charts: 2 },
-    Golden { name: "v1-l2", metric: Metric::L2, code: CodeKind::Chain, charts: 1 },
-    Golden { name: "v1-pq8", metric: Metric::Cosine, code: CodeKind::Pq8, charts: 1 },
-];
+const FILES: [Golden; 9] = {
+    use CodeKind::{Chain, Pq8};
+    use Metric::{Cosine, Dot, L2};
+    [
+        Golden { name: "v1-cosine", version: 1, metric: Cosine, code: Chain, charts: 1, deleted: 0 },
+        Golden { name: "v1-dot", version: 1, metric: Dot, code: Chain, charts: 2, deleted: 0 },
+        Golden { name: "v1-l2", version: 1, metric: L2, code: Chain, charts: 1, deleted: 0 },
+        Golden { name: "v1-pq8", version: 1, metric: Cosine, code: Pq8, charts: 1, deleted: 0 },
+        Golden { name: "v2-cosine", version: 2, metric: Cosine, code: Chain, charts: 1, deleted: 0 },
+        Golden { name: "v2-l2", version: 2, metric: L2, code: Chain, charts: 2, deleted: 0 },
+        Golden { name: "v2-pq8", version: 2, metric: Cosine, code: Pq8, charts: 1, deleted: 0 },
+        // Appended to and deleted from.
+        Golden { name: "v2-ids", version: 2, metric: Dot, code: Chain, charts: 1, deleted: 40 },
+        Golden { name: "v2-text", version: 2, metric: Cosine, code: Chain, charts: 1, deleted: 0 },
+    ]
+};
 
 fn path(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
@@ -46,24 +61,50 @@ fn text(answers: &[Vec<Hit>]) -> String {
     out
 }
 
+/// The id of a row; none is its number.
+fn number(row: usize) -> u64 {
+    1_000_000_007 * (row as u64 + 3) % 65_521 + 70_000
+}
+
+fn string(row: usize) -> String {
+    format!("doc/{row}#{}", "é".repeat(row % 3))
+}
+
 fn bless(golden: &Golden) {
-    let rows = clustered(77, 500, DIM);
+    let rows = clustered(77, ROWS, DIM);
     let mut settings = Config { code: golden.code, charts: Some(golden.charts), ..config(golden.metric, 0.4) };
     settings.annealing.anchors = Some(9);
     settings.metadata = [("golden".to_string(), golden.name.to_string())].into();
-    let index = vlc::compress(rows.view(), &settings).unwrap();
+    let (first, later): (Ids, Ids) = ((0..400).map(number).collect(), (400..ROWS).map(number).collect());
+    let strings: Ids = (0..ROWS).map(string).collect();
+    let file = path(&format!("{}.vlc", golden.name));
+    if golden.deleted > 0 {
+        let directory = tempfile::tempdir().unwrap();
+        let grown = directory.path().join("grown.vlc");
+        settings.ids = Some(&first);
+        vlc::compress_to(&rows.view().slice(0..400), &grown, &settings).unwrap();
+        let mut store = Store::open(&grown).unwrap();
+        let options = EncodeOptions { ids: Some(&later), ..EncodeOptions::default() };
+        store.append(&rows.view().slice(400..ROWS), &options).unwrap();
+        let gone: Ids = (0..golden.deleted).map(|i| number(i * 12 + 5)).collect();
+        assert_eq!(store.delete(&gone).unwrap().deleted as usize, golden.deleted);
+        drop(store);
+        fs::copy(grown, &file).unwrap();
+    } else {
+        settings.ids = (golden.name == "v2-text").then_some(&strings);
+        vlc::write_index(&vlc::compress(rows.view(), &settings).unwrap(), &file).unwrap();
+    }
+    let index = Index::open(&file).unwrap();
     index.verify().unwrap();
-    fs::create_dir_all(path("")).unwrap();
-    vlc::write_index(&index, path(&format!("{}.vlc", golden.name))).unwrap();
     let queries = queries();
     let answers: Vec<Vec<Hit>> = (0..queries.rows()).map(|q| index.query(queries.row(q), K).unwrap()).collect();
     fs::write(path(&format!("{}.txt", golden.name)), text(&answers)).unwrap();
 }
 
 #[test]
-fn files_of_version_1_are_read() {
+fn files_of_every_version_are_read() {
     for golden in &FILES {
-        if std::env::var_os("VLC_BLESS").is_some_and(|v| v == "1") {
+        if golden.version == vlc::format::VERSION && std::env::var_os("VLC_BLESS").is_some_and(|v| v == "1") {
             bless(golden);
         }
         let file = path(&format!("{}.vlc", golden.name));
@@ -71,11 +112,26 @@ fn files_of_version_1_are_read() {
         let index = Index::open(&file).unwrap();
         index.verify().unwrap();
         let info = index.info();
-        assert_eq!((info.version, info.n, info.dim), (1, 500, DIM as u32));
+        assert_eq!((info.version, info.dim), (golden.version, DIM as u32));
+        assert_eq!(info.n as usize, ROWS - golden.deleted);
         assert_eq!((info.metric, info.code, info.charts as usize), (golden.metric, golden.code, golden.charts));
         assert_eq!(info.metadata["golden"], golden.name);
 
-        let reference = vlc_reference::parse(index.bytes()).unwrap();
+        let reference = vlc_reference::Store::parse(index.bytes()).unwrap();
+        assert!(reference.ids_differ());
+        common::assert_store_rows(&index, &reference);
+        for row in &reference.rows {
+            let expected = match golden.name {
+                "v2-ids" => Id::Number(number(row.number)),
+                "v2-text" => Id::Text(string(row.number)),
+                _ => Id::Number(row.number as u64),
+            };
+            assert_eq!(row.id, expected, "{}", golden.name);
+        }
+        if golden.deleted > 0 {
+            assert_eq!((reference.segments.len(), reference.history.len()), (2, 1));
+            assert_eq!(reference.generation, 3);
+        }
         let queries = queries();
         let expected = fs::read_to_string(path(&format!("{}.txt", golden.name))).unwrap();
         assert_eq!(expected.lines().count(), queries.rows());
@@ -83,12 +139,12 @@ fn files_of_version_1_are_read() {
             let hits = index.query(queries.row(q), K).unwrap();
             let by_reference = reference.search(&common::wide(queries.row(q)), K);
             assert_eq!(line.split(' ').count(), K);
-            for ((word, hit), (row, score)) in line.split(' ').zip(&hits).zip(by_reference) {
+            for ((word, hit), (rank, score)) in line.split(' ').zip(&hits).zip(by_reference) {
                 let place = format!("{}, query {q}: {line}", golden.name);
                 let (id, expected) = word.split_once(':').unwrap();
-                let expected: f64 = expected.parse().unwrap();
-                assert_eq!(hit.id, id.parse::<u64>().unwrap(), "{place}");
-                assert_eq!(row, id.parse::<usize>().unwrap(), "{place}, the reference");
+                let (id, expected): (u64, f64) = (id.parse().unwrap(), expected.parse().unwrap());
+                assert_eq!(hit.id, id, "{place}");
+                assert_eq!(name(&reference.rows[rank]), id, "{place}, the reference");
                 let tolerance = 1e-4 * expected.abs().max(1.0);
                 assert!((f64::from(hit.score) - expected).abs() <= tolerance, "{place}: {hit:?}");
                 assert!((score - expected).abs() <= tolerance, "{place}, the reference: {score}");

@@ -6,17 +6,18 @@ mod common;
 
 use std::{
     fs::File,
-    io::Write,
+    io::{Seek, SeekFrom, Write},
     path::Path,
     time::{Duration, Instant},
 };
 
 use common::{
     clustered, config,
-    sections::{Section, assemble, seal, sections},
+    sections::{assemble, part, sections, segm},
 };
 use vlc::{Config, Index, Metric};
-use vlc_reference::rows::low_bits;
+use vlc_reference::{header::slot_bytes, rows::low_bits};
+use xxhash_rust::xxh3::xxh3_64;
 
 /// Rows of the large file: more than a gigabyte of codes.
 const ROWS: u64 = 1 << 26;
@@ -25,14 +26,12 @@ const ROWS: u64 = 1 << 26;
 /// holes, which take no space and no time to make; only `verify` would look at their hashes.
 fn enlarge(small: &[u8], path: &Path) -> u64 {
     let mut parts = sections(small);
-    let part = |parts: &[Section], kind: &[u8; 4]| parts.iter().position(|s| s.0 == *kind).unwrap();
-    let [meta, cell, rows, code] = [b"META", b"CELL", b"ROWS", b"CODE"].map(|kind| part(&parts, kind));
-    let old = u64::from_le_bytes(parts[meta].2[..8].try_into().unwrap());
-    let block = parts[code].2.len() as u64 / old.div_ceil(32);
-    let cells = parts[cell].2.len() as u64 / 8 - 1;
+    let old = u64::from_le_bytes(part(&mut parts, b"SEGM")[..8].try_into().unwrap());
+    let block = part(&mut parts, b"CODE").len() as u64 / old.div_ceil(32);
+    let cells = part(&mut parts, b"CELL").len() as u64 / 8 - 1;
     let first = |k: u64| ROWS / cells * k + if k == cells { ROWS % cells } else { 0 };
-    parts[meta].2[..8].copy_from_slice(&ROWS.to_le_bytes());
-    parts[cell].2 = (0..=cells).flat_map(|k| first(k).to_le_bytes()).collect();
+    *part(&mut parts, b"SEGM") = segm(ROWS, 0, ROWS);
+    *part(&mut parts, b"CELL") = (0..=cells).flat_map(|k| first(k).to_le_bytes()).collect();
     let row_bytes: u64 = (0..cells)
         .map(|k| {
             let members = first(k + 1) - first(k);
@@ -41,24 +40,24 @@ fn enlarge(small: &[u8], path: &Path) -> u64 {
             (upper - 1) / 4096 * 4 + (upper + members * low).div_ceil(8)
         })
         .sum();
-    assert_eq!((rows, code), (parts.len() - 2, parts.len() - 1), "the rows stand last");
-    parts.truncate(rows);
-    for kind in [b"ROWS", b"CODE"] {
-        parts.push((*kind, 0, Vec::new()));
-    }
+    let code = parts.len() - 1;
+    assert_eq!([parts[code - 1].kind, parts[code].kind], [*b"ROWS", *b"CODE"], "the rows stand last");
+    parts[code - 1].bytes.clear();
+    parts[code].bytes.clear();
     let mut head = assemble(&parts);
+    let mut table = head.split_off(head.len() - 32 * parts.len());
     let code_at = (head.len() as u64 + row_bytes).next_multiple_of(64);
-    let length = code_at + ROWS / 32 * block;
-    let entry = |i: usize| 64 + 32 * i;
-    head[entry(rows) + 16..][..8].copy_from_slice(&row_bytes.to_le_bytes());
-    head[entry(code) + 8..][..8].copy_from_slice(&code_at.to_le_bytes());
-    head[entry(code) + 16..][..8].copy_from_slice(&(ROWS / 32 * block).to_le_bytes());
-    head[16..24].copy_from_slice(&length.to_le_bytes());
-    seal(&mut head);
+    let code_bytes = ROWS / 32 * block;
+    table[32 * (code - 1) + 16..][..8].copy_from_slice(&row_bytes.to_le_bytes());
+    table[32 * code + 8..][..8].copy_from_slice(&code_at.to_le_bytes());
+    table[32 * code + 16..][..8].copy_from_slice(&code_bytes.to_le_bytes());
+    let table_at = (code_at + code_bytes).next_multiple_of(64);
+    head[128..192].copy_from_slice(&slot_bytes(1, table_at, parts.len() as u32, xxh3_64(&table)));
     let mut file = File::create(path).unwrap();
     file.write_all(&head).unwrap();
-    file.set_len(length).unwrap();
-    length
+    file.seek(SeekFrom::Start(table_at)).unwrap();
+    file.write_all(&table).unwrap();
+    table_at + table.len() as u64
 }
 
 /// Pages of mapped files in memory, in bytes. What opening allocates is counted in `hostile.rs`.

@@ -12,8 +12,8 @@ pub mod sections;
 
 use std::path::{Path, PathBuf};
 
-use vlc::{Budget, Config, Index, Mat, MatRef, Metric, Neighbors, VectorFile};
-use vlc_reference::{distance, file::File};
+use vlc::{Budget, Config, Ids, Index, Mat, MatRef, Metric, Neighbors, VectorFile};
+use vlc_reference::{Id, Store, distance, file::File, store::Row};
 
 /// A stream of random numbers (Steele et al., SplitMix64).
 pub struct Random(pub u64);
@@ -104,22 +104,73 @@ pub fn assert_answers(file: &File, queries: MatRef<'_>, found: &Neighbors, k: us
         let query = wide(queries.row(q));
         let scores: Vec<f64> =
             (0..n).map(|row| file.score_unit(&query, row, &units[row * d..(row + 1) * d])).collect();
-        // A score of l2 is a difference of squares, which are rounded at their own size.
-        let length: f64 = query.iter().zip(&file.center).map(|(q, c)| (q - c) * (q - c)).sum();
-        let size = scores.iter().fold(length.max(1e-6), |m, s| m.max(s.abs()));
-        let tolerance = 1e-5 * size;
-        let best = distance::largest(&scores, k);
-        let ids = found.ids.row(q);
-        for (rank, (&id, &score)) in ids.iter().zip(found.scores.row(q)).enumerate() {
-            let expected = scores[id as usize];
-            assert!(!ids[..rank].contains(&id), "query {q}: row {id} twice");
-            let off = (f64::from(score) - expected).abs();
-            assert!(off <= tolerance, "query {q}, row {id}: score {score} instead of {expected}");
-            let gap = (expected - best[rank].1).abs();
-            assert!(gap <= 2.0 * tolerance, "query {q}, rank {rank}: row {id} instead of {:?}", best[rank]);
-        }
-        assert!(found.scores.row(q).windows(2).all(|w| w[0] >= w[1]), "query {q}: scores do not descend");
+        assert_hits(file, &query, &scores, |id| id as usize, (found.ids.row(q), found.scores.row(q)));
     }
+}
+
+/// The same for a file of any segments, of which some rows may be deleted.
+#[track_caller]
+pub fn assert_store_answers(store: &Store, queries: MatRef<'_>, found: &Neighbors, k: usize) {
+    let k = k.min(store.rows.len());
+    assert_eq!((found.ids.rows(), found.ids.dim()), (queries.rows(), k));
+    for q in 0..queries.rows() {
+        let query = wide(queries.row(q));
+        let scores: Vec<f64> = (0..store.rows.len()).map(|rank| store.score(&query, rank)).collect();
+        let rank = |id| store.rows.iter().position(|row| name(row) == id).expect("an id of a live row");
+        assert_hits(&store.model, &query, &scores, rank, (found.ids.row(q), found.scores.row(q)));
+    }
+}
+
+/// What a hit calls a row: its id if that is a number, else its number.
+pub fn name(row: &Row) -> u64 {
+    match row.id {
+        Id::Number(id) => id,
+        Id::Text(_) => row.number as u64,
+    }
+}
+
+/// Checks what one query found. `place` finds the score of an id.
+#[track_caller]
+fn assert_hits(
+    file: &File,
+    query: &[f64],
+    scores: &[f64],
+    place: impl Fn(u64) -> usize,
+    (ids, found): (&[u64], &[f32]),
+) {
+    // A score of l2 is a difference of squares, which are rounded at their own size.
+    let length: f64 = query.iter().zip(&file.center).map(|(q, c)| (q - c) * (q - c)).sum();
+    let size = scores.iter().fold(length.max(1e-6), |m, s| m.max(s.abs()));
+    let tolerance = 1e-5 * size;
+    let best = distance::largest(scores, ids.len());
+    for (rank, (&id, &score)) in ids.iter().zip(found).enumerate() {
+        let expected = scores[place(id)];
+        assert!(!ids[..rank].contains(&id), "row {id} twice");
+        let off = (f64::from(score) - expected).abs();
+        assert!(off <= tolerance, "row {id}: score {score} instead of {expected}");
+        let gap = (expected - best[rank].1).abs();
+        assert!(gap <= 2.0 * tolerance, "rank {rank}: row {id} instead of {:?}", best[rank]);
+    }
+    assert!(found.windows(2).all(|w| w[0] >= w[1]), "scores do not descend");
+}
+
+/// Checks decoded rows and ids of a file of any segments.
+#[track_caller]
+pub fn assert_store_rows<D: AsRef<[u8]>>(index: &Index<D>, store: &Store) {
+    let n = store.rows.len();
+    assert_eq!(index.len(), n);
+    let decoded = index.decode(0..n).unwrap();
+    for (rank, row) in store.rows.iter().enumerate() {
+        assert_close(decoded.row(rank), &store.decode(rank), &store.model.center, row.number);
+        let text = index.text_id(row.number as u64);
+        assert!(!matches!(&row.id, Id::Text(id) if text != Some(id)), "row {}: {text:?}", row.number);
+    }
+    let ids = match index.ids(0..n).unwrap() {
+        Ids::Numbers(ids) => ids.into_iter().map(Id::Number).collect::<Vec<_>>(),
+        Ids::Text(ids) => ids.into_iter().map(Id::Text).collect(),
+    };
+    // Without rows there is nothing that says what ids are.
+    assert!(ids.iter().eq(store.rows.iter().map(|row| &row.id)), "{ids:?}");
 }
 
 /// Checks decoded rows against the reference.
@@ -128,12 +179,16 @@ pub fn assert_decodes<D: AsRef<[u8]>>(index: &Index<D>, file: &File, rows: std::
     let decoded = index.decode(rows.clone()).unwrap();
     assert_eq!((decoded.rows(), decoded.dim()), (rows.len(), file.meta.d));
     for (r, row) in rows.enumerate() {
-        let expected = file.decode(row);
-        let size = expected.iter().chain(&file.center).fold(1.0, |m: f64, v| m.max(v.abs()));
-        for (c, (&found, expected)) in decoded.row(r).iter().zip(expected).enumerate() {
-            let off = (f64::from(found) - expected).abs();
-            assert!(off <= 1e-4 * size, "row {row}, column {c}: {found} instead of {expected}");
-        }
+        assert_close(decoded.row(r), &file.decode(row), &file.center, row);
+    }
+}
+
+#[track_caller]
+fn assert_close(found: &[f32], expected: &[f64], center: &[f64], row: usize) {
+    let size = expected.iter().chain(center).fold(1.0, |m: f64, v| m.max(v.abs()));
+    for (c, (&found, expected)) in found.iter().zip(expected).enumerate() {
+        let off = (f64::from(found) - expected).abs();
+        assert!(off <= 1e-4 * size, "row {row}, column {c}: {found} instead of {expected}");
     }
 }
 
