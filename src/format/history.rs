@@ -49,7 +49,7 @@ pub(crate) fn bytes(history: &[Written]) -> Vec<u8> {
 }
 
 pub(crate) fn parse(b: &[u8]) -> Result<Vec<Written>, ParseError> {
-    if b.is_empty() || b.len() % ENTRY != 0 || b.len() > MOST * ENTRY {
+    if b.is_empty() || !b.len().is_multiple_of(ENTRY) || b.len() > MOST * ENTRY {
         return Err(ParseError::invalid("HIST", "its length is wrong"));
     }
     let of = |entry: &[u8]| Written {

@@ -100,7 +100,7 @@ impl<'a> Numbers<'a> {
             }
             end += count as u64 * u64::from(width);
         }
-        let spare = if end % 8 == 0 { 0 } else { self.bits.last().map_or(0, |last| last >> (end % 8)) };
+        let spare = if end.is_multiple_of(8) { 0 } else { self.bits.last().map_or(0, |last| last >> (end % 8)) };
         if self.bits.len() as u64 != end.div_ceil(8) || spare != 0 {
             return Err(ParseError::invalid(part, "goes on after its contents"));
         }
