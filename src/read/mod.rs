@@ -19,7 +19,6 @@ pub use format::FileFormat;
 pub use write::{NpyWriter, write_npy_f32, write_npy_i64};
 
 pub(crate) use prepare::{RowFault, chunk_rows, for_each_chunk, unit_row};
-pub(crate) use write::temporary_beside;
 
 use crate::{Error, InputError, Mat, MatRef};
 

@@ -113,7 +113,7 @@ pub fn write_npy_i64(path: impl AsRef<Path>, values: MatRef<'_, u64>) -> Result<
 /// # Errors
 /// [`Error::Io`] when it cannot be made, or `path` is there and is not a regular file: renaming would replace a
 /// device such as `/dev/null`.
-pub(crate) fn temporary_beside(path: &Path) -> Result<NamedTempFile, Error> {
+fn temporary_beside(path: &Path) -> Result<NamedTempFile, Error> {
     let io = |error| Error::io(path, error);
     if let Ok(metadata) = std::fs::metadata(path) {
         if metadata.is_dir() {
