@@ -4,7 +4,8 @@ use std::{io::Cursor, path::Path};
 
 use crate::{
     Backend, Config, Error, Event, Index, MatRef, RowSource,
-    index::{HeldOutRecall, QuerySource, check_keys},
+    index::check_keys,
+    info::{HeldOutRecall, QuerySource},
     ops::{Ops, WithOps, dispatch},
     plan::plan_on,
     platform::Stopwatch,

@@ -2,16 +2,12 @@
 
 use std::{collections::BTreeMap, ops::Range, path::Path, sync::OnceLock};
 
-use rayon::prelude::*;
-
 use crate::{
-    Backend, CodeKind, Embedding, Error, Hit, Ids, Mat, MatRef, Metric, Neighbors, Searcher,
-    format::{self, BLOCK, IdsKind, ParseError, Parsed},
-    live::{Live, Place},
+    Backend, Embedding, Error, Hit, Ids, MatRef, Metric, Neighbors, Searcher,
+    format::{self, IdsKind, ParseError, Parsed},
+    live::Live,
     mmap::{MappedFile, Watch},
-    ops::product_nn,
     query::QueryModel,
-    read::chunk_rows,
     store::publish_at,
 };
 
@@ -24,78 +20,6 @@ pub struct Index<D> {
     watch: Option<Watch>,
     /// Unpacked for the first query.
     query_model: OnceLock<QueryModel>,
-}
-
-/// Where the queries of a held-out recall came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum QuerySource {
-    /// Sample queries that were held out from training.
-    Sample,
-    /// Rows of the store asked for their own neighbours (themselves left out).
-    Rows,
-}
-
-/// Recall measured when the file was written, on queries that had no part in training.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct HeldOutRecall {
-    /// The mean share of the true `k` nearest rows among the `k` found.
-    pub recall: f32,
-    /// The k of it.
-    pub k: u32,
-    /// On how many queries.
-    pub queries: u32,
-    /// Which queries.
-    pub source: QuerySource,
-}
-
-/// The facts of an index.
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub struct Info {
-    /// Version of the file.
-    pub version: u32,
-    /// Rows.
-    pub n: u64,
-    /// Dimensions.
-    pub dim: u32,
-    /// What "near" means.
-    pub metric: Metric,
-    /// The kind of code.
-    pub code: CodeKind,
-    /// How many earlier symbols a codeword depends on.
-    pub lags: u32,
-    /// Anchors.
-    pub anchors: u32,
-    /// Charts.
-    pub charts: u32,
-    /// Symbols per row.
-    pub symbols: u32,
-    /// Bytes of symbols per row.
-    pub code_bytes: f64,
-    /// Bytes of the file.
-    pub file_bytes: u64,
-    /// The same per row.
-    pub bytes_per_vector: f64,
-    /// The same as a share of float32.
-    pub ratio: f64,
-    /// Mean squared L2 error of the decoded training rows, as unit vectors.
-    pub energy: f64,
-    /// The same when only the anchor is kept.
-    pub anchor_energy: f64,
-    /// Recall on held-out queries, when it was measured.
-    pub recall: Option<HeldOutRecall>,
-    /// The seed.
-    pub seed: u64,
-    /// Rows the model was trained on.
-    pub training_rows: u64,
-    /// Cells that [`Probe::Auto`](crate::Probe::Auto) looks at for 10 and for 100 hits of a query; `None` when it was not
-    /// measured, and all are looked at.
-    pub probe_cells: Option<[u32; 2]>,
-    /// Sections of the file with their bytes.
-    pub sections: Vec<(String, u64)>,
-    /// Key-value pairs.
-    pub metadata: BTreeMap<String, String>,
 }
 
 impl Index<MappedFile> {
@@ -271,49 +195,6 @@ impl<D: AsRef<[u8]>> Index<D> {
         self.embedding().map_or(Ok(()), |own| own.check(of_queries))
     }
 
-    /// The facts of the file.
-    #[must_use]
-    pub fn info(&self) -> Info {
-        let meta = &self.parsed.meta;
-        let file_bytes = self.bytes().len() as u64;
-        let n = self.parsed.live();
-        let bytes_per_vector = file_bytes as f64 / n as f64;
-        let symbol_bytes = if meta.kind == CodeKind::Chain { 0.5 } else { 1.0 };
-        let source = match meta.query_source {
-            1 => Some(QuerySource::Sample),
-            2 => Some(QuerySource::Rows),
-            _ => None,
-        };
-        Info {
-            version: self.parsed.layout.version,
-            n,
-            dim: meta.dim,
-            metric: meta.metric,
-            code: meta.kind,
-            lags: meta.lags.into(),
-            anchors: meta.anchors,
-            charts: meta.charts,
-            symbols: meta.symbols,
-            code_bytes: symbol_bytes * f64::from(meta.symbols),
-            file_bytes,
-            bytes_per_vector,
-            ratio: bytes_per_vector / (4.0 * f64::from(meta.dim)),
-            energy: meta.energy,
-            anchor_energy: meta.anchor_energy,
-            recall: source.filter(|_| !meta.recall.is_nan()).map(|source| HeldOutRecall {
-                recall: meta.recall,
-                k: meta.recall_k,
-                queries: meta.recall_queries,
-                source,
-            }),
-            seed: meta.seed,
-            training_rows: meta.training_rows,
-            probe_cells: (meta.probe_cells[0] > 0).then_some(meta.probe_cells),
-            sections: self.parsed.entries().iter().map(|e| (e.name(), e.len)).collect(),
-            metadata: self.parsed.metadata.clone(),
-        }
-    }
-
     /// Checks every byte of the file. O(file).
     ///
     /// # Errors
@@ -339,53 +220,6 @@ impl<D: AsRef<[u8]>> Index<D> {
     /// As [`Searcher::query_batch`].
     pub fn query_batch(&self, queries: MatRef<'_>, k: usize) -> Result<Neighbors, Error> {
         Searcher::open(self, Backend::Cpu)?.query_batch(queries, k)
-    }
-
-    /// Decodes the rows `rows`: what the file knows of the vectors that were compressed (normalised for cosine). Rows are counted
-    /// without those that are deleted. O(rows x active x d + anchors).
-    ///
-    /// # Errors
-    /// [`Error::Config`] when the range is not within the rows.
-    pub fn decode(&self, rows: Range<usize>) -> Result<Mat, Error> {
-        let mut all = Vec::with_capacity(rows.len() * self.dim());
-        let count = rows.len();
-        self.decode_each(rows, |part| {
-            all.extend_from_slice(part.as_slice());
-            Ok(())
-        })?;
-        Mat::new(all, count, self.dim())
-    }
-
-    /// Decodes the rows `rows` in order, some thousands at a time, so that memory does not grow with their number.
-    /// An error of `each` ends it.
-    ///
-    /// # Errors
-    /// As [`Index::decode`], and those of `each`.
-    pub fn decode_each(
-        &self,
-        rows: Range<usize>,
-        mut each: impl FnMut(MatRef<'_>) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        if rows.start > rows.end || rows.end > self.len() {
-            let message = format!("rows {}..{} of an index of {}", rows.start, rows.end, self.len());
-            return Err(Error::Config(message));
-        }
-        const CHUNK: usize = 256;
-        let mut live = Live::new(&self.parsed, self.bytes(), rows.start as u64);
-        let decoder = Decoder::new(&self.parsed, self.bytes());
-        let step = chunk_rows(self.dim());
-        for first in rows.clone().step_by(step) {
-            self.check_whole()?;
-            let count = step.min(rows.end - first);
-            let mut places = live.take(count);
-            // A row that a damaged file does not have gets any place within bounds.
-            places.resize(count, Place { row: 0, segment: 0, cell: 0, position: 0 });
-            let mut out = Mat::zeros(count, self.dim());
-            let parts = out.as_mut_slice().par_chunks_mut(CHUNK * self.dim());
-            parts.zip(places.par_chunks(CHUNK)).for_each(|(out, places)| decoder.decode(places, out));
-            each(out.view())?;
-        }
-        Ok(())
     }
 
     /// The ids of the rows `rows`, counted as [`Index::decode`] does.
@@ -416,51 +250,6 @@ impl<D: AsRef<[u8]>> Index<D> {
 
 fn in_memory(source: format::ParseError) -> Error {
     Error::Format { path: "index".into(), source }
-}
-
-/// Decodes rows by position.
-pub(crate) struct Decoder<'a> {
-    parsed: &'a Parsed,
-    /// The blocks of each segment.
-    codes: Vec<&'a [u8]>,
-    /// Decoder of each chart, one row per direction.
-    directions: Vec<Mat>,
-    anchors: Vec<Vec<f32>>,
-}
-
-impl<'a> Decoder<'a> {
-    pub(crate) fn new(parsed: &'a Parsed, bytes: &'a [u8]) -> Self {
-        let codes = parsed.segments.iter().map(|segment| segment.codes(bytes)).collect();
-        let directions = parsed.model.charts.iter().map(|c| c.decoder.to_mat()).collect();
-        Decoder { parsed, codes, directions, anchors: parsed.model.anchor_coordinates() }
-    }
-
-    /// Decodes rows into `out`, d values each.
-    pub(crate) fn decode(&self, rows: &[Place], out: &mut [f32]) {
-        let (model, shape) = (&self.parsed.model, self.parsed.block);
-        let mut symbols = vec![0u8; shape.symbols];
-        for (&Place { segment, cell: anchor, position, .. }, out) in rows.iter().zip(out.chunks_exact_mut(model.dim))
-        {
-            let (b, i) = ((position / BLOCK as u64) as usize, (position % BLOCK as u64) as usize);
-            let block = &self.codes[segment][b * shape.bytes()..(b + 1) * shape.bytes()];
-            for (t, symbol) in symbols.iter_mut().enumerate() {
-                *symbol = shape.symbol(block, t, i);
-            }
-            let chart = usize::from(model.anchor_chart[anchor]);
-            let mut y = Mat::zeros(1, self.anchors[anchor].len());
-            y.as_mut_slice().copy_from_slice(&self.anchors[anchor]);
-            model.charts[chart].code.add_codeword(&symbols, y.as_mut_slice());
-            product_nn(out, y.view(), self.directions[chart].view());
-            let mut gain_code = 0;
-            for s in (model.side.factor_nibbles()..shape.side_nibbles).rev() {
-                gain_code = gain_code << 4 | usize::from(shape.side(block, s, i));
-            }
-            let gain = self.parsed.gains[gain_code];
-            for ((x, mean), center) in out.iter_mut().zip(&model.mean).zip(&model.center) {
-                *x = center + gain * (*x + mean);
-            }
-        }
-    }
 }
 
 /// Writes an index to a file: under a temporary name beside it, synced, then renamed, so that `path` holds either

@@ -7,6 +7,7 @@
 
 mod compress;
 mod config;
+mod decode;
 mod embedding;
 mod encode;
 mod error;
@@ -15,6 +16,7 @@ mod filter;
 pub mod format;
 mod ids;
 mod index;
+mod info;
 mod live;
 mod matrix;
 pub mod measure;
@@ -42,7 +44,8 @@ pub use error::{Error, InputError};
 pub use exact::{exact_neighbors, recall};
 pub use filter::{Filter, RowFilter};
 pub use ids::Ids;
-pub use index::{HeldOutRecall, Index, Info, QuerySource, write_index};
+pub use index::{Index, write_index};
+pub use info::{Appended, HeldOutRecall, IdKind, Info, QuerySource};
 pub use matrix::{Mat, MatRef};
 pub use mmap::MappedFile;
 pub use ops::{Assignments, Backend, DeviceChoice};

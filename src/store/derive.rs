@@ -9,8 +9,8 @@ use super::{
 };
 use crate::{
     Backend, Config, Error, Ids, Index, MappedFile, RowSource,
+    decode::Decoder,
     format::{Appended, history_bytes},
-    index::Decoder,
     live::{Live, Place},
     platform::Stopwatch,
     read::rows_asked,

@@ -1,0 +1,107 @@
+//! From codes back to rows.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use crate::{
+    Error, Index, Mat, MatRef,
+    format::{BLOCK, Parsed},
+    live::{Live, Place},
+    ops::product_nn,
+    read::chunk_rows,
+};
+
+impl<D: AsRef<[u8]>> Index<D> {
+    /// Decodes the rows `rows`: what the file knows of the vectors that were compressed (normalised for cosine). Rows are counted
+    /// without those that are deleted. O(rows x active x d + anchors).
+    ///
+    /// # Errors
+    /// [`Error::Config`] when the range is not within the rows.
+    pub fn decode(&self, rows: Range<usize>) -> Result<Mat, Error> {
+        let mut all = Vec::with_capacity(rows.len() * self.dim());
+        let count = rows.len();
+        self.decode_each(rows, |part| {
+            all.extend_from_slice(part.as_slice());
+            Ok(())
+        })?;
+        Mat::new(all, count, self.dim())
+    }
+
+    /// Decodes the rows `rows` in order, some thousands at a time, so that memory does not grow with their number.
+    /// An error of `each` ends it.
+    ///
+    /// # Errors
+    /// As [`Index::decode`], and those of `each`.
+    pub fn decode_each(
+        &self,
+        rows: Range<usize>,
+        mut each: impl FnMut(MatRef<'_>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        if rows.start > rows.end || rows.end > self.len() {
+            let message = format!("rows {}..{} of an index of {}", rows.start, rows.end, self.len());
+            return Err(Error::Config(message));
+        }
+        const CHUNK: usize = 256;
+        let mut live = Live::new(self.parsed(), self.bytes(), rows.start as u64);
+        let decoder = Decoder::new(self.parsed(), self.bytes());
+        let step = chunk_rows(self.dim());
+        for first in rows.clone().step_by(step) {
+            self.check_whole()?;
+            let count = step.min(rows.end - first);
+            let mut places = live.take(count);
+            // A row that a damaged file does not have gets any place within bounds.
+            places.resize(count, Place { row: 0, segment: 0, cell: 0, position: 0 });
+            let mut out = Mat::zeros(count, self.dim());
+            let parts = out.as_mut_slice().par_chunks_mut(CHUNK * self.dim());
+            parts.zip(places.par_chunks(CHUNK)).for_each(|(out, places)| decoder.decode(places, out));
+            each(out.view())?;
+        }
+        Ok(())
+    }
+}
+
+/// Decodes rows by position.
+pub(crate) struct Decoder<'a> {
+    parsed: &'a Parsed,
+    /// The blocks of each segment.
+    codes: Vec<&'a [u8]>,
+    /// Decoder of each chart, one row per direction.
+    directions: Vec<Mat>,
+    anchors: Vec<Vec<f32>>,
+}
+
+impl<'a> Decoder<'a> {
+    pub(crate) fn new(parsed: &'a Parsed, bytes: &'a [u8]) -> Self {
+        let codes = parsed.segments.iter().map(|segment| segment.codes(bytes)).collect();
+        let directions = parsed.model.charts.iter().map(|c| c.decoder.to_mat()).collect();
+        Decoder { parsed, codes, directions, anchors: parsed.model.anchor_coordinates() }
+    }
+
+    /// Decodes rows into `out`, d values each.
+    pub(crate) fn decode(&self, rows: &[Place], out: &mut [f32]) {
+        let (model, shape) = (&self.parsed.model, self.parsed.block);
+        let mut symbols = vec![0u8; shape.symbols];
+        for (&Place { segment, cell: anchor, position, .. }, out) in rows.iter().zip(out.chunks_exact_mut(model.dim))
+        {
+            let (b, i) = ((position / BLOCK as u64) as usize, (position % BLOCK as u64) as usize);
+            let block = &self.codes[segment][b * shape.bytes()..(b + 1) * shape.bytes()];
+            for (t, symbol) in symbols.iter_mut().enumerate() {
+                *symbol = shape.symbol(block, t, i);
+            }
+            let chart = usize::from(model.anchor_chart[anchor]);
+            let mut y = Mat::zeros(1, self.anchors[anchor].len());
+            y.as_mut_slice().copy_from_slice(&self.anchors[anchor]);
+            model.charts[chart].code.add_codeword(&symbols, y.as_mut_slice());
+            product_nn(out, y.view(), self.directions[chart].view());
+            let mut gain_code = 0;
+            for s in (model.side.factor_nibbles()..shape.side_nibbles).rev() {
+                gain_code = gain_code << 4 | usize::from(shape.side(block, s, i));
+            }
+            let gain = self.parsed.gains[gain_code];
+            for ((x, mean), center) in out.iter_mut().zip(&model.mean).zip(&model.center) {
+                *x = center + gain * (*x + mean);
+            }
+        }
+    }
+}
