@@ -1,8 +1,9 @@
-//! Vectors from files or memory, row ranges at a time, and `.npy` files for results.
+//! Vectors from files or memory, row ranges at a time; files of ids, and of results.
 
 mod dtype;
 mod file;
 mod format;
+mod ids;
 mod npy;
 mod prepare;
 mod vecs;
@@ -16,7 +17,8 @@ use std::path::Path;
 pub use dtype::DType;
 pub use file::VectorFile;
 pub use format::FileFormat;
-pub use write::{NpyWriter, write_npy_f32, write_npy_i64};
+pub use ids::{read_ids, read_text_ids, write_ids};
+pub use write::{NpyWriter, write_lines, write_npy_f32, write_npy_i64};
 
 pub(crate) use prepare::{RowFault, chunk_rows, for_each_chunk, unit_row};
 

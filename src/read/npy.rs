@@ -5,7 +5,7 @@
 use super::{DType, file::Layout};
 use crate::InputError;
 
-const MAGIC: &[u8] = b"\x93NUMPY";
+pub(super) const MAGIC: &[u8] = b"\x93NUMPY";
 const SUPPORTED: &str = "float16, float32, float64, int8 and uint8 are supported";
 
 /// Where the values of a whole `.npy` file are.
@@ -28,6 +28,29 @@ pub(super) fn layout(bytes: &[u8]) -> Result<Layout, InputError> {
         return Err(error("the array is in Fortran order (column-major); save np.ascontiguousarray(a)"));
     }
     Layout::of_whole(dtype, header.shape, bytes.len() - data.len(), data.len())
+}
+
+/// The type and the bytes of the whole numbers in a whole `.npy` file, n or n x 1.
+pub(super) fn column(bytes: &[u8]) -> Result<(&[u8], &[u8]), InputError> {
+    let (header, data) = split_header(bytes)?;
+    let header = parse_header(header)
+        .map_err(|what| error(format!("the .npy header is malformed ({what}); write the file again with np.save")))?;
+    let (descr, size) = match header.descr {
+        Descr::Plain(descr @ (b"<i4" | b"<u4")) => (descr, 4),
+        Descr::Plain(descr @ (b"<i8" | b"<u8")) => (descr, 8),
+        _ => return Err(error("ids are int32, int64, uint32 or uint64, little-endian; save a.astype(np.int64)")),
+    };
+    if header.axes != 1 && (header.axes != 2 || header.shape[1] != 1) {
+        return Err(error("ids are an array of one column, n or n x 1; save a.reshape(-1)"));
+    }
+    match header.shape[0].checked_mul(size) {
+        Some(expected) if expected == data.len() as u64 => Ok((descr, data)),
+        _ => Err(error(format!(
+            "the header has {} ids of {size} bytes and {} bytes follow; copy or write the file again",
+            header.shape[0],
+            data.len()
+        ))),
+    }
 }
 
 fn error(message: impl Into<String>) -> InputError {

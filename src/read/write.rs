@@ -1,4 +1,4 @@
-//! Writes `.npy` files, under a temporary name until they are whole.
+//! Writes `.npy` and text files, under a temporary name until they are whole.
 
 use std::{
     io::{self, BufWriter, Write},
@@ -49,16 +49,16 @@ impl NpyWriter {
         if written != rows {
             return Err(Error::Config(format!("{rows} rows were announced, but {written} written")));
         }
-        let io = |error| Error::io(&path, error);
-        let file = file.into_inner().map_err(|error| io(error.into_error()))?;
-        file.as_file().sync_all().map_err(io)?;
-        file.persist(&path).map_err(|error| io(error.error))?;
-        Ok(())
+        publish(file, &path)
     }
 
     fn start(path: &Path, descr: &str, rows: usize, dim: usize) -> Result<Self, Error> {
-        let mut file = BufWriter::with_capacity(1 << 18, temporary_beside(path)?);
-        file.write_all(&header(descr, rows, dim)).map_err(|error| Error::io(path, error))?;
+        NpyWriter::shaped(path, descr, rows, dim, &format!("({rows}, {dim})"))
+    }
+
+    fn shaped(path: &Path, descr: &str, rows: usize, dim: usize, shape: &str) -> Result<Self, Error> {
+        let mut file = buffered(path)?;
+        file.write_all(&header(descr, shape)).map_err(|error| Error::io(path, error))?;
         Ok(NpyWriter { file, path: path.to_owned(), rows, dim, written: 0 })
     }
 
@@ -100,11 +100,51 @@ pub fn write_npy_f32(path: impl AsRef<Path>, values: MatRef<'_, f32>) -> Result<
 /// [`Error::Io`] when it cannot be written, [`Error::Config`] when a value is 2^63 or more.
 pub fn write_npy_i64(path: impl AsRef<Path>, values: MatRef<'_, u64>) -> Result<(), Error> {
     let mut writer = NpyWriter::start(path.as_ref(), "<i8", values.rows(), values.dim())?;
-    writer.write_values(values, |value| match i64::try_from(value) {
-        Ok(value) => Ok(value.to_le_bytes()),
-        Err(_) => Err(Error::Config(format!("{value} does not fit into int64"))),
-    })?;
+    writer.write_values(values, int64)?;
     writer.finish()
+}
+
+/// Writes an int64 `.npy` file of one axis.
+pub(super) fn write_npy_column(path: &Path, values: &[u64]) -> Result<(), Error> {
+    let mut writer = NpyWriter::shaped(path, "<i8", values.len(), 1, &format!("({},)", values.len()))?;
+    writer.write_values(MatRef::new(values, values.len(), 1)?, int64)?;
+    writer.finish()
+}
+
+fn int64(value: u64) -> Result<[u8; 8], Error> {
+    let too_large =
+        |_| Error::Config(format!("{value} is 2^63 or more and does not fit into int64; name a .txt file"));
+    i64::try_from(value).map(i64::to_le_bytes).map_err(too_large)
+}
+
+/// Writes a text file of lines, whole or not at all.
+///
+/// # Errors
+/// [`Error::Config`] for a line with a line break in it, [`Error::Io`] when it cannot be written.
+pub fn write_lines<L: AsRef<str>>(path: impl AsRef<Path>, lines: impl IntoIterator<Item = L>) -> Result<(), Error> {
+    let path = path.as_ref();
+    let mut file = buffered(path)?;
+    for (i, line) in lines.into_iter().enumerate() {
+        let line = line.as_ref();
+        if line.contains(['\n', '\r']) {
+            return Err(Error::Config(format!("line {} would have a line break in it: {line:?}", i + 1)));
+        }
+        writeln!(file, "{line}").map_err(|error| Error::io(path, error))?;
+    }
+    publish(file, path)
+}
+
+fn buffered(path: &Path) -> Result<BufWriter<NamedTempFile>, Error> {
+    Ok(BufWriter::with_capacity(1 << 18, temporary_beside(path)?))
+}
+
+/// Writes what is left to the disk and gives the file its name.
+fn publish(file: BufWriter<NamedTempFile>, path: &Path) -> Result<(), Error> {
+    let io = |error| Error::io(path, error);
+    let file = file.into_inner().map_err(|error| io(error.into_error()))?;
+    file.as_file().sync_all().map_err(io)?;
+    file.persist(path).map_err(|error| io(error.error))?;
+    Ok(())
 }
 
 /// Makes the file that is to become `path`, in the same directory, so that it can be renamed. It is removed when
@@ -132,8 +172,8 @@ fn temporary_beside(path: &Path) -> Result<NamedTempFile, Error> {
 }
 
 /// A version 1 header, padded so that the values begin at a multiple of 64 bytes.
-fn header(descr: &str, rows: usize, dim: usize) -> Vec<u8> {
-    let dict = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({rows}, {dim}), }}");
+fn header(descr: &str, shape: &str) -> Vec<u8> {
+    let dict = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}");
     let before_text = 10;
     // The newline counts. At most 128 bytes, as each size has at most 20 digits.
     let len = (before_text + dict.len() + 1).next_multiple_of(64) - before_text;

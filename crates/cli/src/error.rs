@@ -68,7 +68,7 @@ impl CliError {
                 vlc::Error::Config(_) | vlc::Error::Budget { .. } => 2,
                 vlc::Error::Input(_) => 3,
                 vlc::Error::Format { .. } => 4,
-                vlc::Error::Io { .. } => 5,
+                vlc::Error::Io { .. } | vlc::Error::Locked { .. } => 5,
                 vlc::Error::Unavailable { .. } | vlc::Error::Device { .. } => 6,
                 vlc::Error::Cancelled => 130,
                 _ => 1,

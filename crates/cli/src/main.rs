@@ -8,6 +8,9 @@ mod interrupt;
 mod logger;
 mod output;
 mod progress;
+mod report;
+mod stores;
+mod training;
 
 use std::process::ExitCode;
 
@@ -32,11 +35,13 @@ Examples:
   vlc compress base.npy -o base.vlc --queries sample.npy
   vlc eval base.vlc --base base.npy --queries test.npy
   vlc query base.vlc queries.npy -k 10 > hits.tsv
+  vlc append base.vlc more.npy
 
 Inputs: .npy (f32, f16, f64, i8, u8), .fvecs, .bvecs, .fbin
 
 Exit codes: 0 ok, 1 a backend disagrees with the CPU (test), 2 usage, 3 bad input data,
-4 corrupt or unsupported .vlc file, 5 I/O, 6 requested device unavailable, 130 interrupted";
+4 corrupt or unsupported .vlc file, 5 I/O or locked by another process,
+6 requested device unavailable, 130 interrupted";
 
 #[derive(Subcommand)]
 enum Command {
@@ -46,6 +51,12 @@ enum Command {
     Info(cmd::info::Args),
     Verify(cmd::verify::Args),
     Decode(cmd::decode::Args),
+    Append(cmd::append::Args),
+    Delete(cmd::delete::Args),
+    Compact(cmd::compact::Args),
+    Train(cmd::train::Args),
+    Merge(cmd::merge::Args),
+    Transcode(cmd::transcode::Args),
     Devices(cmd::devices::Args),
     Health(cmd::health::Args),
     Test(cmd::test::Args),
@@ -86,6 +97,12 @@ fn dispatch(command: Command, out: &Output) -> Result<(), CliError> {
         Command::Info(args) => cmd::info::run(args, out),
         Command::Verify(args) => cmd::verify::run(args, out),
         Command::Decode(args) => cmd::decode::run(args, out),
+        Command::Append(args) => cmd::append::run(args, out),
+        Command::Delete(args) => cmd::delete::run(args, out),
+        Command::Compact(args) => cmd::compact::run(args, out),
+        Command::Train(args) => cmd::train::run(args, out),
+        Command::Merge(args) => cmd::merge::run(args, out),
+        Command::Transcode(args) => cmd::transcode::run(args, out),
         Command::Devices(args) => cmd::devices::run(args, out),
         Command::Health(args) => cmd::health::run(args, out),
         Command::Test(args) => cmd::test::run(args, None, out),

@@ -111,6 +111,11 @@ pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     text
 }
 
+/// Text from a file or a caller: its control characters must not reach a terminal.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
+}
+
 /// `12,345,678`.
 pub(crate) fn count(n: impl std::fmt::Display) -> String {
     let digits = n.to_string();

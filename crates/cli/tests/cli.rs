@@ -1,112 +1,22 @@
 //! The program as its users run it: verbs, exit codes, and what is and is not written.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod common;
+
 use std::{
     collections::BTreeSet,
     fs,
-    path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
+    process::{Command, Stdio},
     sync::LazyLock,
 };
 
+use common::*;
 use serde_json::Value;
 use tempfile::TempDir;
 
-const DIM: usize = 384;
 const ROWS: usize = 1500;
 /// At a size that is enough for so few rows.
 const COMPRESS: &str = "compress base.npy --ratio 0.12 --backend cpu";
-
-/// The program with the words of `args`.
-fn vlc(args: &str) -> Command {
-    let mut command = Command::new(assert_cmd::cargo::cargo_bin!("vlc"));
-    command.args(args.split_whitespace()).env("NO_COLOR", "1");
-    command
-}
-
-fn run(dir: &TempDir, args: &str) -> Output {
-    vlc(args).current_dir(dir).output().unwrap()
-}
-
-#[track_caller]
-fn assert_code(output: &Output, code: i32) -> String {
-    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(code), "stderr: {stderr}");
-    stderr
-}
-
-/// Succeeds; what it prints on stdout.
-#[track_caller]
-fn text(dir: &TempDir, args: &str) -> String {
-    let output = run(dir, args);
-    assert_code(&output, 0);
-    String::from_utf8(output.stdout).unwrap()
-}
-
-/// Succeeds; the object it prints with `--json`.
-#[track_caller]
-fn json(dir: &TempDir, args: &str) -> Value {
-    serde_json::from_str(&text(dir, &format!("{args} --json"))).expect("one JSON object on stdout")
-}
-
-/// Fails with this code, says so, prints no data, and leaves the directory as it was.
-#[track_caller]
-fn assert_fails(dir: &TempDir, args: &str, code: i32) -> String {
-    let before = listing(dir);
-    let output = run(dir, args);
-    let stderr = assert_code(&output, code);
-    assert_eq!(String::from_utf8_lossy(&output.stdout), "");
-    assert!(stderr.contains("error: "), "{stderr}");
-    assert_eq!(listing(dir), before);
-    stderr
-}
-
-fn listing(dir: &TempDir) -> BTreeSet<(String, u64)> {
-    fs::read_dir(dir)
-        .unwrap()
-        .map(Result::unwrap)
-        .map(|e| (e.file_name().into_string().unwrap(), e.metadata().unwrap().len()))
-        .collect()
-}
-
-#[track_caller]
-fn assert_fields(value: &Value, fields: &str) {
-    for field in fields.split_whitespace() {
-        assert!(value.get(field).is_some(), "{field} is missing in {value}");
-    }
-}
-
-fn embedded(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/data/docs-minilm-384-5k").join(name)
-}
-
-/// The int8 values of the first rows of an embedded file.
-fn values(name: &str, rows: usize) -> Vec<u8> {
-    let bytes = fs::read(embedded(name)).unwrap();
-    bytes[128..128 + rows * DIM].to_vec()
-}
-
-fn write_npy(to: PathBuf, descr: &str, (rows, dim): (usize, usize), values: &[u8]) {
-    let dict = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({rows}, {dim}), }}");
-    let mut bytes = b"\x93NUMPY\x01\x00\x76\x00".to_vec();
-    bytes.extend_from_slice(format!("{dict:<117}\n").as_bytes());
-    bytes.extend_from_slice(values);
-    fs::write(to, bytes).unwrap();
-}
-
-/// The values of an .npy file of this type and shape.
-#[track_caller]
-fn read_npy(path: PathBuf, descr: &str, shape: (usize, usize)) -> Vec<u8> {
-    let bytes = fs::read(path).unwrap();
-    let end = 10 + usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
-    let header = String::from_utf8_lossy(&bytes[10..end]);
-    assert!(header.contains(descr) && header.contains(&format!("{shape:?}")), "{header}");
-    bytes[end..].to_vec()
-}
-
-fn floats(bytes: &[u8]) -> Vec<f32> {
-    bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
-}
 
 /// Vectors and their compressed file, made once for all tests.
 struct Store {
@@ -144,8 +54,9 @@ fn store() -> TempDir {
 fn every_verb_has_help_with_examples() {
     let dir = tempfile::tempdir().unwrap();
     let all = text(&dir, "--help");
-    let verbs = "compress query eval info verify decode devices health test test-gpu test-cuda demo completions";
-    for verb in verbs.split(' ') {
+    let verbs = "compress query eval info verify decode append delete compact train merge transcode devices health test \
+                 test-gpu test-cuda demo completions";
+    for verb in verbs.split_whitespace() {
         assert!(all.contains(&format!("\n  {verb} ")), "{verb} in {all}");
         let help = text(&dir, &format!("{verb} --help"));
         assert!(help.contains("Usage: vlc ") && help.contains("Examples:"), "{help}");

@@ -3,18 +3,21 @@
 use std::{path::PathBuf, time::Instant};
 
 use serde::Serialize;
-use vlc::{Index, InputError, Neighbors, RowSource, SearchOptions, Searcher, VectorFile};
+use vlc::{InputError, Neighbors, RowSource, SearchOptions, Searcher, VectorFile};
 
 use crate::{
     args::{Compute, Probing, read_queries},
     error::CliError,
     output::{Output, count, pairs},
     progress::Progress,
+    stores::ModelArg,
 };
 
 /// Measure the recall of a .vlc file against exact search over the original vectors
 #[derive(clap::Args)]
 #[command(after_help = "\
+Rows are compared by number, so BASE has all rows of INDEX in order, appended ones too, and none may have been deleted.
+
 recall_at_k: share of the true k nearest among the k found.
 recall_k_at_100: share of the true k nearest among 100 found (what re-ranking 100 could reach).
 
@@ -36,6 +39,8 @@ pub(crate) struct Args {
     k: u32,
     #[command(flatten)]
     probing: Probing,
+    #[command(flatten)]
+    model: ModelArg,
     #[command(flatten)]
     compute: Compute,
 }
@@ -59,7 +64,19 @@ pub(crate) fn run(args: Args, out: &Output) -> Result<(), CliError> {
 }
 
 fn eval(args: &Args, out: &Output) -> Result<(), CliError> {
-    let index = Index::open(&args.index)?;
+    let index = args.model.open(&args.index)?;
+    let info = index.info();
+    if info.next_row != info.n {
+        let message = format!(
+            "rows were deleted from it ({} of {}), so its row numbers are not those of any base; measure before deleting",
+            count(info.next_row - info.n),
+            count(info.next_row)
+        );
+        return Err(vlc::Error::Input(InputError::new(Some(&args.index), message)).into());
+    }
+    if index.is_empty() {
+        return Err(vlc::Error::Input(InputError::new(Some(&args.index), "there are no vectors in it")).into());
+    }
     let base = VectorFile::open(&args.base)?;
     if (base.rows(), base.dim()) != (index.len(), index.dim()) {
         let message = format!(
@@ -88,13 +105,12 @@ fn eval(args: &Args, out: &Output) -> Result<(), CliError> {
     progress.update("searching", 0, 1);
     // First the wider search, which also warms up the device and the page cache.
     let options = SearchOptions::probing(args.probing.probe);
-    let wide = searcher.search(queries.view(), k.max(100).min(index.len()), &options)?;
+    let wide = searcher.search_rows(queries.view(), k.max(100).min(index.len()), &options)?;
     let start = Instant::now();
-    let found = searcher.search(queries.view(), k, &options)?;
+    let found = searcher.search_rows(queries.view(), k, &options)?;
     let seconds = start.elapsed().as_secs_f64();
     drop(progress);
 
-    let info = index.info();
     let evaluation = Evaluation {
         recall_at_k: recall(&found, &truth),
         recall_k_at_100: recall(&wide, &truth),

@@ -4,12 +4,13 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use clap::ValueEnum;
 use serde::Serialize;
-use vlc::{CodeKind, Metric};
+use vlc::{CodeKind, IdKind, Metric};
 
 use crate::{
     args::{CodeArg, MetricArg},
     error::CliError,
-    output::{Output, Recall, count, pairs, size, table},
+    output::{Output, Recall, count, pairs, printable, size, table},
+    stores::{ModelArg, hex},
 };
 
 /// Show what a .vlc file holds and what each part costs
@@ -19,12 +20,19 @@ pub(crate) struct Args {
     /// The .vlc file
     #[arg(value_name = "INDEX")]
     index: PathBuf,
+    #[command(flatten)]
+    model: ModelArg,
 }
 
 #[derive(Serialize)]
 struct Info {
     version: u32,
+    generation: u64,
     n: u64,
+    deleted: u64,
+    next_row: u64,
+    segments_of_rows: u32,
+    ids: &'static str,
     dim: u32,
     metric: String,
     code: String,
@@ -34,16 +42,34 @@ struct Info {
     symbols: u32,
     code_bytes: f64,
     file_bytes: u64,
-    bytes_per_vector: f64,
-    ratio: f64,
+    dead_bytes: u64,
+    bytes_per_vector: Option<f64>,
+    ratio: Option<f64>,
+    model_hash: String,
+    model_file: Option<String>,
+    embedding: Option<Embedding>,
     energy: f64,
     anchor_energy: f64,
     recall: Option<Recall>,
     seed: u64,
     training_rows: u64,
     probe_cells: Option<[u32; 2]>,
+    appended: Vec<Appended>,
     sections: Vec<Section>,
     metadata: BTreeMap<String, String>,
+}
+
+#[derive(Serialize)]
+struct Embedding {
+    name: String,
+    hash: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Appended {
+    first_row: u64,
+    rows: u64,
+    energy: f64,
 }
 
 #[derive(Serialize)]
@@ -53,10 +79,19 @@ struct Section {
 }
 
 pub(crate) fn run(args: Args, out: &Output) -> Result<(), CliError> {
-    let info = vlc::Index::open(&args.index)?.info();
+    let info = args.model.open(&args.index)?.info();
     let info = Info {
         version: info.version,
+        generation: info.generation,
         n: info.n,
+        deleted: info.deleted,
+        next_row: info.next_row,
+        segments_of_rows: info.segments_of_rows,
+        ids: match info.ids {
+            IdKind::Numbers => "numbers",
+            IdKind::Text => "text",
+            _ => "rows",
+        },
         dim: info.dim,
         metric: metric_name(info.metric),
         code: code_name(info.code),
@@ -66,14 +101,23 @@ pub(crate) fn run(args: Args, out: &Output) -> Result<(), CliError> {
         symbols: info.symbols,
         code_bytes: info.code_bytes,
         file_bytes: info.file_bytes,
-        bytes_per_vector: info.bytes_per_vector,
-        ratio: info.ratio,
+        dead_bytes: info.dead_bytes,
+        bytes_per_vector: Some(info.bytes_per_vector).filter(|bytes| bytes.is_finite()),
+        ratio: Some(info.ratio).filter(|ratio| ratio.is_finite()),
+        model_hash: hex(info.model_hash),
+        model_file: info.model_file,
+        embedding: info.embedding.map(|e| Embedding { name: e.name, hash: e.hash }),
         energy: info.energy,
         anchor_energy: info.anchor_energy,
         recall: info.recall.map(|r| Recall::new(r.k, r.recall, r.queries, r.source)),
         seed: info.seed,
         training_rows: info.training_rows,
         probe_cells: info.probe_cells,
+        appended: info
+            .appended
+            .iter()
+            .map(|a| Appended { first_row: a.first_row, rows: a.rows, energy: a.energy })
+            .collect(),
         sections: info.sections.into_iter().map(|(name, bytes)| Section { name, bytes }).collect(),
         metadata: info.metadata,
     };
@@ -88,13 +132,45 @@ fn human(info: &Info) -> String {
         }
         None => "not measured: auto looks at all rows".into(),
     };
+    let per_vector = match (info.bytes_per_vector, info.ratio) {
+        (Some(bytes), Some(ratio)) => format!("{bytes:.2} bytes, ratio {ratio:.4} of float32"),
+        _ => "no vectors".into(),
+    };
+    let segments = format!(
+        "{}, with {} deleted vectors and {} of dead sections; the next row is {}",
+        info.segments_of_rows,
+        count(info.deleted),
+        size(info.dead_bytes),
+        count(info.next_row)
+    );
+    let ids = match info.ids {
+        "rows" => "row numbers".to_owned(),
+        own => format!("{own} of their own"),
+    };
+    let model_hash = match &info.model_file {
+        Some(file) => format!("{}, in the file {}", info.model_hash, printable(file)),
+        None => info.model_hash.clone(),
+    };
+    let embedding = match &info.embedding {
+        Some(Embedding { name, hash: Some(hash) }) => format!("{} ({})", printable(name), printable(hash)),
+        Some(Embedding { name, hash: None }) => printable(name),
+        None => "not named".into(),
+    };
     let mut text = pairs(&[
         ("vectors", format!("{} x {} ({})", count(info.n), info.dim, info.metric)),
         (
             "file",
-            format!("{} ({} bytes), format version {}", size(info.file_bytes), count(info.file_bytes), info.version),
+            format!(
+                "{} ({} bytes), format version {}, generation {}",
+                size(info.file_bytes),
+                count(info.file_bytes),
+                info.version,
+                count(info.generation)
+            ),
         ),
-        ("per vector", format!("{:.2} bytes, ratio {:.4} of float32", info.bytes_per_vector, info.ratio)),
+        ("per vector", per_vector),
+        ("segments", segments),
+        ("ids", ids),
         (
             "code",
             format!("{}, lags {}, symbols {}, {:.1} bytes", info.code, info.lags, info.symbols, info.code_bytes),
@@ -109,6 +185,8 @@ fn human(info: &Info) -> String {
                 info.seed
             ),
         ),
+        ("model hash", model_hash),
+        ("embedding", embedding),
         ("energy", format!("{:.5} (anchors alone {:.5})", info.energy, info.anchor_energy)),
         ("quality", recall),
         ("probing", probing),
@@ -121,6 +199,22 @@ fn human(info: &Info) -> String {
         .collect();
     text.push('\n');
     text.push_str(&table(&["section", "bytes", "of file"], &sections));
+    if !info.appended.is_empty() {
+        // The last ones tell how the model fits what comes now.
+        const SHOWN: usize = 12;
+        let appended: Vec<Vec<String>> = info.appended[info.appended.len().saturating_sub(SHOWN)..]
+            .iter()
+            .map(|a| {
+                let times = if info.energy > 0.0 { format!("{:.2}", a.energy / info.energy) } else { "-".into() };
+                vec![count(a.first_row), count(a.rows), format!("{:.5}", a.energy), times]
+            })
+            .collect();
+        text.push('\n');
+        text.push_str(&table(&["encoded from row", "rows", "energy", "x trained"], &appended));
+        if info.appended.len() > SHOWN {
+            text.push_str(&format!("and {} earlier\n", info.appended.len() - SHOWN));
+        }
+    }
     if !info.metadata.is_empty() {
         text.push_str("\nmetadata\n");
         for (key, value) in &info.metadata {
@@ -128,11 +222,6 @@ fn human(info: &Info) -> String {
         }
     }
     text
-}
-
-/// Metadata comes from the file: its control characters must not reach a terminal.
-fn printable(text: &str) -> String {
-    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
 }
 
 fn metric_name(metric: Metric) -> String {

@@ -1,26 +1,33 @@
 //! `vlc query`.
 
-use std::{fmt::Write as _, path::PathBuf, time::Instant};
+use std::{
+    fmt::Write as _,
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 use serde::Serialize;
 use vlc::{
-    Index, MappedFile, Mat, MatRef, SearchOptions, Searcher,
-    read::{write_npy_f32, write_npy_i64},
+    IdKind, Index, Mat, MatRef, SearchOptions, Searcher,
+    read::{write_lines, write_npy_f32, write_npy_i64},
 };
 
 use crate::{
     args::{Compute, Probing, check_output, read_queries},
     error::CliError,
     interrupt,
-    output::{Output, count},
+    output::{Output, count, printable},
     progress::Progress,
+    stores::{CheckedEmbedding, ModelArg},
 };
 
 /// Find the nearest vectors of a .vlc file to each query
 #[derive(clap::Args)]
 #[command(after_help = "\
 Without -o each hit is a line on stdout: query (row, from 0), rank (from 1), id and score, with tabs between.
-A larger score is nearer. With --json the object holds `ids` and `scores` when -o is not given.
+Ids are row numbers, from 0, unless the file has ids of its own. A larger score is nearer. With --json the object holds `ids` and `scores` when -o is not given.
+
+The queries must be from the embedding model of the rows; with --embedding-model it is checked where the file names one.
 
 Examples:
   vlc query base.vlc queries.npy -k 10 > hits.tsv
@@ -35,8 +42,8 @@ pub(crate) struct Args {
     /// Hits per query
     #[arg(short, value_name = "K", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     k: u32,
-    /// Write the ids, an .npy file of int64, queries x k (replaces an existing one)
-    #[arg(short, long, value_name = "ids.npy")]
+    /// Write the ids (replaces an existing file): queries x k of int64, or if it ends in .txt a line a query with tabs between
+    #[arg(short, long, value_name = "ids.npy|ids.txt")]
     output: Option<PathBuf>,
     /// Queries handed over at a time; 1 measures what a single query costs
     #[arg(long, value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..))]
@@ -47,11 +54,18 @@ pub(crate) struct Args {
     #[arg(long, value_name = "s.npy")]
     scores: Option<PathBuf>,
     #[command(flatten)]
+    embedding: CheckedEmbedding,
+    /// Read the file into memory instead of mapping it: where others may truncate it, as on some network drives
+    #[arg(long)]
+    no_mmap: bool,
+    #[command(flatten)]
+    model: ModelArg,
+    #[command(flatten)]
     compute: Compute,
 }
 
 #[derive(Serialize)]
-struct Answer {
+struct Answer<'a> {
     queries: usize,
     k: u32,
     seconds: f64,
@@ -59,9 +73,17 @@ struct Answer {
     probe: String,
     backend: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    ids: Option<Vec<Vec<u64>>>,
+    ids: Option<Vec<Vec<Id<'a>>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     scores: Option<Vec<Vec<f32>>>,
+}
+
+/// An id as it is printed.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Id<'a> {
+    Number(u64),
+    Text(&'a str),
 }
 
 pub(crate) fn run(args: Args, out: &Output) -> Result<(), CliError> {
@@ -72,21 +94,36 @@ pub(crate) fn run(args: Args, out: &Output) -> Result<(), CliError> {
     if args.output.is_some() && args.output == args.scores {
         return Err(CliError::Usage("-o and --scores name the same file".into()));
     }
-    args.compute.threads.install(|| query(&args, out))
+    args.compute.threads.install(|| match args.no_mmap {
+        true => query(&args.model.read(&args.index)?, &args, out),
+        false => query(&args.model.open(&args.index)?, &args, out),
+    })
 }
 
-fn query(args: &Args, out: &Output) -> Result<(), CliError> {
-    let index = Index::open(&args.index)?;
+fn query<D: AsRef<[u8]>>(index: &Index<D>, args: &Args, out: &Output) -> Result<(), CliError> {
+    args.embedding.check(index, out)?;
+    let text = index.info().ids == IdKind::Text;
+    let lines = args.output.as_deref().is_some_and(is_text);
+    if let Some(path) = args.output.as_ref().filter(|_| text && !lines) {
+        let message = format!("{}: the ids are text, which .npy does not hold; name a .txt file", path.display());
+        return Err(CliError::Usage(message));
+    }
     let queries = read_queries(&args.queries, index.dim())?;
-    let searcher = Searcher::open_on(&index, args.compute.backend.into(), args.compute.device())?;
+    let searcher = Searcher::open_on(index, args.compute.backend.into(), args.compute.device())?;
     let careful = args.output.is_some() || args.scores.is_some();
     let _careful = careful.then(interrupt::careful);
     let start = Instant::now();
-    let hits = search(&index, &searcher, &queries, args, out)?;
+    let hits = search(index, &searcher, &queries, args, out)?;
     let seconds = start.elapsed().as_secs_f64();
 
     if let Some(path) = &args.output {
-        write_npy_i64(path, MatRef::new(&hits.ids, queries.rows(), hits.k)?)?;
+        match lines {
+            true => {
+                let lines = hits.rows(&hits.ids, queries.rows()).map(|ids| line(index, text, ids));
+                write_lines(path, lines.collect::<Result<Vec<_>, _>>()?)?;
+            }
+            false => write_npy_i64(path, MatRef::new(&hits.ids, queries.rows(), hits.k)?)?,
+        }
     }
     if let Some(path) = &args.scores {
         write_npy_f32(path, MatRef::new(&hits.scores, queries.rows(), hits.k)?)?;
@@ -99,8 +136,11 @@ fn query(args: &Args, out: &Output) -> Result<(), CliError> {
         queries_per_second: queries.rows() as f64 / seconds.max(1e-9),
         probe: args.probing.probe.to_string(),
         backend: searcher.backend().to_string(),
-        ids: listed.then(|| hits.ids.chunks(hits.k.max(1)).map(<[u64]>::to_vec).collect()),
-        scores: listed.then(|| hits.scores.chunks(hits.k.max(1)).map(<[f32]>::to_vec).collect()),
+        ids: (listed && out.json).then(|| {
+            let name = |&id: &u64| id_of(index, text, id);
+            hits.rows(&hits.ids, queries.rows()).map(|ids| ids.iter().map(name).collect()).collect()
+        }),
+        scores: (listed && out.json).then(|| hits.rows(&hits.scores, queries.rows()).map(<[f32]>::to_vec).collect()),
     };
     let summary = format!(
         "{} queries, k = {}: {seconds:.3} s, {} queries/s on {}",
@@ -112,7 +152,7 @@ fn query(args: &Args, out: &Output) -> Result<(), CliError> {
     if listed {
         out.note(&summary);
     }
-    out.result(&answer, || if listed { hits.lines() } else { summary + "\n" })
+    out.result(&answer, || if listed { hits.lines(|id| id_of(index, text, id)) } else { summary + "\n" })
 }
 
 /// `queries x k` hits, best first.
@@ -123,9 +163,19 @@ struct Hits {
 }
 
 impl Hits {
-    fn lines(&self) -> String {
+    /// The part of each query of ids or scores.
+    fn rows<'a, T>(&self, all: &'a [T], queries: usize) -> impl Iterator<Item = &'a [T]> + use<'a, T> {
+        let k = self.k;
+        (0..queries).map(move |query| &all[query * k..(query + 1) * k])
+    }
+
+    fn lines<'a>(&self, name: impl Fn(u64) -> Id<'a>) -> String {
         let mut text = String::new();
-        for (i, (id, score)) in self.ids.iter().zip(&self.scores).enumerate() {
+        for (i, (&id, score)) in self.ids.iter().zip(&self.scores).enumerate() {
+            let id = match name(id) {
+                Id::Number(id) => id.to_string(),
+                Id::Text(id) => printable(id),
+            };
             // Writing to a string does not fail.
             let _ = writeln!(text, "{}\t{}\t{id}\t{score}", i / self.k, i % self.k + 1);
         }
@@ -133,8 +183,30 @@ impl Hits {
     }
 }
 
-fn search(
-    index: &Index<MappedFile>,
+/// Whether a name is that of a text file.
+fn is_text(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("txt"))
+}
+
+/// The id of a hit: where ids are text, hits have row numbers.
+fn id_of<D: AsRef<[u8]>>(index: &Index<D>, text: bool, id: u64) -> Id<'_> {
+    if text { Id::Text(index.text_id(id).unwrap_or_default()) } else { Id::Number(id) }
+}
+
+/// The ids of a query as a line.
+fn line<D: AsRef<[u8]>>(index: &Index<D>, text: bool, ids: &[u64]) -> Result<String, CliError> {
+    let name = |&id: &u64| match id_of(index, text, id) {
+        Id::Number(id) => Ok(id.to_string()),
+        Id::Text(id) if id.contains('\t') => Err(CliError::Usage(format!(
+            "the id {id:?} has a tab in it, which divides ids in a .txt file; ask for --json"
+        ))),
+        Id::Text(id) => Ok(id.to_owned()),
+    };
+    Ok(ids.iter().map(name).collect::<Result<Vec<_>, _>>()?.join("\t"))
+}
+
+fn search<D: AsRef<[u8]>>(
+    index: &Index<D>,
     searcher: &Searcher<'_>,
     queries: &Mat,
     args: &Args,
@@ -143,6 +215,9 @@ fn search(
     let k = index.len().min(args.k as usize);
     let options = SearchOptions::probing(args.probing.probe);
     let mut hits = Hits { k, ids: Vec::new(), scores: Vec::new() };
+    if k == 0 {
+        return Ok(hits);
+    }
     let progress = Progress::new(out);
     let batch = args.batch as usize;
     for first in (0..queries.rows()).step_by(batch) {

@@ -4,25 +4,43 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use crate::{error::CliError, output::Output};
+use crate::{
+    error::{CliError, io_error},
+    output::{Output, count},
+    stores::ModelArg,
+};
 
 /// Check every byte of a .vlc file against its checksums (exit 4 when one is wrong)
 #[derive(clap::Args)]
-#[command(after_help = "Examples:\n  vlc verify base.vlc && echo sound")]
+#[command(after_help = "\
+Bytes behind the last commit, which a writer that did not finish leaves, are no damage: they are told on stderr, and the
+next change of the file clears them away.
+
+Examples:\n  vlc verify base.vlc && echo sound")]
 pub(crate) struct Args {
     /// The .vlc file
     #[arg(value_name = "INDEX")]
     index: PathBuf,
+    #[command(flatten)]
+    model: ModelArg,
 }
 
 #[derive(Serialize)]
 struct Verified {
     ok: bool,
     file_bytes: u64,
+    uncommitted_bytes: u64,
 }
 
 pub(crate) fn run(args: Args, out: &Output) -> Result<(), CliError> {
-    let index = vlc::Index::open(&args.index)?;
+    let index = args.model.open(&args.index)?;
     index.verify()?;
-    out.result(&Verified { ok: true, file_bytes: index.info().file_bytes }, || "ok\n".into())
+    let file_bytes = index.info().file_bytes;
+    let all = std::fs::metadata(&args.index).map_err(|e| io_error(&args.index, e))?.len();
+    let uncommitted_bytes = all.saturating_sub(file_bytes);
+    if uncommitted_bytes > 0 {
+        let path = args.index.display();
+        out.note(&format!("vlc: {path}: {} bytes behind the last commit are of no use", count(uncommitted_bytes)));
+    }
+    out.result(&Verified { ok: true, file_bytes, uncommitted_bytes }, || "ok\n".into())
 }

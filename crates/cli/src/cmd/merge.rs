@@ -1,0 +1,37 @@
+//! `vlc merge`.
+
+use std::path::{Path, PathBuf};
+
+use crate::{args::check_output, error::CliError, output::Output, progress::Progress, report::Built};
+
+/// Put .vlc files that share a model into one
+#[derive(clap::Args)]
+#[command(after_help = "\
+The files were made with one model file (compress --model), or are copies that went different ways. Rows come in the order
+of the files; ids of their own stay, and row numbers go on from one file to the next. Encoding parts and merging them gives
+the bytes of encoding all at once.
+
+Examples:
+  vlc merge part-1.vlc part-2.vlc part-3.vlc -o all.vlc")]
+pub(crate) struct Args {
+    /// The .vlc files
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+    /// Where to write the file of all rows
+    #[arg(short, long, value_name = "OUT.vlc")]
+    output: PathBuf,
+    /// Refuse to replace an existing output (by default it is replaced once the new one is whole)
+    #[arg(long)]
+    no_clobber: bool,
+}
+
+pub(crate) fn run(args: Args, out: &Output) -> Result<(), CliError> {
+    let inputs: Vec<&Path> = args.files.iter().map(PathBuf::as_path).collect();
+    check_output(&args.output, &inputs, args.no_clobber)?;
+    let progress = Progress::new(out);
+    progress.update("merging", 0, 1);
+    let report = vlc::merge(&args.files, &args.output)?;
+    drop(progress);
+    let built = Built::new(&report);
+    out.result(&built, || built.text(&args.output))
+}

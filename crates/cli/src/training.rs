@@ -1,0 +1,75 @@
+//! Arguments of the verbs that train a model.
+
+use std::path::{Path, PathBuf};
+
+use vlc::{AnnealingConfig, Budget, Config, MatRef, ProgressFn};
+
+use crate::args::{self, CodeArg, Compute, MetricArg};
+
+/// What a model is trained for.
+#[derive(clap::Args)]
+pub(crate) struct Training {
+    /// Size of the whole file, model included, as a share of float32
+    #[arg(long, value_name = "R", default_value_t = 0.03, value_parser = args::ratio, conflicts_with = "bytes")]
+    ratio: f64,
+    /// The same as bytes per vector
+    #[arg(long, value_name = "N", value_parser = args::bytes_per_vector)]
+    bytes: Option<f64>,
+    /// Sample queries to train with
+    #[arg(long, value_name = "Q")]
+    queries: Option<PathBuf>,
+    /// What "near" means
+    #[arg(long, value_name = "M", value_enum, default_value_t = MetricArg::Cosine)]
+    metric: MetricArg,
+    /// Kind of code
+    #[arg(long, value_name = "KIND", value_enum, default_value_t = CodeArg::Chain)]
+    code: CodeArg,
+    /// Coarse centroids [default: what suits the size]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    anchors: Option<u32>,
+    /// Groups of anchors with a transform of their own [default: what suits the size]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
+    charts: Option<u32>,
+    /// Seed of everything random: the same input and settings give the same bytes
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+}
+
+impl Training {
+    /// The names of these arguments, for verbs in which they have no place beside another.
+    pub(crate) const NAMES: [&'static str; 8] =
+        ["ratio", "bytes", "queries", "metric", "code", "anchors", "charts", "seed"];
+
+    pub(crate) fn queries(&self) -> Option<&Path> {
+        self.queries.as_deref()
+    }
+
+    /// The settings as the library takes them.
+    pub(crate) fn config<'a>(
+        &self,
+        queries: Option<MatRef<'a>>,
+        compute: &Compute,
+        progress: &'a ProgressFn<'a>,
+    ) -> Config<'a> {
+        let annealing = AnnealingConfig { anchors: self.anchors.map(|n| n as usize), ..seeded(self.seed) };
+        Config {
+            budget: self.bytes.map_or(Budget::Ratio(self.ratio), Budget::BytesPerVector),
+            metric: self.metric.into(),
+            backend: compute.backend.into(),
+            device: compute.device(),
+            code: self.code.into(),
+            annealing,
+            charts: self.charts.map(|n| n as usize),
+            queries,
+            seed: self.seed,
+            threads: compute.threads.count(),
+            progress: Some(progress),
+            ..Default::default()
+        }
+    }
+}
+
+/// The default search for anchors with a seed.
+pub(crate) fn seeded(seed: u64) -> AnnealingConfig {
+    AnnealingConfig { seed, ..Default::default() }
+}
