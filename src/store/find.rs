@@ -1,8 +1,9 @@
 //! Where rows with certain ids are.
 
 use crate::{
-    format::{Ids, Segment, Walk},
+    format::{Ids, Segment},
     ids::Wanted,
+    live::Bits,
 };
 
 /// Rows whose search costs as much as a walk over so many, for each cell.
@@ -34,7 +35,8 @@ fn local_rows(segment: &Segment, bytes: &[u8], wanted: &Wanted<'_>) -> Vec<(u64,
     }
 }
 
-/// The positions of ascending rows, counted from the segment's first; `None` for a row that is not there.
+/// The positions of ascending rows, counted from the segment's first; `None` for a row that is not there. O(n + rows log rows), or O(rows x
+/// cells) for a few.
 fn row_positions(
     segment: &Segment,
     bytes: &[u8],
@@ -43,30 +45,24 @@ fn row_positions(
     let ids = segment.row_ids(bytes);
     let cells = ids.cells.len() as u64 - 1;
     let count = rows.len() as u64;
+    if count == 0 {
+        return Vec::new();
+    }
     if count.saturating_mul(cells).saturating_mul(SEEK) < segment.span {
         return rows.map(|row| (0..cells as usize).find_map(|cell| ids.position_in(cell, row))).collect();
     }
-    let mut out = vec![None; count as usize];
-    if count == 0 {
-        return out;
-    }
-    // In parts, so that what is walked over need not be kept.
     let wanted: Vec<u64> = rows.collect();
-    let mut walk = Walk::new(ids, 0);
-    const PART: u64 = 1 << 16;
-    let mut next = 0;
-    for start in (0..segment.span).step_by(PART as usize) {
-        let end = (start + PART).min(segment.span);
-        let mut places = vec![None; (end - start) as usize];
-        walk.until(end, |row, _, position| {
-            if let Some(place) = row.checked_sub(start).and_then(|at| places.get_mut(at as usize)) {
-                *place = Some(position);
+    let mut out = vec![None; wanted.len()];
+    // A bit for each number tells most rows apart, where numbers are not many more than rows.
+    let bits = (segment.span <= 64 * segment.n).then(|| Bits::new(segment.span, &wanted));
+    for cell in 0..cells as usize {
+        ids.rows_of(cell, |position, row| {
+            if bits.as_ref().is_none_or(|bits| bits.has(row))
+                && let Ok(i) = wanted.binary_search(&row)
+            {
+                out[i] = Some(position);
             }
         });
-        while let Some(&row) = wanted.get(next).filter(|row| **row < end) {
-            out[next] = places[(row - start) as usize];
-            next += 1;
-        }
     }
     out
 }
