@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use clap::builder::NonEmptyStringValueParser;
+use roaring::{RoaringBitmap, RoaringTreemap};
 use vlc::{
-    Embedding, IdKind, Ids, Index, Info, InputError, MappedFile, Store,
+    Embedding, Filter, IdKind, Ids, Index, Info, InputError, MappedFile, RowFilter, Store,
     read::{read_ids, read_text_ids},
 };
 
@@ -77,6 +78,50 @@ impl CheckedEmbedding {
             checked => checked?,
         }
         Ok(())
+    }
+}
+
+/// Which rows a search may return.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct FilterArg {
+    /// Return only rows with these ids: .npy or text as for compress, or a .roaring bitmap (portable format, 32 or 64 bits). Ids that
+    /// no row has are passed over
+    #[arg(long, value_name = "FILE", conflicts_with = "deny")]
+    allow: Option<PathBuf>,
+    /// Return no rows with these ids
+    #[arg(long, value_name = "FILE")]
+    deny: Option<PathBuf>,
+}
+
+impl FilterArg {
+    /// The filter for an index, if one was asked for.
+    pub(crate) fn ready<D: AsRef<[u8]>>(&self, index: &Index<D>) -> Result<Option<RowFilter>, CliError> {
+        let Some(path) = self.allow.as_ref().or(self.deny.as_ref()) else { return Ok(None) };
+        let ids = if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("roaring")) {
+            read_bitmap(path)?
+        } else {
+            ids_for(path, &index.info())?
+        };
+        let filter = if self.allow.is_some() { Filter::Allow(&ids) } else { Filter::Deny(&ids) };
+        Ok(Some(index.filter(filter)?))
+    }
+}
+
+/// Most ids a bitmap may have: a few bytes of it can stand for any number of them.
+const MOST_IDS: u64 = 1 << 28;
+
+/// The numbers in a roaring bitmap.
+fn read_bitmap(path: &Path) -> Result<Ids, CliError> {
+    let bytes = std::fs::read(path).map_err(|source| vlc::Error::Io { path: path.to_owned(), source })?;
+    let too_many = |count: u64| input_error(path, format!("{count} ids; at most {MOST_IDS} fit into a filter"));
+    // One of 32 bits starts with a cookie that would be an absurd count in one of 64.
+    if let Ok(bitmap) = RoaringBitmap::deserialize_from(bytes.as_slice()) {
+        return if bitmap.len() > MOST_IDS { Err(too_many(bitmap.len())) } else { Ok(bitmap.iter().map(u64::from).collect()) };
+    }
+    match RoaringTreemap::deserialize_from(bytes.as_slice()) {
+        Ok(bitmap) if bitmap.len() > MOST_IDS => Err(too_many(bitmap.len())),
+        Ok(bitmap) => Ok(bitmap.iter().collect()),
+        Err(error) => Err(input_error(path, format!("not a roaring bitmap in the portable format: {error}"))),
     }
 }
 

@@ -18,7 +18,7 @@ use crate::{
     interrupt,
     output::{Output, count, printable},
     progress::Progress,
-    stores::{CheckedEmbedding, ModelArg},
+    stores::{CheckedEmbedding, FilterArg, ModelArg},
 };
 
 /// Find the nearest vectors of a .vlc file to each query
@@ -31,7 +31,8 @@ The queries must be from the embedding model of the rows; with --embedding-model
 
 Examples:
   vlc query base.vlc queries.npy -k 10 > hits.tsv
-  vlc query base.vlc queries.npy -k 100 -o ids.npy --scores scores.npy --json")]
+  vlc query base.vlc queries.npy -k 100 -o ids.npy --scores scores.npy --json
+  vlc query base.vlc queries.npy --allow ids-of-this-tenant.txt")]
 pub(crate) struct Args {
     /// The .vlc file
     #[arg(value_name = "INDEX")]
@@ -50,6 +51,8 @@ pub(crate) struct Args {
     batch: u32,
     #[command(flatten)]
     probing: Probing,
+    #[command(flatten)]
+    filter: FilterArg,
     /// Write the scores, an .npy file of float32, queries x k (replaces an existing one)
     #[arg(long, value_name = "s.npy")]
     scores: Option<PathBuf>,
@@ -212,7 +215,9 @@ fn search<D: AsRef<[u8]>>(
     args: &Args,
     out: &Output,
 ) -> Result<Hits, CliError> {
-    let k = index.len().min(args.k as usize);
+    let filter = args.filter.ready(index)?;
+    let rows = filter.as_ref().map_or(index.len(), |filter| filter.len() as usize);
+    let k = rows.min(args.k as usize);
     let options = SearchOptions::probing(args.probing.probe);
     let mut hits = Hits { k, ids: Vec::new(), scores: Vec::new() };
     if k == 0 {
@@ -224,7 +229,10 @@ fn search<D: AsRef<[u8]>>(
         interrupt::check()?;
         progress.update("searching", first as u64, queries.rows() as u64);
         let chunk = queries.view().slice(first..queries.rows().min(first + batch));
-        let found = searcher.search(chunk, k, &options)?;
+        let found = match &filter {
+            Some(filter) => searcher.search_filtered(chunk, k, &options, filter)?,
+            None => searcher.search(chunk, k, &options)?,
+        };
         hits.ids.extend_from_slice(found.ids.as_slice());
         hits.scores.extend_from_slice(found.scores.as_slice());
     }
