@@ -60,7 +60,7 @@ pub struct Appended {
 pub struct Info {
     /// Version of the file.
     pub version: u32,
-    /// How often the file was committed to; 1 for a fresh one.
+    /// Commits since the file was written whole, that one counted: compacting starts from 1 again.
     pub generation: u64,
     /// Rows, deleted ones not counted.
     pub n: u64,

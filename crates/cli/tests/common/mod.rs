@@ -11,21 +11,21 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-pub const DIM: usize = 384;
+pub(crate) const DIM: usize = 384;
 
 /// The program with the words of `args`.
-pub fn vlc(args: &str) -> Command {
+pub(crate) fn vlc(args: &str) -> Command {
     let mut command = Command::new(assert_cmd::cargo::cargo_bin!("vlc"));
     command.args(args.split_whitespace()).env("NO_COLOR", "1");
     command
 }
 
-pub fn run(dir: &TempDir, args: &str) -> Output {
+pub(crate) fn run(dir: &TempDir, args: &str) -> Output {
     vlc(args).current_dir(dir).output().unwrap()
 }
 
 #[track_caller]
-pub fn assert_code(output: &Output, code: i32) -> String {
+pub(crate) fn assert_code(output: &Output, code: i32) -> String {
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(code), "stderr: {stderr}");
     stderr
@@ -33,7 +33,7 @@ pub fn assert_code(output: &Output, code: i32) -> String {
 
 /// Succeeds; what it prints on stdout.
 #[track_caller]
-pub fn text(dir: &TempDir, args: &str) -> String {
+pub(crate) fn text(dir: &TempDir, args: &str) -> String {
     let output = run(dir, args);
     assert_code(&output, 0);
     String::from_utf8(output.stdout).unwrap()
@@ -41,13 +41,13 @@ pub fn text(dir: &TempDir, args: &str) -> String {
 
 /// Succeeds; the object it prints with `--json`.
 #[track_caller]
-pub fn json(dir: &TempDir, args: &str) -> Value {
+pub(crate) fn json(dir: &TempDir, args: &str) -> Value {
     serde_json::from_str(&text(dir, &format!("{args} --json"))).expect("one JSON object on stdout")
 }
 
 /// Fails with this code, says so, prints no data, and leaves the directory as it was.
 #[track_caller]
-pub fn assert_fails(dir: &TempDir, args: &str, code: i32) -> String {
+pub(crate) fn assert_fails(dir: &TempDir, args: &str, code: i32) -> String {
     let before = listing(dir);
     let output = run(dir, args);
     let stderr = assert_code(&output, code);
@@ -57,7 +57,7 @@ pub fn assert_fails(dir: &TempDir, args: &str, code: i32) -> String {
     stderr
 }
 
-pub fn listing(dir: &TempDir) -> BTreeSet<(String, u64)> {
+pub(crate) fn listing(dir: &TempDir) -> BTreeSet<(String, u64)> {
     fs::read_dir(dir)
         .unwrap()
         .map(Result::unwrap)
@@ -66,23 +66,23 @@ pub fn listing(dir: &TempDir) -> BTreeSet<(String, u64)> {
 }
 
 #[track_caller]
-pub fn assert_fields(value: &Value, fields: &str) {
+pub(crate) fn assert_fields(value: &Value, fields: &str) {
     for field in fields.split_whitespace() {
         assert!(value.get(field).is_some(), "{field} is missing in {value}");
     }
 }
 
-pub fn embedded(name: &str) -> PathBuf {
+pub(crate) fn embedded(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/data/docs-minilm-384-5k").join(name)
 }
 
 /// The int8 values of the first rows of an embedded file.
-pub fn values(name: &str, rows: usize) -> Vec<u8> {
+pub(crate) fn values(name: &str, rows: usize) -> Vec<u8> {
     let bytes = fs::read(embedded(name)).unwrap();
     bytes[128..128 + rows * DIM].to_vec()
 }
 
-pub fn write_npy(to: PathBuf, descr: &str, (rows, dim): (usize, usize), values: &[u8]) {
+pub(crate) fn write_npy(to: PathBuf, descr: &str, (rows, dim): (usize, usize), values: &[u8]) {
     let dict = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({rows}, {dim}), }}");
     let mut bytes = b"\x93NUMPY\x01\x00\x76\x00".to_vec();
     bytes.extend_from_slice(format!("{dict:<117}\n").as_bytes());
@@ -92,7 +92,7 @@ pub fn write_npy(to: PathBuf, descr: &str, (rows, dim): (usize, usize), values: 
 
 /// The values of an .npy file of this type and shape.
 #[track_caller]
-pub fn read_npy(path: PathBuf, descr: &str, shape: (usize, usize)) -> Vec<u8> {
+pub(crate) fn read_npy(path: PathBuf, descr: &str, shape: (usize, usize)) -> Vec<u8> {
     let bytes = fs::read(path).unwrap();
     let end = 10 + usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
     let header = String::from_utf8_lossy(&bytes[10..end]);
@@ -100,6 +100,6 @@ pub fn read_npy(path: PathBuf, descr: &str, shape: (usize, usize)) -> Vec<u8> {
     bytes[end..].to_vec()
 }
 
-pub fn floats(bytes: &[u8]) -> Vec<f32> {
+pub(crate) fn floats(bytes: &[u8]) -> Vec<f32> {
     bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
 }
