@@ -101,8 +101,19 @@ impl<D: Disk> Editor<'_, D> {
             NewSegment { number: kept as u16, first, span, anchors: parsed.model.anchors(), block: parsed.block };
         let mut history = parsed.history.clone();
         history.push(Appended { first: parsed.next_row(), rows: count, error: rows.error });
-        let replaced = |e: &SectionEntry| e.kind == *b"HIST" || (is_of_segment(e) && usize::from(e.segment) >= kept);
         let io = self.io();
+        if kept == 0 && !parsed.segments.is_empty() {
+            // All is written anyway, and a new file leaves nothing dead.
+            drop(file);
+            let mut head = head::of(parsed, bytes);
+            head::set(&mut head, *b"HIST", history_bytes(&history));
+            let generation = parsed.layout.commit.generation + 1;
+            publish(&self.disk, &io, |file| {
+                head::write_file(file, generation, &head, Some(new), &sources, ids, &io, &|_, _| Ok(()))
+            })?;
+            return Ok(());
+        }
+        let replaced = |e: &SectionEntry| e.kind == *b"HIST" || (is_of_segment(e) && usize::from(e.segment) >= kept);
         commit(&mut file, bytes, &parsed.layout, replaced, &io, |writer| {
             writer.section(*b"HIST", 0, &history_bytes(&history)).map_err(&io)?;
             write_segment(writer, new, &sources, ids, &io, &|_, _| Ok(()))
