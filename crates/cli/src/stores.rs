@@ -116,7 +116,11 @@ fn read_bitmap(path: &Path) -> Result<Ids, CliError> {
     let too_many = |count: u64| input_error(path, format!("{count} ids; at most {MOST_IDS} fit into a filter"));
     // One of 32 bits starts with a cookie that would be an absurd count in one of 64.
     if let Ok(bitmap) = RoaringBitmap::deserialize_from(bytes.as_slice()) {
-        return if bitmap.len() > MOST_IDS { Err(too_many(bitmap.len())) } else { Ok(bitmap.iter().map(u64::from).collect()) };
+        return if bitmap.len() > MOST_IDS {
+            Err(too_many(bitmap.len()))
+        } else {
+            Ok(bitmap.iter().map(u64::from).collect())
+        };
     }
     match RoaringTreemap::deserialize_from(bytes.as_slice()) {
         Ok(bitmap) if bitmap.len() > MOST_IDS => Err(too_many(bitmap.len())),
