@@ -62,6 +62,18 @@ impl Ids {
         }
     }
 
+    /// For each of them the first that is equal.
+    pub(crate) fn firsts(&self) -> Vec<usize> {
+        fn of<T: Hash + Eq>(ids: &[T]) -> Vec<usize> {
+            let mut seen = HashMap::with_capacity(ids.len());
+            ids.iter().enumerate().map(|(i, id)| *seen.entry(id).or_insert(i)).collect()
+        }
+        match self {
+            Ids::Numbers(ids) => of(ids),
+            Ids::Text(ids) => of(ids),
+        }
+    }
+
     /// An id for messages.
     pub(crate) fn name(&self, i: usize) -> String {
         match self {
@@ -113,8 +125,11 @@ pub(crate) enum Wanted<'a> {
 impl<'a> Wanted<'a> {
     pub(crate) fn new(ids: &'a Ids) -> Wanted<'a> {
         match ids {
-            Ids::Numbers(ids) => Wanted::Numbers(ids.iter().zip(0..).map(|(&id, i)| (id, i)).collect()),
-            Ids::Text(ids) => Wanted::Text(ids.iter().zip(0..).map(|(id, i)| (Cow::from(id.as_str()), i)).collect()),
+            // Of equal ones the first stands for all: what comes later in a map is what stays.
+            Ids::Numbers(ids) => Wanted::Numbers(ids.iter().zip(0..).rev().map(|(&id, i)| (id, i)).collect()),
+            Ids::Text(ids) => {
+                Wanted::Text(ids.iter().zip(0..).rev().map(|(id, i)| (Cow::from(id.as_str()), i)).collect())
+            }
         }
     }
 }

@@ -60,7 +60,7 @@ pub struct Appended {
 pub struct Info {
     /// Version of the file.
     pub version: u32,
-    /// Commits since the file was written whole, that one counted: compacting starts from 1 again.
+    /// How often the file was committed to, compacting counted; 1 for a fresh one, 0 for one of version 1.
     pub generation: u64,
     /// Rows, deleted ones not counted.
     pub n: u64,

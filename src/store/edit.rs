@@ -146,6 +146,7 @@ impl<D: Disk> Editor<'_, D> {
                 tombs.push((number as u16, tombs_bytes(segment.n, &gone)));
             }
         }
+        let found = ids.firsts().into_iter().map(|first| found[first]).collect();
         if tombs.is_empty() {
             return Ok(found);
         }

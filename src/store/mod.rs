@@ -186,10 +186,11 @@ impl Store {
     /// [`Error::Config`] for ids of another kind than the file's, [`Error::Io`]. Ids that no row has are not an error.
     pub fn delete(&mut self, ids: &Ids) -> Result<DeleteReport, Error> {
         let editor = self.editor();
+        let before = editor.load()?.1.len();
         let found = editor.delete(ids)?;
         let missing: Vec<usize> = (0..found.len()).filter(|&i| !found[i]).collect();
-        let n = editor.load()?.1.len() as u64;
-        Ok(DeleteReport { deleted: (found.len() - missing.len()) as u64, missing, n })
+        let n = editor.load()?.1.len();
+        Ok(DeleteReport { deleted: (before - n) as u64, missing, n: n as u64 })
     }
 
     /// Writes the file anew without what is deleted or outdated. O(file).
