@@ -112,7 +112,7 @@ fn grown(one: &[u8]) -> [Vec<u8>; 2] {
 
 static SMALL: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
     let plain = make(Metric::Cosine, CodeKind::Chain, 1, 0.5, None);
-    let numbers: Ids = (0..ROWS as u64).map(|i| (i * 7919) % 5003 + (i / 200 << 40)).collect();
+    let numbers: Ids = (0..ROWS as u64).map(|i| (i * 7919) % 5003 + ((i / 200) << 40)).collect();
     let text: Ids = (0..ROWS).map(|i| format!("row {i}{}", "é".repeat(i % 4))).collect();
     let model: Vec<Section> = sections(&plain).into_iter().filter(is_model).collect();
     let [appended, deleted] = grown(&plain);
@@ -408,7 +408,8 @@ fn made_up_contents_do_no_harm() {
 fn extreme_facts_do_no_harm() {
     let _alone = alone();
     let meta = [(0, 8), (8, 4), (12, 1), (13, 1), (14, 1), (15, 1), (16, 4), (20, 4), (24, 4), (28, 1), (29, 1)];
-    let fields: [(&[u8; 4], &[(usize, usize)]); 7] = [
+    type Fields<'a> = (&'a [u8; 4], &'a [(usize, usize)]);
+    let fields: [Fields<'_>; 7] = [
         (b"META", &meta),
         (b"SEGM", &[(0, 8), (8, 8), (16, 8), (24, 8)]),
         (b"TOMB", &[(0, 8)]),
