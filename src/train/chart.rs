@@ -9,10 +9,9 @@ use super::{
     rng::Random,
     space::Space,
     tables,
-    transform::Training,
 };
 use crate::{
-    Error, Mat, MatRef, Stage,
+    CodeKind, Error, Mat, MatRef,
     model::{Chart, Model},
     ops::{Ops, product_nt as product_nt_f32},
     prepare::copy_rows,
@@ -69,22 +68,32 @@ pub(crate) struct ChartRows<'a> {
     pub(crate) shape: Shape,
 }
 
+/// What the code of a chart is to be.
+#[derive(Clone, Copy)]
+pub(crate) struct ChartCode<'a> {
+    pub(crate) kind: CodeKind,
+    pub(crate) lags: usize,
+    pub(crate) symbols: usize,
+    pub(crate) seed: u64,
+    /// Told how many of the [`ROUNDS`](tables::ROUNDS) of training are done; an error stops it.
+    pub(crate) report: &'a dyn Fn(usize) -> Result<(), Error>,
+}
+
 /// Trains a chart.
 pub(crate) fn train_chart<O: Ops>(
     ops: &O,
-    t: &Training<'_>,
+    to_be: &ChartCode<'_>,
     space: &Space,
     of: &ChartRows<'_>,
     model: &Model,
-    symbols: usize,
 ) -> Result<Chart, Error> {
-    let (config, spectrum, g) = (t.config, of.spectrum, of.number);
-    let bits = (symbols * symbol_bits(config.code)) as f64;
+    let (ChartCode { kind, lags, symbols, seed, report }, spectrum, g) = (*to_be, of.spectrum, of.number);
+    let bits = (symbols * symbol_bits(kind)) as f64;
     let Allocation { rates, level, .. } = allocate(&spectrum.variances, &spectrum.anchors, bits, &of.shape);
     let steps = of.shape.steps();
     let direction = |j: usize| Direction::new(spectrum.variances[j], spectrum.anchors[j], level);
-    let mut random = Random::new(config.seed, PURPOSE_PACK + ((g as u64) << 8));
-    let groups = pack(&rates, symbols, config.code, t.sizes.lags, &mut random);
+    let mut random = Random::new(seed, PURPOSE_PACK + ((g as u64) << 8));
+    let groups = pack(&rates, symbols, kind, lags, &mut random);
     let widths: Vec<u16> = groups.iter().map(|g| g.len() as u16).collect();
     let order = groups.concat();
 
@@ -119,10 +128,7 @@ pub(crate) fn train_chart<O: Ops>(
         let anchor = stored.row(own[of.labels[i] as usize]);
         row.iter_mut().zip(anchor).for_each(|(r, a)| *r -= a);
     });
-    let seed = config.seed.wrapping_add(g as u64);
-    let code = tables::train(ops, residual.view(), config.code, t.sizes.lags, widths, seed, |done| {
-        (t.report)(Stage::Codes, g * tables::ROUNDS + done, t.charts * tables::ROUNDS)
-    })?;
+    let code = tables::train(ops, residual.view(), kind, lags, widths, seed.wrapping_add(g as u64), report)?;
     Ok(Chart { decoder, code, anchors })
 }
 

@@ -23,12 +23,16 @@ impl Space {
     /// the sample is the whole store, r is the number of dimensions that its rows span, and nothing is lost; otherwise
     /// r = d.
     pub(crate) fn new(queries: Option<MatRef<'_>>, unit: MatRef<'_>) -> Result<Space, Error> {
-        let (d, mean) = (unit.dim(), mean(unit));
-        let metric = MetricRoot::new(queries, unit)?;
-        if unit.rows() >= d {
-            return Ok(Space { mean, whiten: to_f32(&metric.root), back: metric.inverse });
+        Space::about(mean(unit), &MetricRoot::new(queries, unit)?, unit)
+    }
+
+    /// The same for a metric that is known and rows that lie about `mean`.
+    pub(crate) fn about(mean: Vec<f32>, metric: &MetricRoot, rows: MatRef<'_>) -> Result<Space, Error> {
+        let d = rows.dim();
+        if rows.rows() >= d {
+            return Ok(Space { mean, whiten: to_f32(&metric.root), back: metric.inverse.clone() });
         }
-        let mut moved = widen(unit);
+        let mut moved = widen(rows);
         for i in 0..moved.rows() {
             moved.row_mut(i).iter_mut().zip(&mean).for_each(|(x, m)| *x -= f64::from(*m));
         }

@@ -4,7 +4,7 @@ use super::{
     allocate::{Shape, allocate, symbol_bits},
     anneal::{anneal, anneal_from},
     calibrate,
-    chart::{ChartRows, Spectrum, train_chart},
+    chart::{ChartCode, ChartRows, Spectrum, train_chart},
     linalg::to_f32,
     quantize::group_means,
     rng::Random,
@@ -107,7 +107,9 @@ pub(crate) fn train<O: Ops>(ops: &O, t: &Training<'_>) -> Result<Trained, Error>
         let (rows, labels) = &parts[number];
         let of =
             ChartRows { number, rows: rows.view(), labels, cells: cells.view(), spectrum, shape: shapes[number] };
-        let chart = train_chart(ops, t, space, &of, &model, symbols)?;
+        let report = |done| (t.report)(Stage::Codes, number * tables::ROUNDS + done, t.charts * tables::ROUNDS);
+        let to_be = ChartCode { kind: config.code, lags: t.sizes.lags, symbols, seed: config.seed, report: &report };
+        let chart = train_chart(ops, &to_be, space, &of, &model)?;
         model.charts.push(chart);
     }
     let encoder = Encoder::of(&model)?;
