@@ -73,7 +73,7 @@ pub(crate) struct Sizes {
 
 /// Symbols a codeword depends on beside its own. Two, with four survivors per state, lower the distortion of chain codes
 /// by 3 % against one at the same scan; more do not pay.
-const LAGS: usize = 2;
+pub(crate) const LAGS: usize = 2;
 
 impl Sizes {
     pub(crate) fn new(rows: usize, dim: usize, config: &Config<'_>) -> Result<Sizes, Error> {

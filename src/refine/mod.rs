@@ -1,0 +1,90 @@
+//! A refine layer: codes of what the base codes leave of a row, by which the best rows of a scan are scored again.
+//!
+//! A row is then decoded as `u_hat + e_hat`, the base's row and the decoded residual. The residual is coded as the base codes
+//! rows: along its principal directions in the metric of the queries, rates by water-filling, chain codes, everything
+//! rounded to what is stored. It has no mean, as the anchors and tables of the base are means already, and so no anchors.
+//!
+//! What a file has to hold: the chart (as `CHRT` has it), 16 factor levels, and for each row its symbols and the nibble of its
+//! factor. Search reads the symbols of a few hundred rows here and there, so a row's should stand together
+//! ([`packed_len`] bytes), not in planes as those that are scanned.
+
+mod encode;
+mod packed;
+mod rescore;
+mod train;
+
+#[cfg(test)]
+mod curve;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use encode::RefineCodes;
+pub(crate) use packed::{pack, packed_len, unpack};
+pub(crate) use rescore::{Refined, Rescorer, candidates};
+pub(crate) use train::{RefineTraining, TrainedRefine, train};
+
+use crate::{
+    Metric,
+    model::{Chart, Model, Quantized, Side},
+};
+
+/// What the rows of a file share of the layer.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Refine {
+    /// One chart and one anchor at the origin; `side.factors` are the levels of the factor.
+    model: Model,
+}
+
+impl Refine {
+    /// From what a file holds; the anchors of `chart` play no part.
+    pub(crate) fn new(metric: Metric, dim: usize, mut chart: Chart, factors: Vec<f32>) -> Refine {
+        let active = chart.active();
+        chart.anchors = Quantized {
+            len: 1,
+            bits: vec![1; active],
+            scale: vec![0.0; active],
+            offset: vec![0.0; active],
+            codes: vec![0; active],
+        };
+        let model = Model {
+            metric,
+            dim,
+            center: vec![0.0; dim],
+            mean: vec![0.0; dim],
+            charts: vec![chart],
+            anchor_chart: vec![0],
+            side: Side { factors, gain_nibbles: 0, gain_range: (1.0, 1.0) },
+        };
+        Refine { model }
+    }
+
+    /// The layer as a model of rows that are residuals.
+    pub(crate) fn model(&self) -> &Model {
+        &self.model
+    }
+
+    pub(crate) fn chart(&self) -> &Chart {
+        &self.model.charts[0]
+    }
+
+    /// Symbols of a row.
+    pub(crate) fn symbols(&self) -> usize {
+        self.model.symbols()
+    }
+
+    /// Bytes that the layer takes beside the codes of the rows: the chart as `CHRT` has it, and the levels.
+    pub(crate) fn stored_bytes(&self) -> usize {
+        let decoder = &self.chart().decoder;
+        let columns: usize = decoder.bits.iter().map(|&b| (self.model.dim * usize::from(b)).div_ceil(8)).sum();
+        // Two scales of 4 bytes, the bits of a column and the tables.
+        let directions = self.chart().active() * (9 + self.chart().code.entries());
+        (8 + 2 * self.symbols() + columns + directions).next_multiple_of(4) + 4 * self.factors().len()
+    }
+
+    /// The levels of the factor, by code.
+    pub(crate) fn factors(&self) -> &[f32] {
+        &self.model.side.factors
+    }
+}
