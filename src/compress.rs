@@ -11,6 +11,7 @@ use crate::{
     platform::Stopwatch,
     prepare::{prepare, sample_rows},
     read::chunk_rows,
+    refine,
     rows::{FileTarget, Target, encode_prepared, write_file},
     store::publish_at,
     train::{Training, symbol_bits, train},
@@ -36,8 +37,12 @@ pub struct Report {
     pub charts: u32,
     /// Bytes of symbols per row.
     pub code_bytes: f64,
-    /// Mean squared L2 error of the decoded training rows, as unit vectors.
+    /// Bytes of the refine layer's symbols per row, where there is one.
+    pub refine_bytes: Option<u32>,
+    /// Mean squared L2 error of the decoded training rows, as unit vectors, without the refine layer.
     pub energy: f64,
+    /// The same with it, on some of them.
+    pub refine_energy: Option<f64>,
     /// The same when only the anchor is kept.
     pub anchor_energy: f64,
     /// Recall on held-out queries; `None` when there were too few rows or queries to measure it.
@@ -159,11 +164,14 @@ impl<T: Target> WithOps for Job<'_, T> {
                 report: &report,
             },
         )?;
+        let refine = refine::train(&ops, &trained, &prepared, config, &report)?;
         let train_seconds = watch.seconds() - plan_seconds;
 
-        let encoded = encode_prepared(&ops, &prepared, &trained, config.metric, self.output, &report)?;
+        let encoded =
+            encode_prepared(&ops, &prepared, &trained, refine.as_ref(), config.metric, self.output, &report)?;
+        let layer = refine.as_ref().map(|t| &t.refine);
         let (target, meta, file_bytes) =
-            write_file(self.target, &prepared, &trained, encoded, config, self.output, &report)?;
+            write_file(self.target, &prepared, &trained, layer, encoded, config, self.output, &report)?;
         let seconds = watch.seconds();
         let bytes_per_vector = file_bytes as f64 / n as f64;
         let source = if meta.query_source == 1 { QuerySource::Sample } else { QuerySource::Rows };
@@ -176,6 +184,8 @@ impl<T: Target> WithOps for Job<'_, T> {
             anchors: meta.anchors,
             charts: meta.charts,
             code_bytes: (meta.symbols as usize * symbol_bits(meta.kind)) as f64 / 8.0,
+            refine_bytes: layer.map(|layer| layer.width() as u32),
+            refine_energy: refine.as_ref().map(|t| t.energy),
             energy: meta.energy,
             anchor_energy: meta.anchor_energy,
             recall: (meta.query_source != 0).then_some(HeldOutRecall {

@@ -89,6 +89,8 @@ pub enum Stage {
     Anchors,
     /// Training the codes.
     Codes,
+    /// Training the codes of the refine layer.
+    Refine,
     /// Encoding all rows.
     Encode,
     /// Writing the file.
@@ -142,6 +144,9 @@ pub struct Config<'a> {
     pub expected_rows: Option<u64>,
     /// The embedding model that the rows are from; kept in the file.
     pub embedding: Option<Embedding>,
+    /// Bytes per row for a layer of further codes, by which the best rows of a scan are scored again: on top of the budget, which stays
+    /// that of the file without it. At least 1; what the directions of the rows cannot use is not taken. `None`: no layer.
+    pub refine: Option<usize>,
     /// Seed of everything random. The same rows, settings and seed give the same bytes, whatever the number of threads.
     pub seed: u64,
     /// CPU threads; `None` is one per core.
@@ -166,6 +171,7 @@ impl Default for Config<'_> {
             ids: None,
             expected_rows: None,
             embedding: None,
+            refine: None,
             seed: 1,
             threads: None,
             metadata: BTreeMap::new(),

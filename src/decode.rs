@@ -10,6 +10,7 @@ use crate::{
     live::{Live, Place},
     ops::product_nn,
     read::chunk_rows,
+    refine::RefineDecoder,
 };
 
 impl<D: AsRef<[u8]>> Index<D> {
@@ -69,13 +70,16 @@ pub(crate) struct Decoder<'a> {
     /// Decoder of each chart, one row per direction.
     directions: Vec<Mat>,
     anchors: Vec<Vec<f32>>,
+    /// Where there is a refine layer.
+    refine: Option<RefineDecoder<'a>>,
 }
 
 impl<'a> Decoder<'a> {
     pub(crate) fn new(parsed: &'a Parsed, bytes: &'a [u8]) -> Self {
         let codes = parsed.segments.iter().map(|segment| segment.codes(bytes)).collect();
         let directions = parsed.model.charts.iter().map(|c| c.decoder.to_mat()).collect();
-        Decoder { parsed, codes, directions, anchors: parsed.model.anchor_coordinates() }
+        let anchors = parsed.model.anchor_coordinates();
+        Decoder { parsed, codes, directions, anchors, refine: RefineDecoder::new(parsed, bytes) }
     }
 
     /// Decodes rows into `out`, d values each.
@@ -94,6 +98,9 @@ impl<'a> Decoder<'a> {
             y.as_mut_slice().copy_from_slice(&self.anchors[anchor]);
             model.charts[chart].code.add_codeword(&symbols, y.as_mut_slice());
             product_nn(out, y.view(), self.directions[chart].view());
+            if let Some(refine) = &self.refine {
+                refine.add(segment, position, out);
+            }
             let mut gain_code = 0;
             for s in (model.side.factor_nibbles()..shape.side_nibbles).rev() {
                 gain_code = gain_code << 4 | usize::from(shape.side(block, s, i));

@@ -102,7 +102,9 @@ pub struct Info {
     pub model_file: Option<String>,
     /// The embedding model its rows are from, when it was named.
     pub embedding: Option<Embedding>,
-    /// Mean squared L2 error of the decoded training rows, as unit vectors.
+    /// Bytes per row of the symbols of the refine layer, where there is one.
+    pub refine_bytes: Option<u32>,
+    /// Mean squared L2 error of the decoded training rows, as unit vectors, without the refine layer.
     pub energy: f64,
     /// The same when only the anchor is kept.
     pub anchor_energy: f64,
@@ -165,6 +167,7 @@ impl<D: AsRef<[u8]>> Index<D> {
             model_hash: parsed.model_hash,
             model_file: parsed.model_ref.as_ref().map(|model| model.name.clone()),
             embedding: self.embedding(),
+            refine_bytes: parsed.refine.as_ref().map(|refine| refine.width() as u32),
             energy: meta.energy,
             anchor_energy: meta.anchor_energy,
             recall: source.filter(|_| !meta.recall.is_nan()).map(|source| HeldOutRecall {

@@ -29,7 +29,6 @@ mod prepare;
 mod probe;
 mod query;
 pub mod read;
-#[cfg_attr(not(test), allow(dead_code, unused_imports, reason = "no file holds a layer yet"))]
 mod refine;
 mod rows;
 mod search;

@@ -63,6 +63,9 @@ pub(crate) fn prepare<'a>(
         let message = format!("{n} rows of {dim} dimensions: at least one row of 1 to 65536 dimensions is needed");
         return Err(InputError::new(rows.path(), message).into());
     }
+    if config.refine == Some(0) {
+        return Err(Error::Config("a refine layer takes at least 1 byte per row; leave it out for none".into()));
+    }
     if let Some(ids) = config.ids {
         ids.check(n)?;
     }

@@ -19,6 +19,7 @@ use crate::{
     prepare::{Prepared, to_unit},
     probe::{self, MEASURED},
     read::chunk_rows,
+    refine::{Refine, RefineCodes, RefineEncoder, TrainedRefine, pack},
     search::{Exact, Neighbors},
     segments::{NewSegment, Source, write_segment},
     spool::{Record, Spool, Spooled},
@@ -67,6 +68,7 @@ pub(crate) struct Encoding<'a> {
     pub(crate) rows: &'a dyn RowSource,
     pub(crate) model: &'a Model,
     pub(crate) encoder: &'a Encoder,
+    pub(crate) refine: Option<(&'a Refine, &'a RefineEncoder)>,
     /// Exponent of the score factor.
     pub(crate) alpha: f32,
     /// The file to be, for messages, and beside which there is room.
@@ -81,7 +83,7 @@ pub(crate) struct EncodedRows {
     pub(crate) spool: Spooled,
     /// The truth that recall is measured against.
     pub(crate) truth: Option<Neighbors>,
-    /// Sum of the squared errors of the rows as unit vectors, in fixed point; 0 when it was not asked for.
+    /// Sum of the squared errors of the rows as unit vectors, decoded without a refine layer, in fixed point; 0 when it was not asked for.
     pub(crate) error: u128,
 }
 
@@ -89,33 +91,62 @@ impl Encoding<'_> {
     /// How a row's codes stand in the spool.
     fn record(&self) -> Record {
         let (model, symbols) = (self.model, self.model.symbols());
-        Record { shape: BlockShape { kind: model.kind(), symbols, side_nibbles: model.side.nibbles() } }
+        let shape = BlockShape { kind: model.kind(), symbols, side_nibbles: model.side.nibbles() };
+        Record { shape, refine: self.refine.map_or(0, |(refine, _)| refine.width()) }
     }
 
     /// Puts the codes of the rows at `gains` into records.
-    fn fill(&self, record: Record, codes: &RowCodes, gains: &[f32], records: &mut [u8]) {
-        let (side_levels, symbols) = (&self.model.side, self.model.symbols());
+    fn fill(&self, record: Record, found: &Found, gains: &[f32], records: &mut [u8]) {
+        let (side_levels, symbols, codes) = (&self.model.side, self.model.symbols(), &found.codes);
         records.par_chunks_mut(record.len().max(1) * RECORDS).enumerate().for_each(|(part, out)| {
             for (r, out) in out.chunks_exact_mut(record.len().max(1)).enumerate() {
                 let i = part * RECORDS + r;
                 record.put(&codes.symbols[i * symbols..(i + 1) * symbols], out);
-                let side = &mut out[record.symbol_bytes()..];
+                let (base, further) = out.split_at_mut(record.base_len());
+                let side = &mut base[record.symbol_bytes()..];
                 let factors = side_levels.factor_nibbles();
                 if factors == 1 {
                     side[0] = side_levels.factor_code(factor(codes.norms[i], self.alpha));
                 }
                 let gain = side_levels.gain_code(gains[i]);
                 side[factors..].iter_mut().enumerate().for_each(|(s, nibble)| *nibble = (gain >> (4 * s) & 15) as u8);
+                if let (Some(refine), Some((last, packed))) = (&found.refine, further.split_last_mut()) {
+                    let count = refine.symbols.len() / refine.factors.len().max(1);
+                    pack(&refine.symbols[i * count..(i + 1) * count], packed);
+                    *last = refine.factors[i];
+                }
             }
         });
     }
 
-    /// Sum of the squared errors of unit rows in fixed point.
-    fn error(&self, unit: &Mat, codes: &RowCodes) -> u128 {
-        let decoded = self.encoder.decode(self.model, codes);
-        let of_row = |i: usize| fixed(squared_distance(unit.row(i), decoded.row(i)).into());
-        (0..unit.rows()).into_par_iter().with_min_len(RECORDS).map(of_row).sum()
+    /// Encodes unit rows, which are on the device as `resident`.
+    fn encode<O: Ops>(&self, ops: &O, unit: &Mat, resident: &O::Rows) -> Result<Found, Error> {
+        let codes = encode_rows(ops, self.encoder, self.model, resident)?;
+        let mut found = Found { codes, refine: None, error: 0 };
+        if self.errors || self.refine.is_some() {
+            let decoded = self.encoder.decode(self.model, &found.codes);
+            if self.errors {
+                found.error = error(unit, &decoded);
+            }
+            if let Some((refine, encoder)) = self.refine {
+                found.refine = Some(encoder.encode(ops, refine, unit.view(), decoded)?);
+            }
+        }
+        Ok(found)
     }
+}
+
+/// The codes of some rows.
+struct Found {
+    codes: RowCodes,
+    refine: Option<RefineCodes>,
+    error: u128,
+}
+
+/// Sum of the squared errors of unit rows in fixed point.
+fn error(unit: &Mat, decoded: &Mat) -> u128 {
+    let of_row = |i: usize| fixed(squared_distance(unit.row(i), decoded.row(i)).into());
+    (0..unit.rows()).into_par_iter().with_min_len(RECORDS).map(of_row).sum()
 }
 
 /// Encodes every row, a chunk at a time; on the way it finds the exact neighbours of the queries of `exact`.
@@ -143,7 +174,7 @@ pub(crate) fn encode_all<O: Ops>(
         let gains = to_unit(&mut buffer, model.metric, &model.center, |i, fault| fault.at(rows.path(), start + i))?;
         Ok((buffer, gains))
     };
-    let mut encode = |start: usize, buffer: &Mat, gains: &[f32]| -> Result<RowCodes, Error> {
+    let mut encode = |start: usize, buffer: &Mat, gains: &[f32]| -> Result<Found, Error> {
         let resident = ops.upload(buffer.view())?;
         if let Some(exact) = &mut exact {
             let products = ops.give(ops.project(&resident, &vec![0.0; dim], exact.queries())?)?;
@@ -151,7 +182,7 @@ pub(crate) fn encode_all<O: Ops>(
             let ones = vec![1.0; if model.side.gain_nibbles == 0 { gains.len() } else { 0 }];
             exact.offer_products(start as u64, products.view(), if ones.is_empty() { gains } else { &ones });
         }
-        encode_rows(ops, encoding.encoder, model, &resident)
+        encoding.encode(ops, buffer, &resident)
     };
     let mut records = Vec::new();
     let mut spare = Mat::zeros(0, dim);
@@ -161,22 +192,20 @@ pub(crate) fn encode_all<O: Ops>(
         report(Stage::Encode, start, n)?;
         let (buffer, gains) = current?;
         // A device encodes while the next rows are read.
-        let codes = rayon::in_place_scope(|scope| {
+        let found = rayon::in_place_scope(|scope| {
             if start + step < n {
                 let (next, read, spare) = (&mut next, &read, std::mem::replace(&mut spare, Mat::zeros(0, dim)));
                 scope.spawn(move |_| *next = Some(read(start + step, spare)));
             }
             encode(start, &buffer, &gains)
         })?;
-        if encoding.errors {
-            error += encoding.error(&buffer, &codes);
-        }
+        error += found.error;
         start += gains.len();
         spare = buffer;
         records.resize(gains.len() * record.len(), 0);
-        encoding.fill(record, &codes, &gains, &mut records);
+        encoding.fill(record, &found, &gains, &mut records);
         spool.write(&records).map_err(spool_error)?;
-        labels.extend_from_slice(&codes.labels);
+        labels.extend_from_slice(&found.codes.labels);
     }
     report(Stage::Encode, n, n)?;
     Ok(EncodedRows { labels, spool: spool.finish().map_err(spool_error)?, truth: exact.map(Exact::finish), error })
@@ -187,6 +216,7 @@ pub(crate) fn encode_prepared<O: Ops>(
     ops: &O,
     prepared: &Prepared<'_>,
     trained: &Trained,
+    refine: Option<&TrainedRefine>,
     metric: Metric,
     output: &Path,
     report: &dyn Fn(Stage, usize, usize) -> Result<(), Error>,
@@ -194,7 +224,8 @@ pub(crate) fn encode_prepared<O: Ops>(
     let k = (TARGET_K + usize::from(prepared.held_rows.is_some())).min(prepared.rows.rows());
     let exact = (prepared.held.rows() > 0).then(|| Exact::new(prepared.held.clone(), k, metric));
     let (model, encoder, alpha) = (&trained.model, &trained.encoder, trained.alpha);
-    let encoding = Encoding { rows: prepared.rows, model, encoder, alpha, output, errors: false };
+    let refine = refine.map(|t| (&t.refine, &t.encoder));
+    let encoding = Encoding { rows: prepared.rows, model, encoder, refine, alpha, output, errors: false };
     encode_all(ops, &encoding, exact, report)
 }
 
@@ -233,10 +264,12 @@ pub(crate) fn meta_of(prepared: &Prepared<'_>, trained: &Trained, config: &Confi
 }
 
 /// Writes the file, measures recall on it, and completes its facts.
+#[allow(clippy::too_many_arguments, reason = "what a file consists of")]
 pub(crate) fn write_file<T: Target>(
     target: T,
     prepared: &Prepared<'_>,
     trained: &Trained,
+    refine: Option<&Refine>,
     encoded: EncodedRows,
     config: &Config<'_>,
     output: &Path,
@@ -245,12 +278,19 @@ pub(crate) fn write_file<T: Target>(
     let model = &trained.model;
     let n = prepared.rows.rows() as u64;
     let mut meta = meta_of(prepared, trained, config);
-    let shape = FileShape::new(&meta, model, &all_metadata(config));
+    let shape = FileShape::new(&meta, model, refine, &all_metadata(config));
     let io = |e| Error::io(output, e);
     let mut writer = Writer::create(target).map_err(io)?;
     writer.write_head(&shape).map_err(io)?;
     let source = Source::fresh(&encoded.labels, model.anchors(), encoded.spool.bytes(), 0);
-    let new = NewSegment { number: 0, first: 0, span: n, anchors: model.anchors(), block: shape.block };
+    let new = NewSegment {
+        number: 0,
+        first: 0,
+        span: n,
+        anchors: model.anchors(),
+        block: shape.block,
+        refine: refine.map_or(0, Refine::width),
+    };
     let blocks = |done: usize, total: usize| report(Stage::Write, done.min(total.saturating_sub(1)), total);
     write_segment(&mut writer, new, &[source], config.ids, &io, &blocks)?;
     let mut written = writer.finish(1).map_err(io)?;
@@ -282,7 +322,8 @@ fn measure(
     let index = crate::Index::from_bytes(bytes)?;
     let own = prepared.held_rows.as_deref();
     let searcher = Searcher::open(&index, Backend::Cpu)?;
-    let (found, bases) = searcher.query_prepared(prepared.held.view(), MEASURED[1] + usize::from(own.is_some()))?;
+    let with_self = usize::from(own.is_some());
+    let (found, bases) = searcher.query_prepared(prepared.held.view(), MEASURED[1] + with_self)?;
     // A row that is its own query finds itself, which says nothing.
     let without_self = |found: &Mat<u64>, k: usize| -> Result<Mat<u64>, Error> {
         let width = k.min(found.dim() - usize::from(own.is_some()));
@@ -293,7 +334,13 @@ fn measure(
         }
         Mat::new(out, found.rows(), width)
     };
-    let recall = recall(without_self(&found.ids, k)?.view(), without_self(&truth.ids, k)?.view());
+    // How many candidates are scored again depends on how many rows are asked for.
+    let asked = match index.parsed().refine {
+        Some(_) => Some(searcher.query_prepared(prepared.held.view(), k + with_self)?.0),
+        None => None,
+    };
+    let asked = &asked.as_ref().unwrap_or(&found).ids;
+    let recall = recall(without_self(asked, k)?.view(), without_self(&truth.ids, k)?.view());
     let mut cells = without_self(&found.ids, MEASURED[1])?;
     cells.as_mut_slice().iter_mut().for_each(|row| *row = labels[*row as usize].into());
     let sizes: Vec<u64> = index.parsed().segments[0].cells.windows(2).map(|w| w[1] - w[0]).collect();

@@ -1,16 +1,17 @@
 //! Queries answered: tables from a query, the scan, the best k.
 
-use std::sync::Arc;
+use std::{cell::OnceCell, sync::Arc};
 
 use crate::{
     Backend, DeviceChoice, Error, Mat, MatRef, Metric,
     filter::{self, RowFilter},
-    format::{IdsKind, Parsed, Segment},
+    format::{IdsKind, Parsed},
     index::Index,
     mmap::Watch,
     ops::{self, Allowed, CodesRef, Ops, ScoreTables, WithOps},
     probe::{self, Probe},
     query::{QueryModel, prepare_queries},
+    refine::{Part, Rescorer, candidates},
 };
 pub(crate) use crate::{exact::Exact, topk::TopK};
 
@@ -34,18 +35,32 @@ pub struct Neighbors {
 }
 
 /// How a search is done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SearchOptions {
     /// How much of the store a query looks at.
     pub probe: Probe,
+    /// Whether the best rows of the scan are scored again with the refine layer, where the file has one: 4 k + 100 of them.
+    pub refine: bool,
+}
+
+impl Default for SearchOptions {
+    fn default() -> Self {
+        SearchOptions::probing(Probe::default())
+    }
 }
 
 impl SearchOptions {
     /// Searches that look at as much of the store as `probe` says.
     #[must_use]
     pub fn probing(probe: Probe) -> SearchOptions {
-        SearchOptions { probe }
+        SearchOptions { probe, refine: true }
+    }
+
+    /// The same with or without the refine layer.
+    #[must_use]
+    pub fn refining(self, refine: bool) -> SearchOptions {
+        SearchOptions { refine, ..self }
     }
 }
 
@@ -59,25 +74,92 @@ pub struct Searcher<'a> {
     masks: Vec<Option<Arc<Allowed>>>,
     backend: Backend,
     loaded: Box<dyn Search + 'a>,
+    /// Where there is a refine layer.
+    rescorer: Option<Rescorer<'a>>,
+}
+
+/// What the ids of hits are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Numbers {
+    Rows,
+    /// Positions; those of a segment follow those of the ones before.
+    Positions,
 }
 
 trait Search {
     /// The best rows of the whole store; `masks` has one for each of its segments.
-    fn score(&self, queries: &mut ScoreTables, k: usize, masks: &[Option<Arc<Allowed>>]) -> Result<Neighbors, Error>;
+    fn score(
+        &self,
+        queries: &mut ScoreTables,
+        k: usize,
+        masks: &[Option<Arc<Allowed>>],
+        numbers: Numbers,
+    ) -> Result<Neighbors, Error>;
 }
 
-/// The codes of each segment with rows: its place among all, and the number of its first row.
+/// The codes of a segment with rows.
+#[derive(Clone)]
+struct LiveSegment<'a> {
+    /// Its place among all segments.
+    number: usize,
+    /// The number of its first row.
+    row: u64,
+    /// Its first position among those of such segments.
+    position: u64,
+    codes: CodesRef<'a>,
+}
+
+impl LiveSegment<'_> {
+    fn first(&self, numbers: Numbers) -> u64 {
+        match numbers {
+            Numbers::Rows => self.row,
+            Numbers::Positions => self.position,
+        }
+    }
+}
+
+/// Segments on a device: ready for hits by row, by position, or both, once they are asked for so.
 struct Loaded<'a, O: Ops> {
     ops: O,
-    segments: Vec<(usize, u64, O::Codes<'a>)>,
+    segments: Vec<LiveSegment<'a>>,
+    by_row: OnceCell<Vec<O::Codes<'a>>>,
+    by_position: OnceCell<Vec<O::Codes<'a>>>,
+}
+
+impl<'a, O: Ops> Loaded<'a, O> {
+    fn codes(&self, numbers: Numbers) -> Result<&[O::Codes<'a>], Error> {
+        let cell = match numbers {
+            Numbers::Rows => &self.by_row,
+            Numbers::Positions => &self.by_position,
+        };
+        if let Some(codes) = cell.get() {
+            return Ok(codes);
+        }
+        let load = |segment: &LiveSegment<'a>| {
+            let mut codes = segment.codes.clone();
+            if numbers == Numbers::Positions {
+                codes.labels = codes.labels.positions();
+            }
+            self.ops.load(codes)
+        };
+        let codes = self.segments.iter().map(load).collect::<Result<_, Error>>()?;
+        Ok(cell.get_or_init(|| codes))
+    }
 }
 
 impl<O: Ops> Search for Loaded<'_, O> {
-    fn score(&self, queries: &mut ScoreTables, k: usize, masks: &[Option<Arc<Allowed>>]) -> Result<Neighbors, Error> {
+    fn score(
+        &self,
+        queries: &mut ScoreTables,
+        k: usize,
+        masks: &[Option<Arc<Allowed>>],
+        numbers: Numbers,
+    ) -> Result<Neighbors, Error> {
         let mut found = Vec::with_capacity(self.segments.len());
-        for (number, first, codes) in &self.segments {
-            queries.allowed.clone_from(&masks[*number]);
+        for (segment, codes) in self.segments.iter().zip(self.codes(numbers)?) {
+            queries.allowed.clone_from(&masks[segment.number]);
             let mut part = self.ops.score(codes, queries, k)?;
+            let first = segment.first(numbers);
             part.ids.as_mut_slice().iter_mut().for_each(|row| *row += first);
             found.push(part);
         }
@@ -118,8 +200,40 @@ impl<'a> WithOps for Open<'a> {
 
     fn run<O: Ops>(self, ops: O) -> Result<Searcher<'a>, Error> {
         let parsed = self.parsed;
-        let load = |(number, segment): (usize, &'a Segment)| {
-            let codes = ops.load(CodesRef {
+        let segments = self.segments();
+        let rescorer = parsed.refine.as_ref().map(|refine| {
+            let part = |live: &LiveSegment<'a>| {
+                let refine = parsed.segments[live.number].refine_rows(self.bytes)?;
+                Some(Part { position: live.position, row: live.row, base: live.codes.clone(), refine })
+            };
+            Rescorer::new(refine, segments.iter().filter_map(part).collect())
+        });
+        let masks = parsed.segments.iter().map(|segment| filter::live(segment, self.bytes)).collect();
+        let backend = ops.backend();
+        let loaded = Loaded { ops, segments, by_row: OnceCell::new(), by_position: OnceCell::new() };
+        // What searches will most likely ask for.
+        loaded.codes(if rescorer.is_some() { Numbers::Positions } else { Numbers::Rows })?;
+        Ok(Searcher {
+            parsed,
+            bytes: self.bytes,
+            watch: self.watch,
+            query_model: self.query_model,
+            masks,
+            backend,
+            loaded: Box::new(loaded),
+            rescorer,
+        })
+    }
+}
+
+impl<'a> Open<'a> {
+    /// The segments with rows that are not deleted.
+    fn segments(&self) -> Vec<LiveSegment<'a>> {
+        let parsed = self.parsed;
+        let mut position = 0;
+        let live = parsed.segments.iter().enumerate().filter(|(_, segment)| segment.live() > 0);
+        live.map(|(number, segment)| {
+            let codes = CodesRef {
                 model: &parsed.model,
                 shape: parsed.block,
                 blocks: segment.codes(self.bytes),
@@ -129,22 +243,12 @@ impl<'a> WithOps for Open<'a> {
                 factors: &parsed.model.side.factors,
                 gains: &parsed.gains,
                 squared: parsed.model.metric == Metric::L2,
-            });
-            Ok((number, segment.first, codes?))
-        };
-        let live = parsed.segments.iter().enumerate().filter(|(_, segment)| segment.live() > 0);
-        let segments = live.map(load).collect::<Result<_, Error>>()?;
-        let masks = parsed.segments.iter().map(|segment| filter::live(segment, self.bytes)).collect();
-        let backend = ops.backend();
-        Ok(Searcher {
-            parsed,
-            bytes: self.bytes,
-            watch: self.watch,
-            query_model: self.query_model,
-            masks,
-            backend,
-            loaded: Box::new(Loaded { ops, segments }),
+            };
+            let first = position;
+            position += segment.n;
+            LiveSegment { number, row: segment.first, position: first, codes }
         })
+        .collect()
     }
 }
 
@@ -252,7 +356,7 @@ impl<'a> Searcher<'a> {
             let prepared = prepare_queries(part, model.metric, &model.center, model.dim, start)?;
             let mut tables = self.query_model.tables(model, prepared.rows.view(), reach);
             self.watch.map_or(Ok(()), |watch| watch.check(self.parsed.layout.end))?;
-            let mut found = self.loaded.score(&mut tables, k, masks)?;
+            let mut found = self.best(prepared.rows.view(), &mut tables, k, masks, options.refine)?;
             width = found.ids.dim();
             for (row, &constant) in
                 found.scores.as_mut_slice().chunks_exact_mut(width.max(1)).zip(&prepared.constants)
@@ -271,7 +375,25 @@ impl Searcher<'_> {
     /// (queries x anchors); scores lack the queries' own constants.
     pub(crate) fn query_prepared(&self, queries: MatRef<'_>, k: usize) -> Result<(Neighbors, Mat), Error> {
         let mut tables = self.query_model.tables(&self.parsed.model, queries, None);
-        Ok((self.loaded.score(&mut tables, k, &self.masks)?, tables.bases))
+        Ok((self.best(queries, &mut tables, k, &self.masks, true)?, tables.bases))
+    }
+
+    /// The k best rows of queries as the codec sees them; of equal scores the lower row first.
+    fn best(
+        &self,
+        queries: MatRef<'_>,
+        tables: &mut ScoreTables,
+        k: usize,
+        masks: &[Option<Arc<Allowed>>],
+        refine: bool,
+    ) -> Result<Neighbors, Error> {
+        match self.rescorer.as_ref().filter(|_| refine) {
+            None => self.loaded.score(tables, k, masks, Numbers::Rows),
+            Some(rescorer) => {
+                let found = self.loaded.score(tables, candidates(k), masks, Numbers::Positions)?;
+                rescorer.best(queries, tables, found.ids.view(), k)
+            }
+        }
     }
 }
 

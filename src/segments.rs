@@ -6,9 +6,12 @@ use rayon::prelude::*;
 
 use crate::{
     Error,
-    format::{BLOCK, BlockShape, RowIds, Segment, Writer, place_side, place_symbols},
+    format::{
+        BLOCK, BlockShape, Parsed, RefineRows, RowIds, Segment, Writer, place_side, place_symbols, put_refine_rows,
+    },
     ids::Ids,
     live::Bits,
+    refine::Refine,
     spool::Record,
 };
 
@@ -37,8 +40,8 @@ enum Rows<'a> {
 /// Where codes are.
 #[derive(Clone, Copy)]
 enum Codes<'a> {
-    /// In blocks, by position.
-    Blocks(&'a [u8]),
+    /// In blocks, by position, and what a refine layer has there.
+    Blocks(&'a [u8], Option<RefineRows<'a>>),
     /// A record for each row.
     Records(&'a [u8]),
 }
@@ -54,7 +57,8 @@ impl<'a> Source<'a> {
             gaps.sort_unstable();
         }
         let dead = Bits::new(segment.n, &positions);
-        Source { rows: Rows::Stored { ids, dead, gaps }, codes: Codes::Blocks(segment.codes(bytes)), base }
+        let codes = Codes::Blocks(segment.codes(bytes), segment.refine_rows(bytes));
+        Source { rows: Rows::Stored { ids, dead, gaps }, codes, base }
     }
 
     /// Rows just encoded: the anchor of each, and their records.
@@ -95,11 +99,12 @@ impl<'a> Source<'a> {
     }
 }
 
-impl Codes<'_> {
+impl<'a> Codes<'a> {
     /// Puts the code at `at` into place `i` of a zeroed block.
-    fn place(self, shape: BlockShape, at: u64, block: &mut [u8], i: usize, symbols: &mut [u8]) {
+    fn place(self, record: Record, at: u64, block: &mut [u8], i: usize, symbols: &mut [u8]) {
+        let shape = record.shape;
         match self {
-            Codes::Blocks(blocks) => {
+            Codes::Blocks(blocks, _) => {
                 let (b, from) = ((at / BLOCK as u64) as usize, (at % BLOCK as u64) as usize);
                 let source = &blocks[b * shape.bytes()..(b + 1) * shape.bytes()];
                 symbols.iter_mut().enumerate().for_each(|(t, symbol)| *symbol = shape.symbol(source, t, from));
@@ -110,10 +115,18 @@ impl Codes<'_> {
                 place_side(shape, block, i, sides);
             }
             Codes::Records(records) => {
-                let record = Record { shape };
                 let from = at as usize * record.len();
                 record.place(&records[from..from + record.len()], block, i, symbols);
             }
+        }
+    }
+
+    /// Symbols and factor code of the refine layer at `at`.
+    fn refine(self, record: Record, at: u64) -> (&'a [u8], u8) {
+        match self {
+            Codes::Blocks(_, Some(rows)) => (rows.packed(at), rows.factor(at)),
+            Codes::Blocks(_, None) => (&[], 0),
+            Codes::Records(records) => record.refine(&records[at as usize * record.len()..][..record.len()]),
         }
     }
 }
@@ -127,6 +140,16 @@ pub(crate) struct NewSegment {
     pub(crate) span: u64,
     pub(crate) anchors: usize,
     pub(crate) block: BlockShape,
+    /// Bytes of the refine layer's symbols of a row; 0 without one.
+    pub(crate) refine: usize,
+}
+
+impl NewSegment {
+    /// One to be written with the model of a file.
+    pub(crate) fn of(parsed: &Parsed, number: u16, first: u64, span: u64) -> NewSegment {
+        let refine = parsed.refine.as_ref().map_or(0, Refine::width);
+        NewSegment { number, first, span, anchors: parsed.model.anchors(), block: parsed.block, refine }
+    }
 }
 
 /// Writes a segment with the rows of all sources. `report` hears of blocks done and may end it.
@@ -150,42 +173,65 @@ pub(crate) fn write_segment<W: Write>(
     };
     writer.write_places(new.number, (new.first, new.span), &cells, rows_of).map_err(io)?;
 
+    // Each code is a pass over the rows.
     let n = cells[new.anchors] as usize;
-    // Source and place of the rows whose blocks are next.
-    let mut waiting: Vec<(usize, u64)> = Vec::new();
-    let (mut done, mut found) = (0, Vec::new());
-    for cell in 0..new.anchors {
-        for (s, source) in sources.iter().enumerate() {
-            found.clear();
-            source.collect(cell, &mut found);
-            waiting.extend(found.iter().map(|&(_, at)| (s, at)));
-        }
-        let whole = waiting.len() / BLOCK * BLOCK;
-        if whole >= BLOCKS * BLOCK || cell + 1 == new.anchors {
-            let now = if cell + 1 == new.anchors { waiting.len() } else { whole };
-            for part in waiting[..now].chunks(BLOCKS * BLOCK) {
-                report(done, n)?;
-                writer.write(&blocks_of(new.block, sources, part)).map_err(io)?;
-                done += part.len();
-            }
-            waiting.drain(..now);
-        }
+    let record = Record { shape: new.block, refine: new.refine };
+    let total = if new.refine > 0 { 2 * n } else { n };
+    let mut done = 0;
+    in_order(sources, new.anchors, |part| {
+        report(done, total)?;
+        done += part.len();
+        writer.write(&blocks_of(record, sources, part)).map_err(io)
+    })?;
+    if new.refine > 0 {
+        writer.begin(*b"RFNC", new.number).map_err(io)?;
+        in_order(sources, new.anchors, |part| {
+            report(done, total)?;
+            done += part.len();
+            let mut bytes = Vec::with_capacity(part.len() * (new.refine + 1));
+            let rows = part.iter().map(|&(source, at)| sources[source].codes.refine(record, at));
+            put_refine_rows(rows, &mut bytes);
+            writer.write(&bytes).map_err(io)
+        })?;
     }
-    report(n, n)?;
+    report(total, total)?;
     match ids {
         Some(ids) => writer.section(ids.kind().section(), new.number, &ids.bytes()).map_err(io),
         None => Ok(()),
     }
 }
 
+/// Gives source and place of all rows in cell order, [`BLOCKS`] whole blocks at a time but for the last ones.
+fn in_order(
+    sources: &[Source<'_>],
+    anchors: usize,
+    mut each: impl FnMut(&[(usize, u64)]) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let (mut waiting, mut found): (Vec<(usize, u64)>, _) = (Vec::new(), Vec::new());
+    for cell in 0..anchors {
+        for (s, source) in sources.iter().enumerate() {
+            found.clear();
+            source.collect(cell, &mut found);
+            waiting.extend(found.iter().map(|&(_, at)| (s, at)));
+        }
+        let whole = waiting.len() / BLOCK * BLOCK;
+        if whole >= BLOCKS * BLOCK || cell + 1 == anchors {
+            let now = if cell + 1 == anchors { waiting.len() } else { whole };
+            waiting[..now].chunks(BLOCKS * BLOCK).try_for_each(&mut each)?;
+            waiting.drain(..now);
+        }
+    }
+    Ok(())
+}
+
 /// The blocks of some rows, the last one filled up with zeros.
-fn blocks_of(shape: BlockShape, sources: &[Source<'_>], rows: &[(usize, u64)]) -> Vec<u8> {
-    let bytes = shape.bytes();
+fn blocks_of(record: Record, sources: &[Source<'_>], rows: &[(usize, u64)]) -> Vec<u8> {
+    let bytes = record.shape.bytes();
     let mut blocks = vec![0u8; rows.len().div_ceil(BLOCK) * bytes];
     blocks.par_chunks_mut(bytes.max(1)).zip(rows.par_chunks(BLOCK)).for_each(|(block, members)| {
-        let mut symbols = vec![0; shape.symbols];
+        let mut symbols = vec![0; record.shape.symbols];
         for (i, &(source, at)) in members.iter().enumerate() {
-            sources[source].codes.place(shape, at, block, i, &mut symbols);
+            sources[source].codes.place(record, at, block, i, &mut symbols);
         }
     });
     blocks

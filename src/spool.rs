@@ -71,10 +71,13 @@ impl Spooled {
     }
 }
 
-/// How a row's codes stand in the spool: symbols (two to a byte for chain codes), then a byte per side nibble.
+/// How a row's codes stand in the spool: symbols (two to a byte for chain codes), then a byte per side nibble; where there is a refine
+/// layer its symbols, two to a byte, and a byte for its factor.
 #[derive(Clone, Copy)]
 pub(crate) struct Record {
     pub(crate) shape: BlockShape,
+    /// Bytes of the refine layer's symbols; 0 without one.
+    pub(crate) refine: usize,
 }
 
 impl Record {
@@ -85,8 +88,21 @@ impl Record {
         }
     }
 
-    pub(crate) fn len(self) -> usize {
+    /// Bytes of the codes that are scanned.
+    pub(crate) fn base_len(self) -> usize {
         self.symbol_bytes() + self.shape.side_nibbles
+    }
+
+    pub(crate) fn len(self) -> usize {
+        self.base_len() + if self.refine > 0 { self.refine + 1 } else { 0 }
+    }
+
+    /// Symbols and factor code of the refine layer, where there is one.
+    pub(crate) fn refine(self, record: &[u8]) -> (&[u8], u8) {
+        match record[self.base_len()..].split_last() {
+            Some((&factor, packed)) => (packed, factor),
+            None => (&[], 0),
+        }
     }
 
     /// Fills the part of `out` that holds the symbols; side nibbles follow.
@@ -109,7 +125,7 @@ impl Record {
             };
         }
         place_symbols(self.shape, block, i, symbols);
-        place_side(self.shape, block, i, &record[self.symbol_bytes()..]);
+        place_side(self.shape, block, i, &record[self.symbol_bytes()..self.base_len()]);
     }
 }
 
@@ -135,11 +151,12 @@ mod tests {
     fn records_come_back() {
         for kind in [CodeKind::Chain, CodeKind::Pq8] {
             let shape = BlockShape { kind, symbols: 5, side_nibbles: 2 };
-            let record = Record { shape };
+            let record = Record { shape, refine: 3 };
             let symbols = [1, 15, 7, 0, 9];
             let mut bytes = vec![0; record.len()];
             record.put(&symbols, &mut bytes);
-            bytes[record.symbol_bytes()..].copy_from_slice(&[3, 12]);
+            bytes[record.symbol_bytes()..].copy_from_slice(&[3, 12, 1, 2, 3, 9]);
+            assert_eq!(record.refine(&bytes), (&[1, 2, 3][..], 9));
             let mut block = vec![0; shape.bytes()];
             record.place(&bytes, &mut block, 21, &mut [0; 5]);
             for (t, symbol) in symbols.iter().enumerate() {

@@ -15,7 +15,7 @@ const RIDGE: f64 = 1e-10;
 /// The coordinates of least squared error in a chart, active x d: `(B^T B)^-1 B^T` for the decoder B, whose columns are the
 /// rows here. As the decoder is rounded this mends what the exact inverse of what it was would lose (1 % of the distortion
 /// at the bits we store). O(active^2 d).
-pub(super) fn forward(decoder: &Mat) -> Result<Mat, Error> {
+pub(crate) fn forward(decoder: &Mat) -> Result<Mat, Error> {
     let mut columns = widen(decoder.view());
     let mut scales = vec![0.0; columns.rows()];
     for (j, scale) in scales.iter_mut().enumerate() {

@@ -4,6 +4,8 @@ mod maps;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use maps::forward as forward_map;
+
 use std::ops::Range;
 
 use rayon::prelude::*;
@@ -11,7 +13,7 @@ use rayon::prelude::*;
 use crate::{
     Assignments, Error, Mat, MatRef,
     model::{Chart, Model},
-    ops::{Effort, EncodeJob, Encoded, Lengths, Ops, Tries, dot, product_nn, product_nt, squared_distance},
+    ops::{Effort, EncodeJob, Encoded, Lengths, Ops, Tries, chunk_nn, dot, product_nt, squared_distance},
     prepare::copy_rows,
 };
 
@@ -104,7 +106,8 @@ impl Encoder {
                 let (members, y) = self.codewords(model, g, rows.clone(), &codes.labels, &codes.symbols);
                 let mut decoded = Mat::zeros(members.len(), dim);
                 if y.dim() > 0 {
-                    product_nn(decoded.as_mut_slice(), y.view(), maps.decoder.view());
+                    // What the residual is does not depend on the rows that come with it.
+                    chunk_nn(decoded.as_mut_slice(), y.view(), maps.decoder.view());
                 }
                 for (r, &i) in members.iter().enumerate() {
                     let at = (i - chunk * CHUNK) * dim;

@@ -11,6 +11,7 @@ mod model;
 mod model_ref;
 mod numbers;
 mod parse;
+mod refine;
 mod row_ids;
 mod rows;
 mod segment;
@@ -25,6 +26,7 @@ pub(crate) use ids::{Ids, IdsKind, numbers_bytes, text_bytes};
 pub(crate) use meta::{MOST_ROWS, Meta};
 pub(crate) use model_ref::ModelRef;
 pub(crate) use parse::{Parsed, parse, verify};
+pub(crate) use refine::{MOST_SYMBOLS, RefineRows, put_refine_rows};
 #[cfg(test)]
 pub(crate) use row_ids::starts as row_starts;
 pub(crate) use row_ids::{RowIds, Walk};

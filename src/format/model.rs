@@ -10,13 +10,13 @@ use crate::{
     model::{Chart, Code, Model, Quantized, Side, symmetric_offset},
 };
 
-fn put_f32s(values: &[f32], out: &mut Vec<u8>) {
+pub(super) fn put_f32s(values: &[f32], out: &mut Vec<u8>) {
     for v in values {
         out.extend_from_slice(&v.to_le_bytes());
     }
 }
 
-fn align4(out: &mut Vec<u8>) {
+pub(super) fn align4(out: &mut Vec<u8>) {
     out.resize(out.len().next_multiple_of(4), 0);
 }
 
@@ -37,23 +37,26 @@ pub(crate) fn mean_bytes(model: &Model) -> Vec<u8> {
 
 pub(crate) fn charts_bytes(model: &Model) -> Vec<u8> {
     let mut out = Vec::new();
-    for chart in &model.charts {
-        let start = out.len();
-        out.extend_from_slice(&(chart.active() as u32).to_le_bytes());
-        out.extend_from_slice(&[0; 4]);
-        for w in &chart.code.widths {
-            out.extend_from_slice(&w.to_le_bytes());
-        }
-        put_f32s(&chart.decoder.scale, &mut out);
-        out.extend_from_slice(&chart.decoder.bits);
-        put_columns(&chart.decoder, &mut out);
-        put_f32s(&chart.code.scale, &mut out);
-        out.extend_from_slice(bytemuck::cast_slice(&chart.code.table_codes));
-        align4(&mut out);
-        let len = (out.len() - start) as u32;
-        out[start + 4..start + 8].copy_from_slice(&len.to_le_bytes());
-    }
+    model.charts.iter().for_each(|chart| chart_bytes(chart, &mut out));
     out
+}
+
+/// Appends a chart, where a multiple of 4 bytes stands before it.
+pub(super) fn chart_bytes(chart: &Chart, out: &mut Vec<u8>) {
+    let start = out.len();
+    out.extend_from_slice(&(chart.active() as u32).to_le_bytes());
+    out.extend_from_slice(&[0; 4]);
+    for w in &chart.code.widths {
+        out.extend_from_slice(&w.to_le_bytes());
+    }
+    put_f32s(&chart.decoder.scale, out);
+    out.extend_from_slice(&chart.decoder.bits);
+    put_columns(&chart.decoder, out);
+    put_f32s(&chart.code.scale, out);
+    out.extend_from_slice(bytemuck::cast_slice(&chart.code.table_codes));
+    align4(out);
+    let len = (out.len() - start) as u32;
+    out[start + 4..start + 8].copy_from_slice(&len.to_le_bytes());
 }
 
 pub(crate) fn anchors_bytes(model: &Model) -> Vec<u8> {
@@ -79,14 +82,14 @@ pub(crate) fn side_bytes(side: &Side) -> Vec<u8> {
 }
 
 /// Reads a section front to back; every length is checked against what is left before anything is allocated.
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     part: &'static str,
     bytes: &'a [u8],
     at: usize,
 }
 
 impl<'a> Reader<'a> {
-    fn new(part: &'static str, bytes: &'a [u8]) -> Self {
+    pub(super) fn new(part: &'static str, bytes: &'a [u8]) -> Self {
         Reader { part, bytes, at: 0 }
     }
 
@@ -94,7 +97,7 @@ impl<'a> Reader<'a> {
         ParseError::invalid(self.part, message)
     }
 
-    fn take(&mut self, len: usize) -> Result<&'a [u8], ParseError> {
+    pub(super) fn take(&mut self, len: usize) -> Result<&'a [u8], ParseError> {
         let end = self.at.checked_add(len).filter(|&end| end <= self.bytes.len());
         let end = end.ok_or_else(|| self.bad("ends before its contents do"))?;
         let taken = &self.bytes[self.at..end];
@@ -102,7 +105,7 @@ impl<'a> Reader<'a> {
         Ok(taken)
     }
 
-    fn f32s(&mut self, count: usize) -> Result<Vec<f32>, ParseError> {
+    pub(super) fn f32s(&mut self, count: usize) -> Result<Vec<f32>, ParseError> {
         let bytes = self.take(count.checked_mul(4).ok_or_else(|| self.bad("too large"))?)?;
         let values: Vec<f32> = (0..count).map(|i| f32::from_bits(u32_at(bytes, 4 * i))).collect();
         if values.iter().any(|v| !v.is_finite()) {
@@ -136,12 +139,12 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    fn end(&self) -> Result<(), ParseError> {
+    pub(super) fn end(&self) -> Result<(), ParseError> {
         if self.at == self.bytes.len() { Ok(()) } else { Err(self.bad("goes on after its contents")) }
     }
 }
 
-fn parse_chart(r: &mut Reader<'_>, meta: &Meta) -> Result<Chart, ParseError> {
+pub(super) fn parse_chart(r: &mut Reader<'_>, meta: &Meta) -> Result<Chart, ParseError> {
     let (start, dim, symbols) = (r.at, meta.dim as usize, meta.symbols as usize);
     let head = r.take(8)?;
     let (active, len) = (u32_at(head, 0) as usize, u32_at(head, 4) as usize);

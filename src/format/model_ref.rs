@@ -4,8 +4,17 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::{ParseError, SectionEntry, header};
 
-/// The sections of a model, beside the facts in `META`.
+/// The sections that every model has, beside the facts in `META`.
 const PARTS: [&str; 4] = ["MEAN", "CHRT", "ANCH", "SIDE"];
+/// That of a model with a refine layer.
+const REFINE: [u8; 4] = *b"RFNM";
+
+/// The sections of a model.
+pub(super) struct ModelParts<'a> {
+    /// In the order of `PARTS`.
+    pub(super) base: [&'a [u8]; 4],
+    pub(super) refine: Option<&'a [u8]>,
+}
 
 /// A model that stands in a file of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,7 +42,7 @@ impl ModelRef {
     }
 
     /// The sections of the model in the bytes of its file.
-    pub(super) fn resolve<'a>(&self, file: Option<&'a [u8]>) -> Result<[&'a [u8]; 4], ParseError> {
+    pub(super) fn resolve<'a>(&self, file: Option<&'a [u8]>) -> Result<ModelParts<'a>, ParseError> {
         let file = file.ok_or_else(|| ParseError::Model { name: self.name.clone(), hash: self.hash })?;
         let layout = header::parse(file)?;
         for entry in layout.entries.iter().filter(|e| is_part(e)) {
@@ -44,7 +53,7 @@ impl ModelRef {
 }
 
 fn is_part(entry: &SectionEntry) -> bool {
-    PARTS.iter().any(|kind| kind.as_bytes() == entry.kind)
+    entry.kind == REFINE || PARTS.iter().any(|kind| kind.as_bytes() == entry.kind)
 }
 
 /// Whether a table has a section of a model.
@@ -52,22 +61,22 @@ pub(super) fn any_part(entries: &[SectionEntry]) -> bool {
     entries.iter().any(is_part)
 }
 
-/// The sections of the model in `bytes`, in the order of `PARTS`.
-pub(super) fn parts<'a>(entries: &[SectionEntry], bytes: &'a [u8]) -> Result<[&'a [u8]; 4], ParseError> {
-    let mut parts = [&bytes[..0]; 4];
-    for (part, kind) in parts.iter_mut().zip(PARTS) {
-        let found = entries.iter().find(|e| e.segment == 0 && e.kind == kind.as_bytes());
-        *part = &bytes[found.ok_or(ParseError::Missing(kind))?.range()];
+/// The sections of the model in `bytes`.
+pub(super) fn parts<'a>(entries: &[SectionEntry], bytes: &'a [u8]) -> Result<ModelParts<'a>, ParseError> {
+    let find = |kind: &[u8]| entries.iter().find(|e| e.segment == 0 && e.kind == kind).map(|e| &bytes[e.range()]);
+    let mut base = [&bytes[..0]; 4];
+    for (part, kind) in base.iter_mut().zip(PARTS) {
+        *part = find(kind.as_bytes()).ok_or(ParseError::Missing(kind))?;
     }
-    Ok(parts)
+    Ok(ModelParts { base, refine: find(&REFINE) })
 }
 
 /// What a model is known by: XXH3-128 of its facts and sections. The number of rows in the facts, which version 1 has there, is
 /// left out.
-pub(super) fn hash(meta: &[u8], parts: &[&[u8]; 4]) -> u128 {
+pub(super) fn hash(meta: &[u8], parts: &ModelParts<'_>) -> u128 {
     let mut hasher = Xxh3::new();
     hasher.update(&[0; 8]);
     hasher.update(&meta[8..]);
-    parts.iter().for_each(|part| hasher.update(part));
+    parts.base.iter().chain(&parts.refine).for_each(|part| hasher.update(part));
     hasher.digest128()
 }

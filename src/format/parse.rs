@@ -9,19 +9,22 @@ use super::{
     ids::{Ids, IdsKind},
     model,
     model_ref::{self, ModelRef},
-    segment::{MOST_SEGMENTS, Segment, intact},
+    refine,
+    segment::{MOST_SEGMENTS, Segment, SegmentShape, intact},
 };
-use crate::{Error, model::Model};
+use crate::{Error, model::Model, refine::Refine};
 
 /// Sections that are checked when a file is opened.
-const OPEN: [[u8; 4]; 11] =
-    [*b"META", *b"MEAN", *b"CHRT", *b"ANCH", *b"SIDE", *b"CELL", *b"KEYV", *b"SEGM", *b"TOMB", *b"HIST", *b"MREF"];
+const OPEN: [[u8; 4]; 12] = [
+    *b"META", *b"MEAN", *b"CHRT", *b"ANCH", *b"SIDE", *b"RFNM", *b"CELL", *b"KEYV", *b"SEGM", *b"TOMB", *b"HIST",
+    *b"MREF",
+];
 /// The others that this build knows.
-const LATER: [[u8; 4]; 5] = [*b"ROWS", *b"CODE", *b"IDSU", *b"IDSS", DEAD];
+const LATER: [[u8; 4]; 6] = [*b"ROWS", *b"CODE", *b"RFNC", *b"IDSU", *b"IDSS", DEAD];
 /// Kinds that each segment has for itself.
-const OF_SEGMENT: [[u8; 4]; 7] = [*b"SEGM", *b"CELL", *b"TOMB", *b"ROWS", *b"CODE", *b"IDSU", *b"IDSS"];
+const OF_SEGMENT: [[u8; 4]; 8] = [*b"SEGM", *b"CELL", *b"TOMB", *b"ROWS", *b"CODE", *b"RFNC", *b"IDSU", *b"IDSS"];
 /// Kinds that came with version 2.
-const NEW: [[u8; 4]; 7] = [*b"SEGM", *b"TOMB", *b"IDSU", *b"IDSS", *b"HIST", *b"MREF", DEAD];
+const NEW: [[u8; 4]; 9] = [*b"SEGM", *b"TOMB", *b"IDSU", *b"IDSS", *b"HIST", *b"MREF", *b"RFNM", *b"RFNC", DEAD];
 /// Bytes the sections checked at open may have together.
 const MAX_MODEL: u64 = 1 << 30;
 
@@ -31,6 +34,8 @@ pub(crate) struct Parsed {
     pub(crate) layout: header::Layout,
     pub(crate) meta: Meta,
     pub(crate) model: Arc<Model>,
+    /// What a refine layer shares, where there is one.
+    pub(crate) refine: Option<Refine>,
     /// What the model is known by.
     pub(crate) model_hash: u128,
     /// Where the model is, when it is not in the file.
@@ -131,7 +136,9 @@ pub(crate) fn parse(bytes: &[u8], model_file: Option<&[u8]>) -> Result<Parsed, P
     if model_ref.as_ref().is_some_and(|wanted| wanted.hash != model_hash) {
         return Err(ParseError::invalid("MREF", "this is not the model that the file was written with"));
     }
-    let model = Arc::new(model::parse(&meta, parts[0], parts[1], parts[2], parts[3])?);
+    let [mean, charts, anchors, side] = parts.base;
+    let model = Arc::new(model::parse(&meta, mean, charts, anchors, side)?);
+    let refine = parts.refine.map(|bytes| refine::parse(bytes, &meta)).transpose()?;
     let metadata = match section("KEYV") {
         Ok(keyv) => parse_metadata(keyv)?,
         Err(_) => BTreeMap::new(),
@@ -141,9 +148,10 @@ pub(crate) fn parse(bytes: &[u8], model_file: Option<&[u8]>) -> Result<Parsed, P
         Err(_) => Vec::new(),
     };
     let block = BlockShape { kind: meta.kind, symbols: meta.symbols as usize, side_nibbles: model.side.nibbles() };
-    let segments = parse_segments(bytes, &layout, rows, &meta, block)?;
+    let shape = SegmentShape { anchors: meta.anchors as usize, block, refine: refine.as_ref().map(Refine::width) };
+    let segments = parse_segments(bytes, &layout, rows, shape)?;
     let gains = model.side.gain_table();
-    Ok(Parsed { layout, meta, model, model_hash, model_ref, metadata, history, segments, block, gains })
+    Ok(Parsed { layout, meta, model, refine, model_hash, model_ref, metadata, history, segments, block, gains })
 }
 
 /// Refuses a section that does not belong in a file of this version, or of so many segments.
@@ -164,12 +172,11 @@ fn parse_segments(
     bytes: &[u8],
     layout: &header::Layout,
     rows: u64,
-    meta: &Meta,
-    block: BlockShape,
+    shape: SegmentShape,
 ) -> Result<Vec<Segment>, ParseError> {
     let entries = &layout.entries;
     if layout.version == 1 {
-        return Ok(vec![Segment::parse(bytes, entries, 0, Some(rows), meta, block)?]);
+        return Ok(vec![Segment::parse(bytes, entries, 0, Some(rows), shape)?]);
     }
     let count = entries.iter().filter(|e| e.kind == *b"SEGM").count();
     if count > MOST_SEGMENTS {
@@ -177,7 +184,7 @@ fn parse_segments(
     }
     let mut segments: Vec<Segment> = Vec::with_capacity(count);
     for number in 0..count as u16 {
-        let segment = Segment::parse(bytes, entries, number, None, meta, block)?;
+        let segment = Segment::parse(bytes, entries, number, None, shape)?;
         let first = segments.last().map_or(0, |s| s.first + s.span);
         if segment.first != first {
             return Err(ParseError::invalid("SEGM", "segments do not follow each other"));
@@ -233,5 +240,7 @@ pub(crate) fn verify(parsed: &Parsed, bytes: &[u8]) -> Result<(), ParseError> {
     if padding.into_iter().any(|range| bytes[range].iter().any(|&b| b != 0)) {
         return Err(ParseError::invalid("padding", "bytes between sections are not zero"));
     }
-    parsed.segments.iter().try_for_each(|segment| segment.verify(bytes, parsed.block))
+    parsed.segments.iter().try_for_each(|segment| {
+        segment.verify(bytes, parsed.block, parsed.refine.as_ref().map_or(0, Refine::symbols))
+    })
 }

@@ -23,6 +23,8 @@ pub(crate) struct RowIds<'a> {
     pub(crate) starts: &'a [u64],
     /// Section `ROWS`.
     pub(crate) packed: &'a [u8],
+    /// Whether positions are to be taken for rows.
+    pub(crate) by_position: bool,
 }
 
 /// Where each cell starts in section `ROWS`, and where the last one ends.
@@ -38,6 +40,11 @@ pub(crate) fn starts(span: u64, cells: &[u64]) -> Vec<u64> {
 }
 
 impl<'a> RowIds<'a> {
+    /// The same where the row at a position is the position: for whoever looks up something else there.
+    pub(crate) fn positions(self) -> RowIds<'a> {
+        RowIds { by_position: true, ..self }
+    }
+
     /// The cell that holds a position. O(log cells).
     pub(crate) fn cell_of(&self, position: u64) -> usize {
         self.cells.partition_point(|&start| start <= position) - 1
@@ -47,6 +54,9 @@ impl<'a> RowIds<'a> {
     ///
     /// On a damaged file the answer is any row number.
     pub(crate) fn row(&self, position: u64) -> u64 {
+        if self.by_position {
+            return position;
+        }
         let cell = self.cell_of(position);
         self.sequence(cell).get(position - self.cells[cell])
     }
@@ -185,7 +195,7 @@ mod tests {
 
         fn ids(&self) -> RowIds<'_> {
             let n = self.row_at.len() as u64;
-            RowIds { n, span: n, cells: &self.cells, starts: &self.starts, packed: &self.packed }
+            RowIds { n, span: n, cells: &self.cells, starts: &self.starts, packed: &self.packed, by_position: false }
         }
     }
 

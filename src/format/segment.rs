@@ -9,7 +9,8 @@ use super::{
     elias_fano::{self, Layout, Sequence},
     header::u64_at,
     ids::{Ids, IdsKind},
-    meta::{MOST_ROWS, Meta},
+    meta::MOST_ROWS,
+    refine::RefineRows,
     row_ids,
 };
 
@@ -31,10 +32,21 @@ pub(crate) struct Segment {
     row_starts: Vec<u64>,
     rows: Range<usize>,
     codes: Range<usize>,
+    /// Bytes of a row's symbols in a refine layer, and where they are.
+    refine: Option<(usize, Range<usize>)>,
     /// How many rows are deleted, and where their positions are.
     pub(crate) deleted: u64,
     tombs: Range<usize>,
     ids: Option<(IdsKind, Range<usize>)>,
+}
+
+/// What the segments of a file have in common.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SegmentShape {
+    pub(super) anchors: usize,
+    pub(super) block: BlockShape,
+    /// Bytes of a row's symbols in a refine layer, where there is one.
+    pub(super) refine: Option<usize>,
 }
 
 /// The facts of a segment as section `SEGM` has them.
@@ -60,8 +72,7 @@ impl Segment {
         entries: &[SectionEntry],
         number: u16,
         whole: Option<u64>,
-        meta: &Meta,
-        block: BlockShape,
+        shape: SegmentShape,
     ) -> Result<Segment, ParseError> {
         let find =
             |kind: &[u8; 4]| entries.iter().find(|e| e.segment == number && e.kind == *kind).map(SectionEntry::range);
@@ -74,7 +85,7 @@ impl Segment {
             Some(n) => (n, 0, n),
             None => facts(&bytes[need("SEGM")?])?,
         };
-        let cells = parse_cells(&bytes[need("CELL")?], meta, n)?;
+        let cells = parse_cells(&bytes[need("CELL")?], shape.anchors, n)?;
         let row_starts = row_ids::starts(span, &cells);
         let sized = |kind: &'static str, expected: u64| {
             let range = need(kind)?;
@@ -84,7 +95,12 @@ impl Segment {
             Err(ParseError::invalid(kind, format!("{} bytes instead of {expected}", range.len())))
         };
         let rows = sized("ROWS", row_starts.last().copied().unwrap_or(0))?;
-        let codes = sized("CODE", block.code_bytes(n))?;
+        let codes = sized("CODE", shape.block.code_bytes(n))?;
+        let refine = match shape.refine {
+            Some(width) => Some((width, sized("RFNC", RefineRows::len(n, width))?)),
+            None if find(b"RFNC").is_some() => return Err(ParseError::Missing("RFNM")),
+            None => None,
+        };
         let (deleted, tombs) = match find(b"TOMB") {
             Some(range) => parse_tombs(bytes, range, n)?,
             None => (0, 0..0),
@@ -101,7 +117,7 @@ impl Segment {
             }
             Ids::new(*kind, n as usize, &bytes[range.clone()])?;
         }
-        Ok(Segment { n, first, span, cells, row_starts, rows, codes, deleted, tombs, ids })
+        Ok(Segment { n, first, span, cells, row_starts, rows, codes, refine, deleted, tombs, ids })
     }
 
     /// Rows that are not deleted.
@@ -112,12 +128,24 @@ impl Segment {
     /// Which row (counted from the segment's first) is where.
     pub(crate) fn row_ids<'a>(&'a self, bytes: &'a [u8]) -> RowIds<'a> {
         let packed = &bytes[self.rows.clone()];
-        RowIds { n: self.n, span: self.span, cells: &self.cells, starts: &self.row_starts, packed }
+        RowIds {
+            n: self.n,
+            span: self.span,
+            cells: &self.cells,
+            starts: &self.row_starts,
+            packed,
+            by_position: false,
+        }
     }
 
     /// Its blocks of codes.
     pub(crate) fn codes<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
         &bytes[self.codes.clone()]
+    }
+
+    /// Its codes of the refine layer, where there is one.
+    pub(crate) fn refine_rows<'a>(&self, bytes: &'a [u8]) -> Option<RefineRows<'a>> {
+        self.refine.as_ref().map(|(width, range)| RefineRows { width: *width, bytes: &bytes[range.clone()] })
     }
 
     /// The ids of its rows in the order of their numbers; `None` where the number is the id.
@@ -160,7 +188,7 @@ impl Segment {
     }
 
     /// Checks what opening does not: that every row stands in one place, and the bits of what was deleted.
-    pub(super) fn verify(&self, bytes: &[u8], block: BlockShape) -> Result<(), ParseError> {
+    pub(super) fn verify(&self, bytes: &[u8], block: BlockShape, refine_symbols: usize) -> Result<(), ParseError> {
         if self.deleted > 0 {
             let tombs = &bytes[self.tombs.start + 8..self.tombs.end];
             let sequence = Sequence::new(Layout::new(self.n, self.deleted), tombs);
@@ -170,6 +198,9 @@ impl Segment {
             ids.check()?;
         }
         self.verify_fill(bytes, block)?;
+        if let Some(rows) = self.refine_rows(bytes) {
+            rows.verify(self.n, refine_symbols)?;
+        }
         self.row_ids(bytes).verify()
     }
 
@@ -207,12 +238,12 @@ fn facts(b: &[u8]) -> Result<(u64, u64, u64), ParseError> {
     Ok((n, first, span))
 }
 
-fn parse_cells(b: &[u8], meta: &Meta, n: u64) -> Result<Vec<u64>, ParseError> {
+fn parse_cells(b: &[u8], anchors: usize, n: u64) -> Result<Vec<u64>, ParseError> {
     let bad = |message: &str| ParseError::invalid("CELL", message);
-    if b.len() != 8 * (meta.anchors as usize + 1) {
+    if b.len() != 8 * (anchors + 1) {
         return Err(bad("its length does not fit the number of anchors"));
     }
-    let cells: Vec<u64> = (0..=meta.anchors as usize).map(|i| u64_at(b, 8 * i)).collect();
+    let cells: Vec<u64> = (0..=anchors).map(|i| u64_at(b, 8 * i)).collect();
     if cells[0] != 0 || cells.last() != Some(&n) || cells.windows(2).any(|w| w[0] > w[1]) {
         return Err(bad("the cells do not ascend from 0 to n"));
     }

@@ -12,9 +12,9 @@ use super::{
     commit::Commit,
     elias_fano,
     header::{self, ALIGN, ENTRY_LEN, SLOTS_END},
-    model, segment,
+    model, refine, segment,
 };
-use crate::model::Model;
+use crate::{model::Model, refine::Refine};
 
 /// The sections that all rows of a file share.
 pub(crate) struct FileShape {
@@ -44,17 +44,23 @@ pub(crate) fn file_len(lengths: &[u64]) -> u64 {
 pub(crate) const SECTIONS: usize = 10;
 
 impl FileShape {
-    pub(crate) fn new(meta: &Meta, model: &Model, metadata: &BTreeMap<String, String>) -> FileShape {
+    pub(crate) fn new(
+        meta: &Meta,
+        model: &Model,
+        refine: Option<&Refine>,
+        metadata: &BTreeMap<String, String>,
+    ) -> FileShape {
         let block =
             BlockShape { kind: meta.kind, symbols: meta.symbols as usize, side_nibbles: model.side.nibbles() };
-        let head = vec![
+        let mut head = vec![
             (*b"META", meta.to_bytes()),
             (*b"MEAN", model::mean_bytes(model)),
             (*b"CHRT", model::charts_bytes(model)),
             (*b"ANCH", model::anchors_bytes(model)),
             (*b"SIDE", model::side_bytes(&model.side)),
-            (*b"KEYV", metadata_bytes(metadata)),
         ];
+        head.extend(refine.map(|refine| (*b"RFNM", refine::refine_bytes(refine))));
+        head.push((*b"KEYV", metadata_bytes(metadata)));
         FileShape { block, head }
     }
 }

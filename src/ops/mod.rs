@@ -24,7 +24,7 @@ pub use health::{Health, health};
 pub use types::Assignments;
 pub(crate) use types::{Cells, CodesRef, Effort, EncodeJob, Encoded, Lengths, ScoreTables, Step, Tries};
 
-pub(crate) use cpu::product::{dot, gram, product_nn, product_nt, squared_distance};
+pub(crate) use cpu::product::{chunk_nn, dot, gram, product_nn, product_nt, squared_distance};
 
 use std::{
     fmt,

@@ -5,24 +5,21 @@ use rayon::prelude::*;
 use super::Refine;
 use crate::{
     Error, Mat, MatRef,
-    encode::{Encoder, RowCodes},
-    model::Model,
-    ops::{Effort, EncodeJob, Ops, Tries, dot, product_nn},
+    encode::forward_map,
+    ops::{Effort, EncodeJob, Ops, Tries, chunk_nn, dot},
     train::factor,
 };
 
 /// Rows of a unit of parallel work.
 const CHUNK: usize = 256;
 
-/// What encoding needs beside the layer.
+/// What encoding needs beside the layer, and follows from it.
 #[derive(Debug, Clone)]
 pub(crate) struct RefineEncoder {
     /// active x d: from residuals to the directions of the chart.
     forward: Mat,
     /// active x d: back.
     decoder: Mat,
-    /// Exponent of the factor.
-    alpha: f32,
 }
 
 /// Codes of some rows.
@@ -35,28 +32,27 @@ pub(crate) struct RefineCodes {
 }
 
 impl RefineEncoder {
-    pub(super) fn new(refine: &Refine, forward: Mat) -> RefineEncoder {
-        RefineEncoder { forward, decoder: refine.chart().decoder.to_mat(), alpha: 0.0 }
+    /// The encoder of a layer, whether it has just been trained or read from a file: the same for the same layer.
+    ///
+    /// # Errors
+    /// As the decompositions have it, which finite values do not make fail.
+    pub(crate) fn of(refine: &Refine) -> Result<RefineEncoder, Error> {
+        let decoder = refine.chart().decoder.to_mat();
+        Ok(RefineEncoder { forward: forward_map(&decoder)?, decoder })
     }
 
-    pub(super) fn with_alpha(self, alpha: f32) -> RefineEncoder {
-        RefineEncoder { alpha, ..self }
-    }
-
-    /// Encodes what `codes` of the base leave of `unit` rows (n x d). O(n d active) beside the search for the symbols; memory for
-    /// three copies of the rows.
+    /// Encodes what the base leaves of `unit` rows (n x d), which it decodes to `decoded`. O(n d active) beside the search for the
+    /// symbols; memory for three copies of the rows.
     pub(crate) fn encode<O: Ops>(
         &self,
         ops: &O,
         refine: &Refine,
-        base: (&Model, &Encoder),
         unit: MatRef<'_>,
-        codes: &RowCodes,
+        mut decoded: Mat,
     ) -> Result<RefineCodes, Error> {
-        let mut decoded = base.1.decode(base.0, codes);
         let symbols = self.symbols(ops, refine, residuals(unit, decoded.view()))?;
         self.add(refine, &symbols, &mut decoded);
-        let factors = norms(&decoded).into_iter().map(|n| refine.model().side.factor_code(factor(n, self.alpha)));
+        let factors = norms(&decoded).into_iter().map(|n| refine.model().side.factor_code(factor(n, refine.alpha())));
         Ok(RefineCodes { factors: factors.collect(), symbols })
     }
 
@@ -89,7 +85,7 @@ impl RefineEncoder {
                 code.add_codeword(&symbols[i * count..(i + 1) * count], y.row_mut(r));
             }
             let mut residual = vec![0.0; out.len()];
-            product_nn(&mut residual, y.view(), self.decoder.view());
+            chunk_nn(&mut residual, y.view(), self.decoder.view());
             out.iter_mut().zip(residual).for_each(|(o, r)| *o += r);
         });
     }

@@ -4,26 +4,20 @@
 //! rows: along its principal directions in the metric of the queries, rates by water-filling, chain codes, everything
 //! rounded to what is stored. It has no mean, as the anchors and tables of the base are means already, and so no anchors.
 //!
-//! What a file has to hold: the chart (as `CHRT` has it), 16 factor levels, and for each row its symbols and the nibble of its
-//! factor. Search reads the symbols of a few hundred rows here and there, so a row's should stand together
-//! ([`packed_len`] bytes), not in planes as those that are scanned.
+//! Search reads the symbols of a few hundred rows here and there, so a row's stand together ([`packed_len`] bytes), not in planes as
+//! those that are scanned.
 
+mod decode;
 mod encode;
 mod packed;
 mod rescore;
 mod train;
 
-#[cfg(test)]
-mod curve;
-#[cfg(test)]
-mod testing;
-#[cfg(test)]
-mod tests;
-
-pub(crate) use encode::RefineCodes;
+pub(crate) use decode::RefineDecoder;
+pub(crate) use encode::{RefineCodes, RefineEncoder};
 pub(crate) use packed::{pack, packed_len, unpack};
-pub(crate) use rescore::{Refined, Rescorer, candidates};
-pub(crate) use train::{RefineTraining, TrainedRefine, train};
+pub(crate) use rescore::{Part, Rescorer, candidates};
+pub(crate) use train::{TrainedRefine, train};
 
 use crate::{
     Metric,
@@ -35,11 +29,13 @@ use crate::{
 pub(crate) struct Refine {
     /// One chart and one anchor at the origin; `side.factors` are the levels of the factor.
     model: Model,
+    /// Exponent of the factor.
+    alpha: f32,
 }
 
 impl Refine {
     /// From what a file holds; the anchors of `chart` play no part.
-    pub(crate) fn new(metric: Metric, dim: usize, mut chart: Chart, factors: Vec<f32>) -> Refine {
+    pub(crate) fn new(metric: Metric, dim: usize, mut chart: Chart, factors: Vec<f32>, alpha: f32) -> Refine {
         let active = chart.active();
         chart.anchors = Quantized {
             len: 1,
@@ -57,7 +53,7 @@ impl Refine {
             anchor_chart: vec![0],
             side: Side { factors, gain_nibbles: 0, gain_range: (1.0, 1.0) },
         };
-        Refine { model }
+        Refine { model, alpha }
     }
 
     /// The layer as a model of rows that are residuals.
@@ -74,13 +70,14 @@ impl Refine {
         self.model.symbols()
     }
 
-    /// Bytes that the layer takes beside the codes of the rows: the chart as `CHRT` has it, and the levels.
-    pub(crate) fn stored_bytes(&self) -> usize {
-        let decoder = &self.chart().decoder;
-        let columns: usize = decoder.bits.iter().map(|&b| (self.model.dim * usize::from(b)).div_ceil(8)).sum();
-        // Two scales of 4 bytes, the bits of a column and the tables.
-        let directions = self.chart().active() * (9 + self.chart().code.entries());
-        (8 + 2 * self.symbols() + columns + directions).next_multiple_of(4) + 4 * self.factors().len()
+    /// Bytes of a row's symbols.
+    pub(crate) fn width(&self) -> usize {
+        packed_len(self.symbols())
+    }
+
+    /// Exponent of the factor.
+    pub(crate) fn alpha(&self) -> f32 {
+        self.alpha
     }
 
     /// The levels of the factor, by code.

@@ -5,19 +5,21 @@ use rayon::prelude::*;
 use super::Refine;
 use crate::{
     CodeKind, Error, Mat, MatRef,
-    format::BLOCK,
+    format::{BLOCK, RefineRows},
     ops::{CodesRef, ScoreTables},
     query::QueryModel,
     search::Neighbors,
     topk::TopK,
 };
 
-/// What the layer's part of a file says of the row at a position.
-pub(crate) trait Refined: Sync {
-    /// Its symbols, as [`pack`](super::pack) has them.
-    fn packed(&self, position: u64) -> &[u8];
-    /// Its factor code.
-    fn factor(&self, position: u64) -> u8;
+/// The rows of a segment, whose positions follow those of the segments before it.
+pub(crate) struct Part<'a> {
+    /// Its first position among all.
+    pub(crate) position: u64,
+    /// The number of its first row.
+    pub(crate) row: u64,
+    pub(crate) base: CodesRef<'a>,
+    pub(crate) refine: RefineRows<'a>,
 }
 
 /// Rows of a scan that are scored again for `k` hits. With codes of 46 bytes of 384 dimensions that loses less than 0.001 of
@@ -28,20 +30,19 @@ pub(crate) fn candidates(k: usize) -> usize {
 
 /// Scores rows again. Queries are as the codec sees them, their scores without constants of their own, as
 /// [`Ops::score`](crate::ops::Ops::score) has them.
-pub(crate) struct Rescorer<'a, R> {
-    base: &'a CodesRef<'a>,
+pub(crate) struct Rescorer<'a> {
     refine: &'a Refine,
     queries: QueryModel,
-    refined: R,
+    parts: Vec<Part<'a>>,
 }
 
-impl<'a, R: Refined> Rescorer<'a, R> {
-    /// O(d active) memory and time.
-    pub(crate) fn new(base: &'a CodesRef<'a>, refine: &'a Refine, refined: R) -> Self {
-        Rescorer { base, refine, queries: QueryModel::new(refine.model()), refined }
+impl<'a> Rescorer<'a> {
+    /// Of segments in order. O(d active) memory and time.
+    pub(crate) fn new(refine: &'a Refine, parts: Vec<Part<'a>>) -> Self {
+        Rescorer { refine, queries: QueryModel::new(refine.model()), parts }
     }
 
-    /// The `k` best of each query's candidates (queries x c positions), ties to the lower row number. `tables` are the base's.
+    /// The `k` best rows of each query's candidates (queries x c positions), ties to the lower row number. `tables` are the base's.
     /// O(d active + c symbols) a query.
     ///
     /// # Errors
@@ -64,7 +65,9 @@ impl<'a, R: Refined> Rescorer<'a, R> {
             };
             let mut top = TopK::new(k);
             for &position in candidates.row(q) {
-                top.offer(self.score(&query, position), position, |at| self.base.labels.row(at));
+                let Some(part) = self.part_of(position) else { continue };
+                let at = position - part.position;
+                top.offer(part.score(self.refine, &query, at), at, |at| part.row + part.base.labels.row(at));
             }
             top.into_sorted()
         };
@@ -73,16 +76,22 @@ impl<'a, R: Refined> Rescorer<'a, R> {
         Ok(Neighbors { ids: Mat::new(ids, queries.rows(), k)?, scores: Mat::new(scores, queries.rows(), k)? })
     }
 
-    fn score(&self, query: &Query<'_>, position: u64) -> f32 {
+    fn part_of(&self, position: u64) -> Option<&Part<'a>> {
+        self.parts[..self.parts.partition_point(|part| part.position <= position)].last()
+    }
+}
+
+impl Part<'_> {
+    fn score(&self, refine: &Refine, query: &Query<'_>, position: u64) -> f32 {
         let product = self.base_product(query, position) + self.residual_product(query, position);
-        let factor = self.refine.factors().get(usize::from(self.refined.factor(position))).copied().unwrap_or(1.0);
+        let factor = refine.factors().get(usize::from(self.refine.factor(position))).copied().unwrap_or(1.0);
         let gain = self.gain(position);
         if self.base.squared { 2.0 * gain * factor * product - gain * gain } else { gain * factor * product }
     }
 
     /// `<q, u_hat>`.
     fn base_product(&self, query: &Query<'_>, position: u64) -> f32 {
-        let (codes, shape) = (self.base, self.base.shape);
+        let (codes, shape) = (&self.base, self.base.shape);
         let cell = codes.labels.cell_of(position);
         let (chart, block, i) = self.place(position, cell);
         let per_chart = shape.symbols * codes.alphabet;
@@ -109,7 +118,7 @@ impl<'a, R: Refined> Rescorer<'a, R> {
     fn residual_product(&self, query: &Query<'_>, position: u64) -> f32 {
         let mut sums = [0f32; 4];
         let (tables, last) = query.refine.as_chunks::<64>();
-        let (pairs, rest) = self.refined.packed(position).as_chunks::<2>();
+        let (pairs, rest) = self.refine.packed(position).as_chunks::<2>();
         for (table, [low, high]) in tables.iter().zip(pairs) {
             sums[0] += table[usize::from(low & 15)];
             sums[1] += table[16 + usize::from(low >> 4)];
@@ -125,7 +134,7 @@ impl<'a, R: Refined> Rescorer<'a, R> {
     }
 
     fn gain(&self, position: u64) -> f32 {
-        let (codes, shape) = (self.base, self.base.shape);
+        let (codes, shape) = (&self.base, self.base.shape);
         let first = usize::from(!codes.factors.is_empty());
         let (_, block, i) = self.place(position, 0);
         let code = (first..shape.side_nibbles)

@@ -11,6 +11,7 @@ use crate::{
     plan::plan_on,
     platform::Stopwatch,
     prepare::prepare,
+    refine,
     rows::meta_of,
     segments::{NewSegment, Source},
     train::{Training, train},
@@ -81,8 +82,9 @@ fn train_on<O: Ops>(ops: &O, rows: &dyn RowSource, path: &Path, config: &Config<
             report: &report,
         },
     )?;
+    let refine = refine::train(ops, &trained, &prepared, config, &report)?;
     let meta = meta_of(&prepared, &trained, config);
-    let shape = FileShape::new(&meta, &trained.model, &all_metadata(config));
+    let shape = FileShape::new(&meta, &trained.model, refine.as_ref().map(|t| &t.refine), &all_metadata(config));
     let file_bytes = write_whole(path, &shape.head, None, &[], None, &|_, _| Ok(()))?;
     Ok(BuildReport {
         n: 0,
@@ -152,7 +154,7 @@ fn encode_on<O: Ops>(
     if refer && parsed.model_ref.is_none() {
         let name = model_path.file_name().and_then(|name| name.to_str());
         let name = name.ok_or_else(|| Error::Config("the model's file name is not UTF-8; rename it".into()))?;
-        head.retain(|(kind, _)| ![*b"MEAN", *b"CHRT", *b"ANCH", *b"SIDE"].contains(kind));
+        head.retain(|(kind, _)| ![*b"MEAN", *b"CHRT", *b"ANCH", *b"SIDE", *b"RFNM"].contains(kind));
         let model_ref = ModelRef { hash: parsed.model_hash, name: name.to_owned() };
         head::set(&mut head, *b"MREF", model_ref.to_bytes());
     } else if !refer && parsed.model_ref.is_some() {
@@ -172,7 +174,7 @@ fn encode_on<O: Ops>(
 
     let anchors = parsed.model.anchors();
     let source = Source::fresh(&encoded.labels, anchors, encoded.spool.bytes(), 0);
-    let new = NewSegment { number: 0, first: 0, span: n, anchors, block: parsed.block };
+    let new = NewSegment::of(parsed, 0, 0, n);
     let report = stage_report(options);
     let blocks = |done: usize, total: usize| report(Stage::Write, done, total);
     let file_bytes = write_whole(path, &head, Some(new), &[source], options.ids, &blocks)?;

@@ -78,9 +78,7 @@ pub fn merge<P: AsRef<Path>>(files: &[P], path: impl AsRef<Path>) -> Result<Buil
     if written.rows > 0 {
         head::set(&mut head, *b"HIST", history_bytes(&[written]));
     }
-    let new =
-        NewSegment { number: 0, first: 0, span: all.span, anchors: parsed.model.anchors(), block: parsed.block };
-    let new = (all.span > 0).then_some(new);
+    let new = (all.span > 0).then(|| NewSegment::of(parsed, 0, 0, all.span));
     let path = path.as_ref();
     let file_bytes = write_whole(path, &head, new, &all.sources, all.ids.as_ref(), &|_, _| Ok(()))?;
     Ok(BuildReport {

@@ -97,8 +97,7 @@ impl<D: Disk> Editor<'_, D> {
         }
         let ids = ids.as_ref().or(rows.ids);
         let span = span + count;
-        let new =
-            NewSegment { number: kept as u16, first, span, anchors: parsed.model.anchors(), block: parsed.block };
+        let new = NewSegment::of(parsed, kept as u16, first, span);
         let mut history = parsed.history.clone();
         history.push(Appended { first: parsed.next_row(), rows: count, error: rows.error });
         let io = self.io();
@@ -191,8 +190,7 @@ impl<D: Disk> Editor<'_, D> {
         publish(&self.disk, &io, |file| {
             let Gathered { sources, ids, span } = gather(&parsed.segments, bytes, 0);
             let head = head::of(parsed, bytes);
-            let new = NewSegment { number: 0, first: 0, span, anchors: parsed.model.anchors(), block: parsed.block };
-            let new = (span > 0).then_some(new);
+            let new = (span > 0).then(|| NewSegment::of(parsed, 0, 0, span));
             let generation = parsed.layout.commit.generation + 1;
             head::write_file(file, generation, &head, new, &sources, ids.as_ref(), &io, &|_, _| Ok(()))
         })?;
@@ -233,7 +231,7 @@ pub(crate) fn gather<'a>(segments: &'a [Segment], bytes: &'a [u8], first: u64) -
 
 /// Whether a section belongs to a segment rather than to the file.
 fn is_of_segment(entry: &SectionEntry) -> bool {
-    [*b"SEGM", *b"CELL", *b"ROWS", *b"CODE", *b"TOMB", *b"IDSU", *b"IDSS"].contains(&entry.kind)
+    [*b"SEGM", *b"CELL", *b"ROWS", *b"CODE", *b"RFNC", *b"TOMB", *b"IDSU", *b"IDSS"].contains(&entry.kind)
 }
 
 /// Refuses ids that cannot be added: of another kind, or there already.

@@ -28,6 +28,7 @@ use crate::{
     mmap::MappedFile,
     ops::{Ops, WithOps, dispatch},
     platform::Stopwatch,
+    refine::RefineEncoder,
     rows::{Encoding, encode_all},
 };
 use disk::Folder;
@@ -264,6 +265,16 @@ fn encode<O: Ops, D: AsRef<[u8]>>(
         own.check(given)?;
     }
     let encoder = Encoder::of(model)?;
-    let encoding = Encoding { rows, model, encoder: &encoder, alpha: meta.alpha, output, errors: true };
+    let layer = index.parsed().refine.as_ref();
+    let layer_encoder = layer.map(RefineEncoder::of).transpose()?;
+    let encoding = Encoding {
+        rows,
+        model,
+        encoder: &encoder,
+        refine: layer.zip(layer_encoder.as_ref()),
+        alpha: meta.alpha,
+        output,
+        errors: true,
+    };
     encode_all(ops, &encoding, None, &stage_report(options))
 }

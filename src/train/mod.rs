@@ -21,6 +21,7 @@ pub(crate) use linalg::{mean, principal, product_nt, solve_ridge, to_f32, widen}
 pub(crate) use metric::MetricRoot;
 pub(crate) use rng::Random;
 pub(crate) use space::Space;
+pub(crate) use tables::ROUNDS;
 pub(crate) use transform::{Trained, Training, train};
 
 use crate::{

@@ -3,7 +3,7 @@
 use std::{ops::Range, path::Path};
 
 use clap::ValueEnum;
-use vlc::{Backend, CodeKind, DeviceChoice, InputError, Mat, Metric, Probe, RowSource, VectorFile};
+use vlc::{Backend, CodeKind, DeviceChoice, InputError, Mat, Metric, Probe, RowSource, SearchOptions, VectorFile};
 
 use crate::error::{CliError, io_error};
 
@@ -28,6 +28,16 @@ pub(crate) struct Probing {
     /// Rows a query looks at: all; those of as many cells as lose under 0.005 of what all would find (auto); of N cells
     #[arg(long, value_name = "all|auto|N", default_value_t = Probe::All)]
     pub(crate) probe: Probe,
+    /// Leave the refine layer out: faster, at the recall of the codes that are scanned
+    #[arg(long)]
+    no_refine: bool,
+}
+
+impl Probing {
+    /// As the library takes it.
+    pub(crate) fn options(self) -> SearchOptions {
+        SearchOptions::probing(self.probe).refining(!self.no_refine)
+    }
 }
 
 /// Where and how wide a verb computes.

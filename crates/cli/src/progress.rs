@@ -55,6 +55,7 @@ impl Progress {
             Stage::Plan => "planning",
             Stage::Anchors => "anchors",
             Stage::Codes => "training codes",
+            Stage::Refine => "training the refine layer",
             Stage::Encode => "encoding",
             Stage::Write => "writing",
             _ => "working",

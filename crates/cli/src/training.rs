@@ -18,6 +18,9 @@ pub(crate) struct Training {
     /// Sample queries to train with
     #[arg(long, value_name = "Q")]
     queries: Option<PathBuf>,
+    /// Bytes per vector, on top of that size, for a layer of further codes by which the best hits are scored again
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..))]
+    refine: Option<u32>,
     /// What "near" means
     #[arg(long, value_name = "M", value_enum, default_value_t = MetricArg::Cosine)]
     metric: MetricArg,
@@ -37,8 +40,8 @@ pub(crate) struct Training {
 
 impl Training {
     /// The names of these arguments, for verbs in which they have no place beside another.
-    pub(crate) const NAMES: [&'static str; 8] =
-        ["ratio", "bytes", "queries", "metric", "code", "anchors", "charts", "seed"];
+    pub(crate) const NAMES: [&'static str; 9] =
+        ["ratio", "bytes", "queries", "refine", "metric", "code", "anchors", "charts", "seed"];
 
     pub(crate) fn queries(&self) -> Option<&Path> {
         self.queries.as_deref()
@@ -61,6 +64,7 @@ impl Training {
             annealing,
             charts: self.charts.map(|n| n as usize),
             queries,
+            refine: self.refine.map(|bytes| bytes as usize),
             seed: self.seed,
             threads: compute.threads.count(),
             progress: Some(progress),

@@ -92,6 +92,7 @@ impl Many {
                 cells: &self.cells,
                 starts: &self.starts,
                 packed: &self.packed,
+                by_position: false,
             },
             anchor_chart: &self.model.anchor_chart,
             alphabet: 16,

@@ -156,6 +156,7 @@ impl Store {
                 cells: &self.cells,
                 starts: &self.starts,
                 packed: &self.packed,
+                by_position: false,
             },
             anchor_chart: &self.model.anchor_chart,
             alphabet: self.alphabet,

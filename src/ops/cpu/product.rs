@@ -27,7 +27,7 @@ pub(super) fn chunk_nt(out: &mut [f32], a: MatRef<'_>, b: MatRef<'_>, scale: f32
 }
 
 /// [`product_nn`], as [`chunk_nt`] has it.
-pub(super) fn chunk_nn(out: &mut [f32], a: MatRef<'_>, b: MatRef<'_>) {
+pub(crate) fn chunk_nn(out: &mut [f32], a: MatRef<'_>, b: MatRef<'_>) {
     made_up(out, a, b.dim(), |out, a| product_nn(out, a, b));
 }
 

@@ -151,7 +151,7 @@ impl Machine {
         match change {
             Change::Append(rows) => {
                 let labels: Vec<u32> = rows.iter().map(|(_, code)| u32::from(code[code.len() - 1])).collect();
-                let record = Record { shape: self.shape };
+                let record = Record { shape: self.shape, refine: 0 };
                 let mut records = vec![0; rows.len() * record.len()];
                 for ((_, code), out) in rows.iter().zip(records.chunks_exact_mut(record.len())) {
                     let (symbols, rest) = code.split_at(self.shape.symbols);

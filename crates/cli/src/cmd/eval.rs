@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Instant};
 
 use serde::Serialize;
-use vlc::{InputError, Neighbors, RowSource, SearchOptions, Searcher, VectorFile};
+use vlc::{InputError, Neighbors, RowSource, Searcher, VectorFile};
 
 use crate::{
     args::{Compute, Probing, read_queries},
@@ -104,7 +104,7 @@ fn eval(args: &Args, out: &Output) -> Result<(), CliError> {
 
     progress.update("searching", 0, 1);
     // First the wider search, which also warms up the device and the page cache.
-    let options = SearchOptions::probing(args.probing.probe);
+    let options = args.probing.options();
     let wide = searcher.search_rows(queries.view(), k.max(100).min(index.len()), &options)?;
     let start = Instant::now();
     let found = searcher.search_rows(queries.view(), k, &options)?;

@@ -8,7 +8,7 @@ use std::{
 
 use serde::Serialize;
 use vlc::{
-    IdKind, Index, Mat, MatRef, SearchOptions, Searcher,
+    IdKind, Index, Mat, MatRef, Searcher,
     read::{write_lines, write_npy_f32, write_npy_i64},
 };
 
@@ -218,7 +218,7 @@ fn search<D: AsRef<[u8]>>(
     let filter = args.filter.ready(index)?;
     let rows = filter.as_ref().map_or(index.len(), |filter| filter.len() as usize);
     let k = rows.min(args.k as usize);
-    let options = SearchOptions::probing(args.probing.probe);
+    let options = args.probing.options();
     let mut hits = Hits { k, ids: Vec::new(), scores: Vec::new() };
     if k == 0 {
         return Ok(hits);
