@@ -8,6 +8,7 @@
     reason = "every test binary uses its own part of this and fails by panicking"
 )]
 
+pub mod refined;
 pub mod sections;
 
 use std::path::{Path, PathBuf};
