@@ -126,9 +126,9 @@ impl<'a> Wanted<'a> {
     pub(crate) fn new(ids: &'a Ids) -> Wanted<'a> {
         match ids {
             // Of equal ones the first stands for all: what comes later in a map is what stays.
-            Ids::Numbers(ids) => Wanted::Numbers(ids.iter().zip(0..).rev().map(|(&id, i)| (id, i)).collect()),
+            Ids::Numbers(ids) => Wanted::Numbers(ids.iter().enumerate().rev().map(|(i, &id)| (id, i)).collect()),
             Ids::Text(ids) => {
-                Wanted::Text(ids.iter().zip(0..).rev().map(|(id, i)| (Cow::from(id.as_str()), i)).collect())
+                Wanted::Text(ids.iter().enumerate().rev().map(|(i, id)| (Cow::from(id.as_str()), i)).collect())
             }
         }
     }

@@ -13,9 +13,9 @@ use std::{
 
 use common::{
     Random, clustered, config, example,
-    refined::{Part, Refined, assemble, parts},
+    refined::Refined,
     scaled,
-    sections::mutate,
+    sections::{Section, assemble, mutate, sections},
 };
 use vlc::{
     Backend, Budget, Config, EncodeOptions, Error, Filter, Ids, Index, MappedFile, Mat, Metric, Neighbors, Probe,
@@ -105,9 +105,9 @@ fn the_base_is_what_it_is_without_a_layer() {
     let rows = clustered(5, 1500, DIM);
     let [plain, layered] = [config(Metric::Cosine, 0.3), with_layer(Metric::Cosine, 0.3, 6)]
         .map(|config| vlc::compress(rows.view(), &config).unwrap());
-    let own = |index: &Index<Vec<u8>>| -> Vec<Part> {
+    let own = |index: &Index<Vec<u8>>| -> Vec<Section> {
         // But for recall in META, which is that of a search.
-        parts(index).into_iter().filter(|part| ![*b"META", *b"RFNM", *b"RFNC"].contains(&part.0)).collect()
+        sections(index.bytes()).into_iter().filter(|s| ![*b"META", *b"RFNM", *b"RFNC"].contains(&s.kind)).collect()
     };
     assert!(own(&plain) == own(&layered));
     assert_eq!((plain.info().refine_bytes, layered.info().refine_bytes), (None, Some(6)));
@@ -311,17 +311,17 @@ fn a_layer_belongs_to_the_model() {
     }
 }
 
-fn small() -> Vec<Part> {
+fn small() -> Vec<Section> {
     let mut settings = with_layer(Metric::Cosine, 0.5, 4);
     settings.annealing.anchors = Some(5);
     let index = vlc::compress(clustered(21, 151, 8).view(), &settings).unwrap();
-    let parts = parts(&index);
+    let parts = sections(index.bytes());
     assert!(assemble(&parts) == index.bytes(), "the file is put together as it was");
     parts
 }
 
 /// Opens, verifies and asks; what comes out may be wrong or an error.
-fn survives(parts: &[Part], case: &str) -> Result<bool, Error> {
+fn survives(parts: &[Section], case: &str) -> Result<bool, Error> {
     let bytes = assemble(parts);
     let used = || {
         let index = Index::from_bytes(&bytes)?;
@@ -340,14 +340,14 @@ fn survives(parts: &[Part], case: &str) -> Result<bool, Error> {
 fn made_up_layers_do_no_harm() {
     let good = small();
     assert!(survives(&good, "the file as it was").unwrap());
-    let place = |kind: &[u8; 4]| good.iter().position(|part| part.0 == *kind).unwrap();
+    let place = |kind: &[u8; 4]| good.iter().position(|part| part.kind == *kind).unwrap();
     let [model, codes] = [place(b"RFNM"), place(b"RFNC")];
     let (mut opened, mut sound) = (0, 0);
     for seed in 0..3000 {
         let mut random = Random(seed);
         let mut bad = good.clone();
         let section = [model, codes][random.below(2)];
-        mutate(&mut random, &mut bad[section].2);
+        mutate(&mut random, &mut bad[section].bytes);
         match survives(&bad, &format!("seed {seed}")) {
             Ok(verified) => {
                 opened += 1;
@@ -362,7 +362,7 @@ fn made_up_layers_do_no_harm() {
         for shift in 0..8 * width {
             let mut bad = good.clone();
             let value = (1u64 << shift).to_le_bytes();
-            bad[model].2.iter_mut().skip(at).zip(&value[..width]).for_each(|(b, v)| *b ^= v);
+            bad[model].bytes.iter_mut().skip(at).zip(&value[..width]).for_each(|(b, v)| *b ^= v);
             assert!(survives(&bad, &format!("bit {shift} at {at}")).is_err());
         }
     }
@@ -371,15 +371,15 @@ fn made_up_layers_do_no_harm() {
         let mut less = good.clone();
         less.remove(kind);
         assert!(matches!(survives(&less, "one missing"), Err(Error::Format { .. })));
-        for len in [0, 1, good[kind].2.len() - 1] {
+        for len in [0, 1, good[kind].bytes.len() - 1] {
             let mut short = good.clone();
-            short[kind].2.truncate(len);
+            short[kind].bytes.truncate(len);
             assert!(survives(&short, "too short").is_err(), "{len} bytes");
         }
     }
     // Of 151 rows the last one has no neighbour.
     let mut filled = good.clone();
-    filled[codes].2[75 * 9] |= 0x10;
+    filled[codes].bytes[75 * 9] |= 0x10;
     assert!(!survives(&filled, "a spare nibble").unwrap());
 }
 

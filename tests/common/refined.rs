@@ -1,5 +1,6 @@
-//! Files with a refine layer taken apart by docs/format.md: for the naive reference, which knows version 1 and no layer.
+//! Files with a refine layer taken apart by docs/format.md: for the naive reference, which knows no layer.
 
+use super::sections;
 use vlc::{Index, Mat};
 use vlc_reference::{
     File, chain,
@@ -7,57 +8,6 @@ use vlc_reference::{
     model,
     packed::Cursor,
 };
-use xxhash_rust::xxh3::xxh3_64;
-
-use super::sections;
-
-/// Kind, segment and bytes.
-pub type Part = ([u8; 4], u16, Vec<u8>);
-
-/// The sections of a file of one commit; its table ends it.
-pub fn parts<D: AsRef<[u8]>>(index: &Index<D>) -> Vec<Part> {
-    let bytes = index.bytes();
-    let table = &bytes[bytes.len() - 32 * index.info().sections.len()..];
-    let entry = |e: &[u8]| {
-        let number = |at: usize| u64::from_le_bytes(e[at..at + 8].try_into().unwrap()) as usize;
-        let contents = bytes[number(8)..number(8) + number(16)].to_vec();
-        (e[..4].try_into().unwrap(), u16::from_le_bytes([e[6], e[7]]), contents)
-    };
-    table.chunks_exact(32).map(entry).collect()
-}
-
-/// A file of version 2 with these sections as its first commit, every hash right.
-pub fn assemble(parts: &[Part]) -> Vec<u8> {
-    let (mut body, mut table) = (vec![0; 192], Vec::new());
-    for (kind, segment, bytes) in parts {
-        body.resize(body.len().next_multiple_of(64), 0);
-        table.extend(kind);
-        table.extend([0, 0]);
-        table.extend(segment.to_le_bytes());
-        table.extend((body.len() as u64).to_le_bytes());
-        table.extend((bytes.len() as u64).to_le_bytes());
-        table.extend(xxh3_64(bytes).to_le_bytes());
-        body.extend(bytes);
-    }
-    body.resize(body.len().next_multiple_of(64), 0);
-    let mut commit = Vec::new();
-    commit.extend(1u64.to_le_bytes());
-    commit.extend((body.len() as u64).to_le_bytes());
-    commit.extend((parts.len() as u32).to_le_bytes());
-    commit.extend(xxh3_64(&table).to_le_bytes());
-    let hash = xxh3_64(&commit) as u32;
-    commit.extend(hash.to_le_bytes());
-    for bit in 0..256 {
-        body[128 + bit / 7] |= (commit[bit / 8] >> (bit % 8) & 1) << (bit % 7);
-    }
-    body[128..192].iter_mut().filter(|b| b.count_ones() % 2 == 1).for_each(|b| *b |= 128);
-    body[..8].copy_from_slice(&vlc_reference::container::MAGIC);
-    body[8] = 2;
-    let hash = xxh3_64(&body[..56]);
-    body[56..64].copy_from_slice(&hash.to_le_bytes());
-    body.extend(table);
-    body
-}
 
 /// What a file of one segment says, without its layer and with it.
 pub struct Refined {
@@ -70,15 +20,8 @@ pub struct Refined {
 
 impl Refined {
     pub fn read<D: AsRef<[u8]>>(index: &Index<D>) -> Refined {
-        let parts = parts(index);
-        let find = |kind: &[u8; 4]| parts.iter().find(|part| part.0 == *kind).map(|part| part.2.clone()).unwrap();
-        let of_version_1 =
-            |kind: &[u8; 4]| [*b"SEGM", *b"HIST", *b"RFNM", *b"RFNC"].iter().all(|other| other != kind);
-        let mut base: Vec<sections::Section> =
-            parts.iter().filter(|part| of_version_1(&part.0)).map(|part| (part.0, 0, part.2.clone())).collect();
-        base[0].2[..8].copy_from_slice(&find(b"SEGM")[..8]);
-        let base = vlc_reference::parse(&sections::assemble(&base)).unwrap();
-
+        let mut parts = sections::sections(index.bytes());
+        let mut find = |kind: &[u8; 4]| sections::part(&mut parts, kind).clone();
         let (model, codes) = (find(b"RFNM"), find(b"RFNC"));
         let mut at = Cursor::new("RFNM", &model);
         let symbols = at.count32().unwrap();
@@ -86,6 +29,8 @@ impl Refined {
         at.zeros(3).unwrap();
         at.f32().unwrap();
         let levels = at.f32s(16).unwrap();
+        // A reader that does not know the layer reads the rest.
+        let base = vlc_reference::parse(index.bytes()).unwrap();
         let kind = vlc_reference::CodeKind::Chain;
         let meta = model::Meta { kind, symbols, lags, charts: 1, ..base.meta.clone() };
         let chart = model::charts(&model[at.at()..], &meta).unwrap().remove(0);
