@@ -18,9 +18,9 @@ use common::{
     sections::{Section, assemble, mutate, sections},
 };
 use vlc::{
-    Backend, Budget, Config, EncodeOptions, Error, Filter, Ids, Index, MappedFile, Mat, Metric, Neighbors, Probe,
-    SearchOptions, Searcher, Store, compress_to, compress_with_model, exact_neighbors, merge, recall, train_to,
-    transcode,
+    Backend, Budget, CodeKind, Config, EncodeOptions, Error, Filter, Ids, Index, MappedFile, Mat, Metric, Neighbors,
+    Probe, SearchOptions, Searcher, Store, compress_to, compress_with_model, exact_neighbors, merge, recall,
+    train_to, transcode,
 };
 
 const DIM: usize = 12;
@@ -65,6 +65,33 @@ fn hits_have_the_scores_of_the_decoded_rows() {
             }
         }
     }
+}
+
+#[test]
+fn any_base_takes_a_layer() {
+    let rows = clustered(3, 137, 16);
+    for (code, charts) in [(CodeKind::Pq8, 1), (CodeKind::Chain, 3), (CodeKind::Pq8, 2)] {
+        let mut settings = Config { code, charts: Some(charts), ..with_layer(Metric::L2, 3.0, 6) };
+        settings.annealing.anchors = Some(7);
+        let index = vlc::compress(rows.view(), &settings).unwrap();
+        index.verify().unwrap();
+        assert_eq!(index.info().charts as usize, charts);
+        let queries = clustered(4, 5, 16);
+        Refined::read(&index).assert_answers(&queries, &index.query_batch(queries.view(), 10).unwrap(), 10);
+    }
+}
+
+#[test]
+fn rows_without_residuals_are_left_as_they_are() {
+    // All rows alike: the base decodes them but for rounding, and nothing is left to code.
+    let rows = Mat::new([0.5f32, -1.0, 2.0, 0.25].repeat(600), 600, 4).unwrap();
+    let budget = Budget::BytesPerVector(40.0);
+    let index = vlc::compress(rows.view(), &Config { budget, ..with_layer(Metric::Dot, 1.0, 4) }).unwrap();
+    index.verify().unwrap();
+    let decoded = index.decode(0..600).unwrap();
+    assert!(decoded.as_slice().iter().zip(rows.as_slice()).all(|(a, b)| (a - b).abs() < 0.1));
+    let found = index.query_batch(rows.view().slice(0..1), 5).unwrap();
+    assert_eq!(found.ids.row(0), [0, 1, 2, 3, 4]);
 }
 
 #[test]
