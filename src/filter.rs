@@ -71,6 +71,10 @@ impl<D: AsRef<[u8]>> Index<D> {
         self.check_whole()?;
         let wanted = Wanted::new(ids);
         let masks = parsed.segments.iter().map(|segment| {
+            // Nothing of it is searched, and what it says it holds need not have any bytes.
+            if segment.live() == 0 {
+                return Arc::new(Allowed::new(Vec::new(), &vec![0; segment.cells.len()]));
+            }
             let (mut words, named) = match filter {
                 Filter::Allow(_) => (vec![0; words_of(segment)], true),
                 Filter::Deny(_) => (vec![u32::MAX; words_of(segment)], false),
@@ -86,9 +90,11 @@ impl<D: AsRef<[u8]>> Index<D> {
     }
 }
 
-/// The rows of a segment that are not deleted; `None` where none is. O(n / 32 + deleted).
+/// The rows of a segment that are not deleted; `None` where none is, or all are and the segment is not searched.
+/// O(n / 32 + deleted).
 pub(crate) fn live(segment: &Segment, bytes: &[u8]) -> Option<Arc<Allowed>> {
-    (segment.deleted > 0).then(|| Arc::new(without_deleted(segment, bytes, vec![u32::MAX; words_of(segment)])))
+    (segment.deleted > 0 && segment.live() > 0)
+        .then(|| Arc::new(without_deleted(segment, bytes, vec![u32::MAX; words_of(segment)])))
 }
 
 fn without_deleted(segment: &Segment, bytes: &[u8], mut words: Vec<u32>) -> Allowed {

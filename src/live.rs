@@ -6,6 +6,8 @@ use crate::format::{Parsed, Segment, Walk};
 
 /// Rows looked for together, at least.
 const PART: u64 = 4096;
+/// The most numbers looked at for each row that is wanted.
+const SPARSE: u64 = 64;
 
 /// Where a row's code is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,7 +69,7 @@ impl<'a> Live<'a> {
     pub(crate) fn take(&mut self, count: usize) -> Vec<Place> {
         while self.found.len() < count {
             let Some(segment) = self.parsed.segments.get(self.segment) else { break };
-            if self.next >= segment.span {
+            if self.next >= segment.span || segment.live() == 0 {
                 (self.segment, self.next, self.walk) = (self.segment + 1, 0, None);
                 continue;
             }
@@ -76,25 +78,112 @@ impl<'a> Live<'a> {
         self.found.drain(..count.min(self.found.len())).collect()
     }
 
-    /// Finds the rows among the next numbers of a segment.
+    /// Finds the rows among the next numbers of a segment that has any.
     fn look(&mut self, segment: &'a Segment, wanted: u64) {
-        let (mut from, number) = (self.next, self.segment);
+        let (bytes, next, number) = (self.bytes, self.next, self.segment);
         let (walk, dead) = self.walk.get_or_insert_with(|| {
-            let dead = Bits::new(segment.n, &segment.deleted_positions(self.bytes));
-            (Walk::new(segment.row_ids(self.bytes), from), dead)
+            let dead = Bits::new(segment.n, &segment.deleted_positions(bytes));
+            (Walk::new(segment.row_ids(bytes), next), dead)
         });
-        // Of the numbers of a segment most may be missing.
-        from = from.max(walk.next_row().unwrap_or(segment.span)).min(segment.span);
-        let end = (from + wanted.max(PART)).min(segment.span);
-        let mut places = vec![None; (end - from) as usize];
+        // Numbers that no row has cost nothing, however many they are.
+        let from = next.max(walk.next_row().unwrap_or(segment.span)).min(segment.span);
+        let sparse = (segment.span / segment.n.max(1)).clamp(1, SPARSE);
+        let end = from.saturating_add(wanted.max(PART).saturating_mul(sparse)).min(segment.span);
+        let mut places = Vec::new();
         walk.until(end, |row, cell, position| {
             // A damaged file may give rows that are passed.
-            let slot = row.checked_sub(from).and_then(|at| places.get_mut(at as usize));
-            if let Some(slot) = slot.filter(|_| !dead.has(position)) {
-                *slot = Some(Place { row: segment.first + row, segment: number, cell, position });
+            if row >= from && !dead.has(position) {
+                places.push(Place { row: segment.first + row, segment: number, cell, position });
             }
         });
-        self.found.extend(places.into_iter().flatten());
+        places.sort_unstable_by_key(|place| (place.row, place.position));
+        places.dedup_by_key(|place| place.row);
+        self.found.extend(places);
         self.next = end;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use crate::{
+        Budget, Config, Filter, Ids, Index, MatRef,
+        format::{MOST_ROWS, Writer},
+    };
+
+    const ROWS: usize = 40;
+
+    fn small() -> Index<Vec<u8>> {
+        let values: Vec<f32> = (0..ROWS * 4).map(|i| 1.0 + ((i * 37) % 101) as f32).collect();
+        let mut config = Config { budget: Budget::BytesPerVector(60.0), charts: Some(1), ..Config::default() };
+        config.annealing.anchors = Some(3);
+        crate::compress(MatRef::new(&values, ROWS, 4).unwrap(), &config).unwrap()
+    }
+
+    type Sections = Vec<([u8; 4], Vec<u8>)>;
+
+    fn head(index: &Index<Vec<u8>>) -> Sections {
+        let entries = index.parsed().entries().iter();
+        let head = entries.filter(|e| ![*b"SEGM", *b"CELL", *b"ROWS", *b"CODE"].contains(&e.kind));
+        head.map(|e| (e.kind, index.bytes()[e.range()].to_vec())).collect()
+    }
+
+    fn file(head: &Sections, rest: impl FnOnce(&mut Writer<Cursor<Vec<u8>>>)) -> Index<Vec<u8>> {
+        let mut writer = Writer::create(Cursor::new(Vec::new())).unwrap();
+        head.iter().for_each(|(kind, bytes)| writer.section(*kind, 0, bytes).unwrap());
+        rest(&mut writer);
+        let mut written = writer.finish(1).unwrap();
+        written.write_header().unwrap();
+        Index::from_bytes(written.sink.into_inner()).unwrap()
+    }
+
+    /// Row numbers that no row has cost nothing, or a file of a few bytes would keep its reader busy for days.
+    #[test]
+    fn rows_may_be_far_apart() {
+        let near = small();
+        let segment = &near.parsed().segments[0];
+        let far = |row: u64| row << 34 | row;
+        let index = file(&head(&near), |writer| {
+            let places = segment.row_ids(near.bytes());
+            let rows_of = |cell: usize, out: &mut Vec<u64>| places.rows_of(cell, |_, row| out.push(far(row)));
+            writer.write_places(0, (0, MOST_ROWS), &segment.cells, rows_of).unwrap();
+            writer.write(segment.codes(near.bytes())).unwrap();
+        });
+        index.verify().unwrap();
+        assert_eq!(index.ids(0..ROWS).unwrap(), (0..ROWS as u64).map(far).collect());
+        assert_eq!(index.ids(30..33).unwrap(), (30..33).map(far).collect());
+        assert_eq!(index.decode(0..ROWS).unwrap(), near.decode(0..ROWS).unwrap());
+        let one: Ids = [far(7), 5].into_iter().collect();
+        assert_eq!(index.filter(Filter::Allow(&one)).unwrap().len(), 1);
+    }
+
+    /// A row of no bytes that is deleted, a trillion times: a reader must not make room for each.
+    #[test]
+    fn deleted_rows_need_not_have_bytes() {
+        let mut head = head(&small());
+        for (kind, bytes) in &mut head {
+            match &*kind {
+                b"META" => bytes[24..29].fill(0),
+                b"CHRT" => *bytes = [0u32.to_le_bytes(), 8u32.to_le_bytes()].concat(),
+                b"ANCH" => *bytes = vec![0; 4],
+                b"SIDE" => bytes.clear(),
+                _ => {}
+            }
+        }
+        let n = MOST_ROWS;
+        let index = file(&head, |writer| {
+            writer.section(*b"SEGM", 0, &[n, 0, n, 0].map(u64::to_le_bytes).concat()).unwrap();
+            writer.section(*b"CELL", 0, &[0, n, n, n].map(u64::to_le_bytes).concat()).unwrap();
+            writer.section(*b"ROWS", 0, &[]).unwrap();
+            writer.section(*b"CODE", 0, &[]).unwrap();
+            writer.section(*b"TOMB", 0, &n.to_le_bytes()).unwrap();
+        });
+        index.verify().unwrap();
+        assert!(index.is_empty());
+        assert!(index.ids(0..0).unwrap().is_empty());
+        assert!(index.query(&[1.0, 2.0, 3.0, 4.0], 10).unwrap().is_empty());
+        let one: Ids = [7].into_iter().collect();
+        assert!(index.filter(Filter::Deny(&one)).unwrap().is_empty());
     }
 }
