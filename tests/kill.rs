@@ -49,7 +49,7 @@ impl State {
 
     /// Ids as the store has them: every other run has text.
     fn named(&self, ids: &BTreeSet<u64>) -> Ids {
-        if self.run % 2 == 0 {
+        if self.run.is_multiple_of(2) {
             ids.iter().copied().collect()
         } else {
             ids.iter().map(|id| format!("row {id}")).collect()
@@ -209,7 +209,7 @@ fn a_killed_writer_leaves_what_was_or_what_was_to_be() {
             contents(&store.index().unwrap())
         };
         if cfg!(unix) {
-            assert_eq!(listing(folder.path()), [path.clone()], "kill {kill}");
+            assert_eq!(listing(folder.path()), std::slice::from_ref(&path), "kill {kill}");
         }
         let was = last.unwrap_or(now.clone());
         match going {
