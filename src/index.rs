@@ -1,6 +1,6 @@
 //! An index: the bytes of a `.vlc` file, wherever they are, ready to be asked.
 
-use std::{collections::BTreeMap, ops::Range, path::Path, sync::OnceLock};
+use std::{collections::BTreeMap, ops::Range, path::Path, sync::OnceLock, time::Duration};
 
 use crate::{
     Backend, Embedding, Error, Hit, Ids, MatRef, Metric, Neighbors, Searcher,
@@ -79,7 +79,7 @@ fn open<D: AsRef<[u8]>>(
     load: impl Fn(&Path) -> Result<D, Error>,
 ) -> Result<Index<D>, Error> {
     crate::store::sweep(path);
-    let mut look = 0;
+    let (mut look, mut torn) = (0, Vec::new());
     loop {
         let bytes = load(path)?;
         let outcome = match model {
@@ -91,15 +91,24 @@ fn open<D: AsRef<[u8]>>(
                 other => other,
             },
         };
+        look += 1;
         match outcome {
+            // Slots are read one after the other, and commits may come in between: one slot of long ago beside one that is being
+            // written looks like a crash. A crash stays as it is.
+            Ok(parsed) if parsed.layout.torn && look < LOOKS => {
+                let header = bytes.as_ref()[..format::HEADER_BYTES].to_vec();
+                if header == torn {
+                    return Ok(Index::of(bytes, parsed));
+                }
+                torn = header;
+                std::thread::sleep(Duration::from_millis(1));
+            }
             Ok(parsed) => return Ok(Index::of(bytes, parsed)),
             // A commit is two writes, and this may have been between them, or the file shorter when it was mapped.
-            Err(source) => {
-                look += 1;
-                if look == LOOKS || !changed(path, bytes.as_ref()) {
-                    return Err(Error::Format { path: path.to_owned(), source });
-                }
+            Err(source) if look == LOOKS || !changed(path, bytes.as_ref()) => {
+                return Err(Error::Format { path: path.to_owned(), source });
             }
+            Err(_) => {}
         }
     }
 }
