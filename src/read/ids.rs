@@ -5,6 +5,9 @@ use std::path::Path;
 use super::{npy, write::write_npy_column, write_lines};
 use crate::{Error, Ids, InputError};
 
+/// What some editors put at the start of a text: no part of it.
+const MARK: &str = "\u{FEFF}";
+
 /// Reads ids, one for each row.
 ///
 /// A name that ends in `.npy` is an array of int32, int64, uint32 or uint64, n or n x 1. Anything else is UTF-8 text with an id a line,
@@ -41,7 +44,12 @@ pub fn write_ids(path: impl AsRef<Path>, ids: &Ids) -> Result<(), Error> {
         Ids::Numbers(ids) => write_lines(path, ids.iter().map(u64::to_string)),
         Ids::Text(ids) => match ids.iter().position(String::is_empty) {
             Some(row) => Err(Error::Config(format!("the id of row {row} is empty, which no line can be"))),
-            None => write_lines(path, ids),
+            None => {
+                // A mark at the start would be taken for the file's: it gets one of its own.
+                let first = ids.first().filter(|id| id.starts_with(MARK)).map(|id| format!("{MARK}{id}"));
+                let others = &ids[usize::from(first.is_some())..];
+                write_lines(path, first.iter().chain(others))
+            }
         },
     }
 }
@@ -85,8 +93,7 @@ fn values<const N: usize>(data: &[u8], value: impl Fn([u8; N]) -> Option<u64>) -
 
 /// The ids of a text file, all of one kind.
 fn lines(bytes: &[u8], text: bool) -> Result<Ids, InputError> {
-    const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
-    let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
+    let bytes = bytes.strip_prefix(MARK.as_bytes()).unwrap_or(bytes);
     let each = |at: usize, line: &[u8]| -> Result<(), InputError> {
         let bad = |what: &str| InputError::new(None, format!("line {}: {what}", at + 1));
         match std::str::from_utf8(line) {
@@ -151,6 +158,18 @@ mod tests {
         match read_as(name, bytes) {
             Err(Error::Input(error)) => assert!(error.to_string().contains(says), "{error}"),
             other => panic!("{other:?}"),
+        }
+    }
+
+    /// Found by fuzzing: the id was taken for the mark of the file.
+    #[test]
+    fn an_id_may_begin_with_a_mark() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.txt");
+        for first in ["\u{FEFF}", "\u{FEFF}a", "a"] {
+            let ids = text_of(&[first, "\u{FEFF}b"]);
+            write_ids(&path, &ids).unwrap();
+            assert_eq!(read_ids(&path).unwrap(), ids);
         }
     }
 
