@@ -121,8 +121,8 @@ fn changed(path: &Path, bytes: &[u8]) -> bool {
         file.by_ref().take(format::HEADER_BYTES as u64).read_to_end(&mut header)?;
         Ok(file.metadata()?.len())
     });
-    // A truncated mapping must not be touched.
-    read.is_ok_and(|len| len > bytes.len() as u64 || (len == bytes.len() as u64 && !bytes.starts_with(&header)))
+    // A file of another length is another one, or another commit; a truncated mapping must not be touched.
+    read.is_ok_and(|len| len != bytes.len() as u64 || !bytes.starts_with(&header))
 }
 
 fn parse_with(bytes: &[u8], model: &Path) -> Result<Result<Parsed, ParseError>, Error> {

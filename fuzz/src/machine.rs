@@ -177,6 +177,8 @@ impl Machine {
     /// Bytes behind the commit: not looked at, and cut off by the next writer.
     fn junk(&mut self, input: &mut Input<'_>) {
         self.store = None;
+        // What an interrupted change left goes first.
+        drop(Store::open(&self.path).unwrap());
         let mut bytes = fs::read(&self.path).unwrap();
         let committed = bytes.len();
         let count = usize::from(input.u8());

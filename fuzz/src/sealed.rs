@@ -260,7 +260,10 @@ fn change(parts: &mut Parts, input: &mut Input<'_>) {
                     copy.bytes[8..16].copy_from_slice(&first.to_le_bytes());
                 }
             }
-            parts.sections.extend(copies);
+            // Again and again that would double the file.
+            if n < 64 {
+                parts.sections.extend(copies);
+            }
         }
         14 => resize_rows(parts, s, input),
         _ => {

@@ -60,9 +60,11 @@ fn chained_crashes() {
 #[test]
 #[ignore = "minutes: cargo test --release --lib store -- --ignored ten_thousand"]
 fn ten_thousand_chained_crashes_of_three_seeds() {
-    for (kind, seed) in [(Kind::Rows, 11), (Kind::Numbers, 12), (Kind::Text, 13)] {
-        chain(kind, seed, 10_000);
-    }
+    std::thread::scope(|scope| {
+        for (kind, seed) in [(Kind::Rows, 11), (Kind::Numbers, 12), (Kind::Text, 13)] {
+            scope.spawn(move || chain(kind, seed, 10_000));
+        }
+    });
 }
 
 /// Every change, cut off in every operation and in there at every byte.
