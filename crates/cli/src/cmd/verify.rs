@@ -1,6 +1,6 @@
 //! `vlc verify`.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Instant};
 
 use serde::Serialize;
 
@@ -30,11 +30,15 @@ struct Verified {
     ok: bool,
     file_bytes: u64,
     uncommitted_bytes: u64,
+    /// Of checking, on one thread.
+    seconds: f64,
 }
 
 pub(crate) fn run(args: Args, out: &Output) -> Result<(), CliError> {
     let index = args.model.open(&args.index)?;
+    let started = Instant::now();
     index.verify()?;
+    let seconds = started.elapsed().as_secs_f64();
     let file_bytes = index.info().file_bytes;
     let all = std::fs::metadata(&args.index).map_err(|e| io_error(&args.index, e))?.len();
     let uncommitted_bytes = all.saturating_sub(file_bytes);
@@ -42,5 +46,5 @@ pub(crate) fn run(args: Args, out: &Output) -> Result<(), CliError> {
         let path = args.index.display();
         out.note(&format!("vlc: {path}: {} bytes behind the last commit are of no use", count(uncommitted_bytes)));
     }
-    out.result(&Verified { ok: true, file_bytes, uncommitted_bytes }, || "ok\n".into())
+    out.result(&Verified { ok: true, file_bytes, uncommitted_bytes, seconds }, || "ok\n".into())
 }
