@@ -253,6 +253,23 @@ mod tests {
     }
 
     #[test]
+    fn parts_are_looked_at_one_after_the_other() {
+        let n = 2 * PART as usize + 77;
+        let labels: Vec<usize> = (0..n).map(|i| [0, 1, 1][i * i % 3]).collect();
+        let rows = Rows::new(&labels, 3);
+        rows.ids().verify().unwrap();
+        // A row of the last part in place of another, which stands in the other cell too.
+        let (of_first, of_second) = rows.row_at.split_at(rows.cells[1] as usize);
+        let mut of_first = of_first.to_vec();
+        *of_first.last_mut().unwrap() = *of_second.last().unwrap();
+        let mut packed = Vec::new();
+        encode(n as u64, &of_first, &mut packed);
+        encode(n as u64, of_second, &mut packed);
+        let error = Rows { packed, ..rows }.ids().verify().unwrap_err();
+        assert!(error.to_string().contains("stands in two cells"), "{error}");
+    }
+
+    #[test]
     fn every_flipped_bit_is_found() {
         let labels: Vec<usize> = (0..2500).map(|i| [0, 0, 0, 3, 4][i * i % 5]).collect();
         let mut rows = Rows::new(&labels, 6);
