@@ -37,7 +37,8 @@ impl Prepared<'_> {
 
 /// Values of the training sample at most. A few copies of them are what training takes of memory.
 const SAMPLE_VALUES: usize = 40 << 20;
-/// Rows of the training sample at most. All of 100,000 rows in place of a third are worth 0.6 points of recall at the same bytes.
+/// Rows of the training sample at most. All of 100,000 rows in place of a third are worth a quarter to half a point of recall at
+/// the same bytes.
 const SAMPLE_ROWS: usize = 1 << 17;
 /// One of so many sample queries is held out.
 const HELD_OUT: usize = 8;

@@ -287,7 +287,7 @@ impl<'a> Sequence<'a> {
     }
 }
 
-/// Goes through all rows of a sequence in order, checking them; three times as fast as a [`Cursor`].
+/// Goes through all rows of a sequence in order, checking them, a word of the upper string at a time.
 #[derive(Debug, Clone)]
 pub(crate) struct Ascent<'a> {
     sequence: Sequence<'a>,
