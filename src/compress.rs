@@ -3,16 +3,17 @@
 use std::{io::Cursor, path::Path};
 
 use crate::{
-    Backend, Config, Error, Event, Index, MatRef, RowSource,
+    Backend, Config, DecoderShape, Error, Event, Index, MatRef, RowSource,
     index::check_keys,
     info::{HeldOutRecall, QuerySource},
+    learned::{self, Learned},
     ops::{Ops, WithOps, dispatch},
-    plan::plan_on,
+    plan::{Sizes, plan_on},
     platform::Stopwatch,
     prepare::{prepare, sample_rows},
     read::chunk_rows,
     refine,
-    rows::{FileTarget, Target, encode_prepared, write_file},
+    rows::{FileTarget, Further, Target, encode_prepared, write_file},
     store::publish_at,
     train::{Training, symbol_bits, train},
 };
@@ -43,6 +44,10 @@ pub struct Report {
     pub energy: f64,
     /// The same with it, on some of them.
     pub refine_energy: Option<f64>,
+    /// The learned decoder, where there is one.
+    pub decoder: Option<DecoderShape>,
+    /// The error of rows that the learned decoder was not trained on, where there is one and enough rows to hold some out.
+    pub unseen_energy: Option<f64>,
     /// The same when only the anchor is kept.
     pub anchor_energy: f64,
     /// Recall on held-out queries; `None` when there were too few rows or queries to measure it.
@@ -148,7 +153,7 @@ impl<T: Target> WithOps for Job<'_, T> {
         tell(&Event::Plan(&plan))?;
         let plan_seconds = watch.seconds();
 
-        let trained = train(
+        let mut trained = train(
             &ops,
             &Training {
                 unit: prepared.unit.view(),
@@ -156,7 +161,7 @@ impl<T: Target> WithOps for Job<'_, T> {
                 queries: prepared.training_queries(),
                 center: prepared.center.clone(),
                 gain_range: prepared.gain_range,
-                sizes: prepared.sizes,
+                sizes: Sizes { decoder: plan.decoder, ..prepared.sizes },
                 pilot,
                 charts: plan.charts,
                 symbols: plan.symbols,
@@ -165,13 +170,14 @@ impl<T: Target> WithOps for Job<'_, T> {
             },
         )?;
         let refine = refine::train(&ops, &trained, &prepared, config, &report)?;
+        let learned = learned::train(&ops, &mut trained, &prepared, plan.decoder, config, &report)?;
         let train_seconds = watch.seconds() - plan_seconds;
 
-        let encoded =
-            encode_prepared(&ops, &prepared, &trained, refine.as_ref(), config.metric, self.output, &report)?;
+        let further = Further { refine: refine.as_ref(), learned: learned.as_ref() };
+        let encoded = encode_prepared(&ops, &prepared, &trained, further, config.metric, self.output, &report)?;
         let layer = refine.as_ref().map(|t| &t.refine);
         let (target, meta, file_bytes) =
-            write_file(self.target, &prepared, &trained, layer, encoded, config, self.output, &report)?;
+            write_file(self.target, &prepared, &trained, further, encoded, config, self.output, &report)?;
         let seconds = watch.seconds();
         let bytes_per_vector = file_bytes as f64 / n as f64;
         let source = if meta.query_source == 1 { QuerySource::Sample } else { QuerySource::Rows };
@@ -186,6 +192,8 @@ impl<T: Target> WithOps for Job<'_, T> {
             code_bytes: (meta.symbols as usize * symbol_bits(meta.kind)) as f64 / 8.0,
             refine_bytes: layer.map(|layer| layer.width() as u32),
             refine_energy: refine.as_ref().map(|t| t.energy),
+            decoder: learned.as_ref().map(Learned::shape),
+            unseen_energy: learned.as_ref().map(|learned| learned.unseen_energy).filter(|e| e.is_finite()),
             energy: meta.energy,
             anchor_energy: meta.anchor_energy,
             recall: (meta.query_source != 0).then_some(HeldOutRecall {

@@ -11,6 +11,8 @@ pub enum Budget {
     Ratio(f64),
     /// Bytes per vector; above 0.
     BytesPerVector(f64),
+    /// Bytes of symbols per vector, whatever the file then takes: to compare codes with those of others, who count no more; above 0.
+    CodeBytes(f64),
 }
 
 /// What "near" means.
@@ -35,6 +37,40 @@ pub enum CodeKind {
     Chain,
     /// 8-bit symbols, independent product quantization: the simple reference.
     Pq8,
+}
+
+/// The sizes of a learned decoder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DecoderShape {
+    /// Values of a hidden layer; 1 to 65,536.
+    pub width: usize,
+    /// Hidden layers, 1 to 4.
+    pub layers: usize,
+    /// Bits of a weight in the file, 1 to 8.
+    pub bits: u8,
+}
+
+impl DecoderShape {
+    /// One hidden layer with weights of two bits: what pays where the bytes of the decoder count.
+    #[must_use]
+    pub fn of_width(width: usize) -> DecoderShape {
+        DecoderShape { width, layers: 1, bits: 2 }
+    }
+}
+
+/// Whether a learned decoder stands behind the codes: a small network, trained on the rows, that brings a decoded row nearer to what was
+/// encoded. A search scores the best rows of its scan again with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Decoder {
+    /// One of the planner's choice where it pays, which it does from some ten thousand rows on at 3 % of their float32 bytes. Never
+    /// with a refine layer, several charts, or [`train_to`](crate::train_to).
+    #[default]
+    Auto,
+    /// None.
+    Off,
+    /// One of these sizes.
+    Of(DecoderShape),
 }
 
 /// Settings of the annealed, robust k-means that finds the anchors.
@@ -91,6 +127,8 @@ pub enum Stage {
     Codes,
     /// Training the codes of the refine layer.
     Refine,
+    /// Training the learned decoder.
+    Decoder,
     /// Encoding all rows.
     Encode,
     /// Writing the file.
@@ -147,6 +185,8 @@ pub struct Config<'a> {
     /// Bytes per row for a layer of further codes, by which the best rows of a scan are scored again: on top of the budget, which stays
     /// that of the file without it. At least 1; what the directions of the rows cannot use is not taken. `None`: no layer.
     pub refine: Option<usize>,
+    /// Whether there is a learned decoder; its bytes are of the budget.
+    pub decoder: Decoder,
     /// Seed of everything random. The same rows, settings and seed give the same bytes, whatever the number of threads.
     pub seed: u64,
     /// CPU threads; `None` is one per core.
@@ -172,6 +212,7 @@ impl Default for Config<'_> {
             expected_rows: None,
             embedding: None,
             refine: None,
+            decoder: Decoder::Auto,
             seed: 1,
             threads: None,
             metadata: BTreeMap::new(),

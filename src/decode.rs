@@ -8,7 +8,7 @@ use crate::{
     Error, Index, Mat, MatRef,
     format::{BLOCK, Parsed},
     live::{Live, Place},
-    ops::product_nn,
+    ops::{HostNet, host_net, product_nn},
     read::chunk_rows,
     refine::RefineDecoder,
 };
@@ -72,6 +72,8 @@ pub(crate) struct Decoder<'a> {
     anchors: Vec<Vec<f32>>,
     /// Where there is a refine layer.
     refine: Option<RefineDecoder<'a>>,
+    /// Where there is a learned decoder: its network and unit.
+    net: Option<(HostNet, f32)>,
 }
 
 impl<'a> Decoder<'a> {
@@ -79,28 +81,27 @@ impl<'a> Decoder<'a> {
         let codes = parsed.segments.iter().map(|segment| segment.codes(bytes)).collect();
         let directions = parsed.model.charts.iter().map(|c| c.decoder.to_mat()).collect();
         let anchors = parsed.model.anchor_coordinates();
-        Decoder { parsed, codes, directions, anchors, refine: RefineDecoder::new(parsed, bytes) }
+        let net = parsed.learned.as_ref().map(|learned| (host_net(learned.mlp()), learned.unit));
+        Decoder { parsed, codes, directions, anchors, refine: RefineDecoder::new(parsed, bytes), net }
     }
 
     /// Decodes rows into `out`, d values each.
     pub(crate) fn decode(&self, rows: &[Place], out: &mut [f32]) {
         let (model, shape) = (&self.parsed.model, self.parsed.block);
         let mut symbols = vec![0u8; shape.symbols];
-        for (&Place { segment, cell: anchor, position, .. }, out) in rows.iter().zip(out.chunks_exact_mut(model.dim))
-        {
-            let (b, i) = ((position / BLOCK as u64) as usize, (position % BLOCK as u64) as usize);
-            let block = &self.codes[segment][b * shape.bytes()..(b + 1) * shape.bytes()];
-            for (t, symbol) in symbols.iter_mut().enumerate() {
-                *symbol = shape.symbol(block, t, i);
-            }
+        let mut coordinates: Vec<Mat> = rows.iter().map(|place| self.coordinates(place, &mut symbols)).collect();
+        if let Some((net, unit)) = &self.net {
+            self.learn(net, *unit, &mut coordinates);
+        }
+        let places = rows.iter().zip(coordinates);
+        for ((place, y), out) in places.zip(out.chunks_exact_mut(model.dim)) {
+            let &Place { segment, cell: anchor, position, .. } = place;
             let chart = usize::from(model.anchor_chart[anchor]);
-            let mut y = Mat::zeros(1, self.anchors[anchor].len());
-            y.as_mut_slice().copy_from_slice(&self.anchors[anchor]);
-            model.charts[chart].code.add_codeword(&symbols, y.as_mut_slice());
             product_nn(out, y.view(), self.directions[chart].view());
             if let Some(refine) = &self.refine {
                 refine.add(segment, position, out);
             }
+            let (block, i) = self.block(segment, position);
             let mut gain_code = 0;
             for s in (model.side.factor_nibbles()..shape.side_nibbles).rev() {
                 gain_code = gain_code << 4 | usize::from(shape.side(block, s, i));
@@ -109,6 +110,40 @@ impl<'a> Decoder<'a> {
             for ((x, mean), center) in out.iter_mut().zip(&model.mean).zip(&model.center) {
                 *x = center + gain * (*x + mean);
             }
+        }
+    }
+
+    /// The block of a position, and the place in it.
+    fn block(&self, segment: usize, position: u64) -> (&'a [u8], usize) {
+        let (b, i) = ((position / BLOCK as u64) as usize, (position % BLOCK as u64) as usize);
+        let stride = self.parsed.block.bytes();
+        (&self.codes[segment][b * stride..(b + 1) * stride], i)
+    }
+
+    /// Anchor plus codeword of a row, 1 x active.
+    fn coordinates(&self, place: &Place, symbols: &mut [u8]) -> Mat {
+        let (model, shape) = (&self.parsed.model, self.parsed.block);
+        let (block, i) = self.block(place.segment, place.position);
+        for (t, symbol) in symbols.iter_mut().enumerate() {
+            *symbol = shape.symbol(block, t, i);
+        }
+        let mut y = Mat::zeros(1, self.anchors[place.cell].len());
+        y.as_mut_slice().copy_from_slice(&self.anchors[place.cell]);
+        let chart = usize::from(model.anchor_chart[place.cell]);
+        model.charts[chart].code.add_codeword(symbols, y.as_mut_slice());
+        y
+    }
+
+    /// What the network makes of coordinates.
+    fn learn(&self, net: &HostNet, unit: f32, coordinates: &mut [Mat]) {
+        let active = coordinates.first().map_or(0, Mat::dim);
+        let mut all = Mat::zeros(coordinates.len(), active);
+        for (i, y) in coordinates.iter().enumerate() {
+            all.row_mut(i).iter_mut().zip(y.row(0)).for_each(|(to, y)| *to = y / unit);
+        }
+        let moved = net.applied(all.view());
+        for (i, y) in coordinates.iter_mut().enumerate() {
+            y.row_mut(0).iter_mut().zip(moved.row(i)).for_each(|(y, moved)| *y = unit * moved);
         }
     }
 }

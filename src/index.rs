@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, ops::Range, path::Path, sync::OnceLock, time::D
 use crate::{
     Backend, Embedding, Error, Hit, Ids, MatRef, Metric, Neighbors, Searcher,
     format::{self, IdsKind, ParseError, Parsed},
+    learned::LearnedModel,
     live::Live,
     mmap::{MappedFile, Watch},
     query::QueryModel,
@@ -20,6 +21,7 @@ pub struct Index<D> {
     watch: Option<Watch>,
     /// Unpacked for the first query.
     query_model: OnceLock<QueryModel>,
+    learned_model: OnceLock<LearnedModel>,
 }
 
 impl Index<MappedFile> {
@@ -141,7 +143,15 @@ impl<D: AsRef<[u8]>> Index<D> {
     }
 
     pub(crate) fn of(bytes: D, parsed: Parsed) -> Self {
-        Index { bytes, parsed, watch: None, query_model: OnceLock::new() }
+        Index { bytes, parsed, watch: None, query_model: OnceLock::new(), learned_model: OnceLock::new() }
+    }
+
+    /// The same with another number of rows that its learned decoder scores again.
+    pub(crate) fn with_shortlist(&mut self, shortlist: u32) -> &Self {
+        if let Some(learned) = &mut self.parsed.learned {
+            learned.shortlist = shortlist;
+        }
+        self
     }
 
     pub(crate) fn parsed(&self) -> &Parsed {
@@ -150,6 +160,13 @@ impl<D: AsRef<[u8]>> Index<D> {
 
     pub(crate) fn query_model(&self) -> &QueryModel {
         self.query_model.get_or_init(|| QueryModel::new(&self.parsed.model))
+    }
+
+    /// What scoring rows again with the learned decoder takes, where there is one.
+    pub(crate) fn learned_model(&self) -> Option<&LearnedModel> {
+        let learned = self.parsed.learned.as_ref()?;
+        let make = || LearnedModel::new(learned, &self.parsed.model, self.parsed.meta.alpha);
+        Some(self.learned_model.get_or_init(make))
     }
 
     pub(crate) fn watch(&self) -> Option<&Watch> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    CodeKind, Embedding, Index, Metric,
+    CodeKind, DecoderShape, Embedding, Index, Metric,
     format::{DEAD, IdsKind},
 };
 
@@ -52,6 +52,21 @@ pub struct Appended {
     pub rows: u64,
     /// Their mean squared L2 error, as unit vectors; to be compared with [`Info::energy`].
     pub energy: f64,
+}
+
+/// The learned decoder of a file.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub struct DecoderInfo {
+    /// Its sizes.
+    pub shape: DecoderShape,
+    /// Its bytes in the file.
+    pub bytes: u64,
+    /// Rows of a scan that it scores again for ten hits.
+    pub shortlist: u32,
+    /// Mean squared L2 error of rows that it was not trained on, as unit vectors: what to expect of rows that are added. `None` where there
+    /// were too few rows to hold some out.
+    pub unseen_energy: Option<f64>,
 }
 
 /// The facts of an index.
@@ -104,6 +119,8 @@ pub struct Info {
     pub embedding: Option<Embedding>,
     /// Bytes per row of the symbols of the refine layer, where there is one.
     pub refine_bytes: Option<u32>,
+    /// The learned decoder, where there is one.
+    pub decoder: Option<DecoderInfo>,
     /// Mean squared L2 error of the decoded training rows, as unit vectors, without the refine layer.
     pub energy: f64,
     /// The same when only the anchor is kept.
@@ -168,6 +185,12 @@ impl<D: AsRef<[u8]>> Index<D> {
             model_file: parsed.model_ref.as_ref().map(|model| model.name.clone()),
             embedding: self.embedding(),
             refine_bytes: parsed.refine.as_ref().map(|refine| refine.width() as u32),
+            decoder: parsed.learned.as_ref().map(|learned| DecoderInfo {
+                shape: learned.shape(),
+                bytes: parsed.learned_bytes,
+                shortlist: learned.shortlist,
+                unseen_energy: Some(learned.unseen_energy).filter(|e| e.is_finite()),
+            }),
             energy: meta.energy,
             anchor_energy: meta.anchor_energy,
             recall: source.filter(|_| !meta.recall.is_nan()).map(|source| HeldOutRecall {

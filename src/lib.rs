@@ -14,9 +14,11 @@ mod error;
 mod exact;
 mod filter;
 pub mod format;
+mod held_out;
 mod ids;
 mod index;
 mod info;
+mod learned;
 mod live;
 mod matrix;
 pub mod measure;
@@ -39,14 +41,16 @@ mod topk;
 pub mod train;
 
 pub use compress::{Report, compress, compress_to};
-pub use config::{AnnealingConfig, Budget, CodeKind, Config, Event, Metric, ProgressFn, Stage};
+pub use config::{
+    AnnealingConfig, Budget, CodeKind, Config, Decoder, DecoderShape, Event, Metric, ProgressFn, Stage,
+};
 pub use embedding::Embedding;
 pub use error::{Error, InputError};
 pub use exact::{exact_neighbors, recall};
 pub use filter::{Filter, RowFilter};
 pub use ids::Ids;
 pub use index::{Index, write_index};
-pub use info::{Appended, HeldOutRecall, IdKind, Info, QuerySource};
+pub use info::{Appended, DecoderInfo, HeldOutRecall, IdKind, Info, QuerySource};
 pub use matrix::{Mat, MatRef};
 pub use mmap::MappedFile;
 pub use ops::{Assignments, Backend, DeviceChoice};

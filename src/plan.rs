@@ -3,9 +3,10 @@
 use rayon::prelude::*;
 
 use crate::{
-    AnnealingConfig, Budget, CodeKind, Config, Error, Mat, MatRef, Metric, RowSource, Stage,
+    AnnealingConfig, Budget, CodeKind, Config, Decoder, DecoderShape, Error, Mat, MatRef, Metric, RowSource, Stage,
     embedding::all_metadata,
     format::{BlockShape, SECTIONS, file_len, metadata_bytes, row_ids_len},
+    learned,
     ops::{Ops, WithOps, dispatch, product_nt},
     prepare::{Prepared, copy_rows, prepare},
     train::{self, Random, Shape, Space, Spectrum, allocate, symbol_bits},
@@ -33,8 +34,12 @@ pub struct Plan {
     pub symbols: usize,
     /// Bytes of symbols per row.
     pub code_bytes: f64,
-    /// Bytes of the model.
+    /// Bytes of the model, without the learned decoder.
     pub model_bytes: u64,
+    /// The learned decoder, where there is to be one.
+    pub decoder: Option<DecoderShape>,
+    /// Its bytes.
+    pub decoder_bytes: u64,
     /// Recall@10 to be expected without re-ranking, estimated from the spectrum of a pilot sample; `None` for fewer
     /// than 200 rows.
     pub expected_recall: Option<f64>,
@@ -68,7 +73,11 @@ pub(crate) struct Sizes {
     pub(crate) metadata: u64,
     /// Bytes of the ids.
     pub(crate) ids: u64,
+    /// Bytes of the file, or of all symbols where these alone count.
     pub(crate) budget: f64,
+    pub(crate) only_codes: bool,
+    /// The learned decoder, once that is settled.
+    pub(crate) decoder: Option<DecoderShape>,
 }
 
 /// Symbols a codeword depends on beside its own. Two, with four survivors per state, lower the distortion of chain codes
@@ -80,7 +89,7 @@ impl Sizes {
         let n = config.expected_rows.map_or(rows, |expected| rows.max(expected as usize));
         let per_row = match config.budget {
             Budget::Ratio(ratio) => ratio * 4.0 * dim as f64,
-            Budget::BytesPerVector(bytes) => bytes,
+            Budget::BytesPerVector(bytes) | Budget::CodeBytes(bytes) => bytes,
         };
         if !(per_row.is_finite() && per_row > 0.0) {
             return Err(Error::Config(format!("the budget {:?} is not above 0", config.budget)));
@@ -98,13 +107,24 @@ impl Sizes {
             // Those to come are taken to be like those given.
             ids: config.ids.map_or(0, |ids| (ids.bytes().len() as f64 * n as f64 / rows.max(1) as f64) as u64),
             budget: per_row * n as f64,
+            only_codes: matches!(config.budget, Budget::CodeBytes(_)),
+            decoder: None,
         })
     }
 
-    /// Bytes of the file at most.
-    fn file_bytes(&self, model_bytes: f64, charts: &[usize], symbols: usize, config: &Config<'_>) -> u64 {
+    /// Bytes of the file at most. `decoder` are those of the learned decoder.
+    fn file_bytes(
+        &self,
+        model_bytes: f64,
+        decoder: u64,
+        charts: &[usize],
+        symbols: usize,
+        config: &Config<'_>,
+    ) -> u64 {
         let anchors: usize = charts.iter().sum();
-        let block = BlockShape { kind: config.code, symbols, side_nibbles: 1 + usize::from(self.gain_nibbles) };
+        // Whoever decodes a row with the network has its length, and needs no factor.
+        let side_nibbles = usize::from(self.decoder.is_none()) + usize::from(self.gain_nibbles);
+        let block = BlockShape { kind: config.code, symbols, side_nibbles };
         let means = if config.metric == Metric::L2 { 2 } else { 1 };
         let heads = charts.len() * (8 + 2 * symbols) + anchors + 4 * (2 * charts.len() + 1);
         let lengths: [u64; SECTIONS] = [
@@ -120,8 +140,9 @@ impl Sizes {
             row_ids_len(self.n, anchors as u64),
             block.code_bytes(self.n),
         ];
-        // Ids are a section more: its entry, and what it is padded with.
-        file_len(&lengths) + if self.ids > 0 { self.ids + 96 } else { 0 }
+        // Ids are a section more, as a decoder is: its entry, and what it is padded with.
+        let further = |bytes: u64| if bytes > 0 { bytes + 96 } else { 0 };
+        file_len(&lengths) + further(self.ids) + further(decoder)
     }
 }
 
@@ -131,6 +152,7 @@ pub(crate) struct Fit {
     pub(crate) symbols: usize,
     pub(crate) file_bytes: u64,
     pub(crate) model_bytes: f64,
+    pub(crate) decoder_bytes: u64,
     /// Weighted mean of the charts' expected distortion.
     pub(crate) distortion: f64,
 }
@@ -148,18 +170,22 @@ pub(crate) fn fit_symbols(
     let at = |symbols: usize| -> (Fit, usize) {
         let bits = (symbols * symbol_bits(config.code)) as f64;
         let rows: f64 = charts.iter().map(|(shape, ..)| shape.rows).sum();
-        let (mut model_bytes, mut distortion, mut useful) = (0.0, 0.0, 0);
+        let (mut model_bytes, mut distortion, mut useful, mut decoder) = (0.0, 0.0, 0, 0);
         for (shape, variances, anchors) in charts {
             let found = allocate(variances, anchors, bits, shape);
             model_bytes += found.model_bytes;
             distortion += found.distortion * shape.rows / rows;
             let active = found.rates.iter().filter(|r| **r > 0.0).count();
             useful = useful.max(active * (sizes.lags + 1));
+            decoder += sizes.decoder.map_or(0, |shape| learned::bytes(shape, active));
         }
-        let file_bytes = sizes.file_bytes(model_bytes, &anchors, symbols, config);
-        (Fit { symbols, file_bytes, model_bytes, distortion }, useful)
+        let file_bytes = sizes.file_bytes(model_bytes, decoder, &anchors, symbols, config);
+        (Fit { symbols, file_bytes, model_bytes, decoder_bytes: decoder, distortion }, useful)
     };
-    let fits = |symbols: usize| at(symbols).0.file_bytes as f64 <= sizes.budget;
+    let fits = |symbols: usize| match sizes.only_codes {
+        true => (symbols * symbol_bits(config.code)) as f64 * sizes.n as f64 <= 8.0 * sizes.budget,
+        false => at(symbols).0.file_bytes as f64 <= sizes.budget,
+    };
     let varied = charts.iter().any(|(_, variances, anchors)| variances.iter().chain(*anchors).any(|&v| v > 0.0));
     let least = usize::from(varied);
     if !fits(least) {
@@ -247,7 +273,7 @@ pub(crate) fn plan_on<O: Ops>(
     let (mut ahead, space) =
         beside(|| ladder.next().map(piloted).transpose(), || Space::new(prepared.training_queries(), sample))?;
     // From many anchors to few: once fewer are worse, fewer still will not be better.
-    let mut best: Option<(Fit, Mat, Spectrum)> = None;
+    let mut best: Option<Best> = None;
     let mut refused = None;
     while let Some(current) = ahead.take() {
         let step = steps - ladder.len() - 1;
@@ -260,9 +286,9 @@ pub(crate) fn plan_on<O: Ops>(
         )?;
         let anchors = current.anchors.rows();
         let shape = Shape { rows: sizes.n as f64, dim: sizes.dim, anchors, kind: config.code, lags: sizes.lags };
-        match fit_symbols(sizes, &[(shape, &spectrum.variances, &spectrum.anchors)], config) {
-            Ok(fit) if best.as_ref().is_none_or(|(b, ..)| fit.distortion < b.distortion) => {
-                best = Some((fit, current.anchors, spectrum));
+        match choose_decoder(sizes, shape, &spectrum, charts, config) {
+            Ok((fit, decoder)) if best.as_ref().is_none_or(|b| fit.distortion < b.fit.distortion) => {
+                best = Some(Best { fit, decoder, anchors: current.anchors, spectrum });
             }
             Ok(_) => break,
             Err(e) => refused = Some(e),
@@ -272,7 +298,7 @@ pub(crate) fn plan_on<O: Ops>(
         }
     }
     report(Stage::Plan, steps, steps)?;
-    let Some((fit, found, spectrum)) = best else {
+    let Some(Best { fit, decoder, anchors: found, spectrum }) = best else {
         return Err(refused.unwrap_or_else(|| too_small(sizes, 0)));
     };
     let n = sizes.n as f64;
@@ -289,10 +315,51 @@ pub(crate) fn plan_on<O: Ops>(
         symbols: fit.symbols,
         code_bytes: (fit.symbols * symbol_bits(config.code)) as f64 / 8.0,
         model_bytes: fit.model_bytes.ceil() as u64,
+        decoder,
+        decoder_bytes: fit.decoder_bytes,
         expected_recall: expected_recall(prepared, pilot.view(), fit.distortion, config),
-        peak_memory_bytes: peak_memory(sizes, sample.rows(), fit.symbols),
+        peak_memory_bytes: peak_memory(sizes, sample.rows(), fit.symbols, decoder),
     };
     Ok((plan, Pilot { space, anchors: found, spectrum }))
+}
+
+/// What the planner has settled on so far.
+struct Best {
+    fit: Fit,
+    decoder: Option<DecoderShape>,
+    anchors: Mat,
+    spectrum: Spectrum,
+}
+
+/// The learned decoder that leaves least of the distortion in the budget, if any does better than none, and what then fits.
+fn choose_decoder(
+    sizes: &Sizes,
+    shape: Shape,
+    spectrum: &Spectrum,
+    charts: usize,
+    config: &Config<'_>,
+) -> Result<(Fit, Option<DecoderShape>), Error> {
+    let fit = |decoder: Option<DecoderShape>| -> Result<Fit, Error> {
+        let sizes = Sizes { decoder, ..*sizes };
+        let mut fit = fit_symbols(&sizes, &[(shape, &spectrum.variances, &spectrum.anchors)], config)?;
+        fit.distortion *= decoder.map_or(1.0, learned::expected_share);
+        Ok(fit)
+    };
+    let given = match config.decoder {
+        Decoder::Of(decoder) => return Ok((fit(Some(decoder))?, Some(decoder))),
+        Decoder::Auto if charts == 1 && config.refine.is_none() => learned::considered(sizes),
+        _ => Vec::new(),
+    };
+    let mut best = (fit(None)?, None);
+    let without = best.0.distortion;
+    for decoder in given {
+        // One that does not fit is none.
+        let Ok(found) = fit(Some(decoder)) else { continue };
+        if found.distortion < learned::WORTH * without && found.distortion < best.0.distortion {
+            best = (found, Some(decoder));
+        }
+    }
+    Ok(best)
 }
 
 /// The numbers of anchors that are weighed, ascending.
@@ -418,9 +485,11 @@ fn expected_recall(prepared: &Prepared<'_>, pilot: MatRef<'_>, distortion: f64, 
 }
 
 /// Copies of the sample that are alive at the worst moment, the buffers of a chunk, and what is kept per row.
-fn peak_memory(sizes: &Sizes, sample: usize, symbols: usize) -> u64 {
+fn peak_memory(sizes: &Sizes, sample: usize, symbols: usize, decoder: Option<DecoderShape>) -> u64 {
     let rows = (sample * sizes.dim * 4) as u64;
     let matrices = (sizes.dim * sizes.dim * 8) as u64;
     let spool = (sizes.n * symbols as u64).min(crate::spool::SPOOL_MEMORY);
-    6 * rows + 8 * matrices + 13 * sizes.n + spool + (64 << 20)
+    // Coordinates and codewords of all rows, at most as many values as they have, and copies of some.
+    let learned = decoder.map_or(0, |_| 4 * sizes.dim as u64 * (2 * sizes.n + (1 << 17)));
+    6 * rows + 8 * matrices + 13 * sizes.n + spool + learned + (64 << 20)
 }

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use crate::{
-    Config, Error, InputError, Mat, MatRef, Metric, RowSource, Stage,
+    Config, Error, InputError, Mat, MatRef, Metric, RowSource, Stage, learned,
     plan::Sizes,
     read::{RowFault, for_each_chunk, unit_row},
     train::{self, Random, TARGET_K},
@@ -62,6 +62,7 @@ pub(crate) fn prepare<'a>(
         let message = format!("{n} rows of {dim} dimensions: at least one row of 1 to 65536 dimensions is needed");
         return Err(InputError::new(rows.path(), message).into());
     }
+    learned::check(config, dim)?;
     if config.refine == Some(0) {
         return Err(Error::Config("a refine layer takes at least 1 byte per row; leave it out for none".into()));
     }

@@ -9,15 +9,15 @@ use std::{
 use rayon::prelude::*;
 
 use crate::{
-    Backend, Config, Error, Mat, Metric, RowSource, Searcher, Stage,
+    Config, Error, Mat, Metric, RowSource, Stage,
     embedding::all_metadata,
     encode::{Encoder, RowCodes, encode_rows},
-    exact::recall,
-    format::{BlockShape, FileShape, Meta, Writer, fixed},
+    format::{BlockShape, FileShape, Meta, Writer, fixed, learned_bytes},
+    held_out,
+    learned::{Learned, Synthesizer},
     model::Model,
     ops::{Ops, squared_distance},
     prepare::{Prepared, to_unit},
-    probe::{self, MEASURED},
     read::chunk_rows,
     refine::{Refine, RefineCodes, RefineEncoder, TrainedRefine, pack},
     search::{Exact, Neighbors},
@@ -63,12 +63,20 @@ impl Target for FileTarget {
     }
 }
 
+/// What may stand behind the codes.
+#[derive(Clone, Copy)]
+pub(crate) struct Further<'a> {
+    pub(crate) refine: Option<&'a TrainedRefine>,
+    pub(crate) learned: Option<&'a Learned>,
+}
+
 /// Rows that are to be encoded with a model.
 pub(crate) struct Encoding<'a> {
     pub(crate) rows: &'a dyn RowSource,
     pub(crate) model: &'a Model,
     pub(crate) encoder: &'a Encoder,
     pub(crate) refine: Option<(&'a Refine, &'a RefineEncoder)>,
+    pub(crate) learned: Option<&'a Learned>,
     /// Exponent of the score factor.
     pub(crate) alpha: f32,
     /// The file to be, for messages, and beside which there is room.
@@ -121,10 +129,19 @@ impl Encoding<'_> {
 
     /// Encodes unit rows, which are on the device as `resident`.
     fn encode<O: Ops>(&self, ops: &O, unit: &Mat, resident: &O::Rows) -> Result<Found, Error> {
-        let codes = encode_rows(ops, self.encoder, self.model, resident)?;
+        let mut codes = encode_rows(ops, self.encoder, self.model, resident)?;
+        if let Some(learned) = self.learned {
+            Synthesizer::new(self.model, self.encoder, learned.unit).encode(ops, learned, resident, &mut codes)?;
+        }
         let mut found = Found { codes, refine: None, error: 0 };
         if self.errors || self.refine.is_some() {
-            let decoded = self.encoder.decode(self.model, &found.codes);
+            let decoded = match self.learned {
+                Some(learned) => {
+                    let synthesizer = Synthesizer::new(self.model, self.encoder, learned.unit);
+                    synthesizer.decode(learned, self.encoder, &found.codes)
+                }
+                None => self.encoder.decode(self.model, &found.codes),
+            };
             if self.errors {
                 found.error = error(unit, &decoded);
             }
@@ -216,7 +233,7 @@ pub(crate) fn encode_prepared<O: Ops>(
     ops: &O,
     prepared: &Prepared<'_>,
     trained: &Trained,
-    refine: Option<&TrainedRefine>,
+    further: Further<'_>,
     metric: Metric,
     output: &Path,
     report: &dyn Fn(Stage, usize, usize) -> Result<(), Error>,
@@ -224,8 +241,9 @@ pub(crate) fn encode_prepared<O: Ops>(
     let k = (TARGET_K + usize::from(prepared.held_rows.is_some())).min(prepared.rows.rows());
     let exact = (prepared.held.rows() > 0).then(|| Exact::new(prepared.held.clone(), k, metric));
     let (model, encoder, alpha) = (&trained.model, &trained.encoder, trained.alpha);
-    let refine = refine.map(|t| (&t.refine, &t.encoder));
-    let encoding = Encoding { rows: prepared.rows, model, encoder, refine, alpha, output, errors: false };
+    let refine = further.refine.map(|t| (&t.refine, &t.encoder));
+    let learned = further.learned;
+    let encoding = Encoding { rows: prepared.rows, model, encoder, refine, learned, alpha, output, errors: false };
     encode_all(ops, &encoding, exact, report)
 }
 
@@ -269,7 +287,7 @@ pub(crate) fn write_file<T: Target>(
     target: T,
     prepared: &Prepared<'_>,
     trained: &Trained,
-    refine: Option<&Refine>,
+    further: Further<'_>,
     encoded: EncodedRows,
     config: &Config<'_>,
     output: &Path,
@@ -278,7 +296,8 @@ pub(crate) fn write_file<T: Target>(
     let model = &trained.model;
     let n = prepared.rows.rows() as u64;
     let mut meta = meta_of(prepared, trained, config);
-    let shape = FileShape::new(&meta, model, refine, &all_metadata(config));
+    let (refine, learned) = (further.refine.map(|t| &t.refine), further.learned);
+    let shape = FileShape::new(&meta, model, refine, learned, &all_metadata(config));
     let io = |e| Error::io(output, e);
     let mut writer = Writer::create(target).map_err(io)?;
     writer.write_head(&shape).map_err(io)?;
@@ -297,52 +316,20 @@ pub(crate) fn write_file<T: Target>(
     written.write_header().map_err(io)?;
     if let Some(truth) = &encoded.truth {
         let k = TARGET_K.min(n as usize);
-        let look = |bytes: &[u8]| measure(bytes, prepared, truth, &encoded.labels, k);
-        let (recall, probe_cells) = written.sink.read_back(look).map_err(io)??;
-        meta.recall = recall as f32;
-        meta.probe_cells = probe_cells;
+        let look = |bytes: &[u8]| held_out::measure(bytes, prepared, truth, &encoded.labels, k);
+        let measured = written.sink.read_back(look).map_err(io)??;
+        meta.recall = measured.recall as f32;
+        meta.probe_cells = measured.probe_cells;
         meta.recall_k = k as u32;
         meta.recall_queries = prepared.held.rows() as u32;
         meta.query_source = if prepared.held_rows.is_some() { 2 } else { 1 };
-        written.replace_meta(&meta).map_err(io)?;
+        let mut known = vec![(*b"META", meta.to_bytes())];
+        if let (Some(learned), Some(shortlist)) = (learned, measured.shortlist) {
+            known.push((*b"DECO", learned_bytes(&learned.with_shortlist(shortlist))));
+        }
+        written.replace(&known).map_err(io)?;
     }
     report(Stage::Write, n as usize, n as usize)?;
     let len = written.len();
     Ok((written.sink, meta, len))
-}
-
-/// Recall of the file in `bytes` on the held-out queries, and the cells that probing takes.
-fn measure(
-    bytes: &[u8],
-    prepared: &Prepared<'_>,
-    truth: &Neighbors,
-    labels: &[u32],
-    k: usize,
-) -> Result<(f64, [u32; 2]), Error> {
-    let index = crate::Index::from_bytes(bytes)?;
-    let own = prepared.held_rows.as_deref();
-    let searcher = Searcher::open(&index, Backend::Cpu)?;
-    let with_self = usize::from(own.is_some());
-    let (found, bases) = searcher.query_prepared(prepared.held.view(), MEASURED[1] + with_self)?;
-    // A row that is its own query finds itself, which says nothing.
-    let without_self = |found: &Mat<u64>, k: usize| -> Result<Mat<u64>, Error> {
-        let width = k.min(found.dim() - usize::from(own.is_some()));
-        let mut out = Vec::with_capacity(found.rows() * width);
-        for q in 0..found.rows() {
-            let itself = own.map(|rows| rows[q] as u64);
-            out.extend(found.row(q).iter().copied().filter(|id| Some(*id) != itself).take(width));
-        }
-        Mat::new(out, found.rows(), width)
-    };
-    // How many candidates are scored again depends on how many rows are asked for.
-    let asked = match index.parsed().refine {
-        Some(_) => Some(searcher.query_prepared(prepared.held.view(), k + with_self)?.0),
-        None => None,
-    };
-    let asked = &asked.as_ref().unwrap_or(&found).ids;
-    let recall = recall(without_self(asked, k)?.view(), without_self(&truth.ids, k)?.view());
-    let mut cells = without_self(&found.ids, MEASURED[1])?;
-    cells.as_mut_slice().iter_mut().for_each(|row| *row = labels[*row as usize].into());
-    let sizes: Vec<u64> = index.parsed().segments[0].cells.windows(2).map(|w| w[1] - w[0]).collect();
-    Ok((recall, probe::measure(&bases, cells.view(), &sizes)))
 }

@@ -7,6 +7,7 @@ use crate::{
     filter::{self, RowFilter},
     format::{IdsKind, Parsed},
     index::Index,
+    learned::{self, LearnedModel},
     mmap::Watch,
     ops::{self, Allowed, CodesRef, Ops, ScoreTables, WithOps},
     probe::{self, Probe},
@@ -40,7 +41,8 @@ pub struct Neighbors {
 pub struct SearchOptions {
     /// How much of the store a query looks at.
     pub probe: Probe,
-    /// Whether the best rows of the scan are scored again with the refine layer, where the file has one: 4 k + 100 of them.
+    /// Whether the best rows of the scan are scored again, with the refine layer or the learned decoder that the file has: 4 k + 100 rows
+    /// with the one; with the other as many as were found to lose next to nothing for ten hits, and four for each hit beyond.
     pub refine: bool,
 }
 
@@ -57,7 +59,7 @@ impl SearchOptions {
         SearchOptions { probe, refine: true }
     }
 
-    /// The same with or without the refine layer.
+    /// The same with or without the refine layer or the learned decoder.
     #[must_use]
     pub fn refining(self, refine: bool) -> SearchOptions {
         SearchOptions { refine, ..self }
@@ -74,8 +76,29 @@ pub struct Searcher<'a> {
     masks: Vec<Option<Arc<Allowed>>>,
     backend: Backend,
     loaded: Box<dyn Search + 'a>,
-    /// Where there is a refine layer.
-    rescorer: Option<Rescorer<'a>>,
+    /// Where there is a refine layer or a learned decoder.
+    rescorer: Option<Second<'a>>,
+}
+
+/// What scores the best rows of a scan again.
+enum Second<'a> {
+    Refine(Rescorer<'a>),
+    Learned(learned::Rescorer<'a>),
+}
+
+impl Second<'_> {
+    fn best(
+        &self,
+        queries: MatRef<'_>,
+        tables: &ScoreTables,
+        candidates: MatRef<'_, u64>,
+        k: usize,
+    ) -> Result<Neighbors, Error> {
+        match self {
+            Second::Refine(rescorer) => rescorer.best(queries, tables, candidates, k),
+            Second::Learned(rescorer) => rescorer.best(queries, tables, candidates, k),
+        }
+    }
 }
 
 /// What the ids of hits are.
@@ -190,6 +213,7 @@ fn best_of(mut found: Vec<Neighbors>, queries: usize, k: usize) -> Neighbors {
 
 struct Open<'a> {
     parsed: &'a Parsed,
+    learned_model: Option<&'a LearnedModel>,
     query_model: &'a QueryModel,
     bytes: &'a [u8],
     watch: Option<&'a Watch>,
@@ -206,7 +230,16 @@ impl<'a> WithOps for Open<'a> {
                 let refine = parsed.segments[live.number].refine_rows(self.bytes)?;
                 Some(Part { position: live.position, row: live.row, base: live.codes.clone(), refine })
             };
-            Rescorer::new(refine, segments.iter().filter_map(part).collect())
+            Second::Refine(Rescorer::new(refine, segments.iter().filter_map(part).collect()))
+        });
+        let rescorer = rescorer.or_else(|| {
+            let part = |live: &LiveSegment<'a>| learned::Part {
+                position: live.position,
+                row: live.row,
+                codes: live.codes.clone(),
+            };
+            let model = self.learned_model?;
+            Some(Second::Learned(learned::Rescorer::new(model, segments.iter().map(part).collect())))
         });
         let masks = parsed.segments.iter().map(|segment| filter::live(segment, self.bytes)).collect();
         let backend = ops.backend();
@@ -271,7 +304,7 @@ impl<'a> Searcher<'a> {
         device: DeviceChoice,
     ) -> Result<Searcher<'a>, Error> {
         let (parsed, query_model, bytes) = (index.parsed(), index.query_model(), index.bytes());
-        let open = Open { parsed, query_model, bytes, watch: index.watch() };
+        let open = Open { parsed, learned_model: index.learned_model(), query_model, bytes, watch: index.watch() };
         ops::dispatch(backend, device, open)
     }
 
@@ -390,7 +423,8 @@ impl Searcher<'_> {
         match self.rescorer.as_ref().filter(|_| refine) {
             None => self.loaded.score(tables, k, masks, Numbers::Rows),
             Some(rescorer) => {
-                let found = self.loaded.score(tables, candidates(k), masks, Numbers::Positions)?;
+                let rows = self.parsed.learned.as_ref().map_or_else(|| candidates(k), |l| l.candidates(k));
+                let found = self.loaded.score(tables, rows, masks, Numbers::Positions)?;
                 rescorer.best(queries, tables, found.ids.view(), k)
             }
         }

@@ -120,6 +120,33 @@ impl Encoder {
         out
     }
 
+    /// What a row less the mean is multiplied with for its coordinates in chart `g`, active x d.
+    pub(crate) fn forward(&self, g: usize) -> MatRef<'_> {
+        self.charts[g].forward.view()
+    }
+
+    /// The anchors in the directions of chart `g`, K x active (zeros for those of other charts).
+    pub(crate) fn coordinates(&self, g: usize) -> MatRef<'_> {
+        self.charts[g].coordinates.view()
+    }
+
+    /// The mean of the unit rows.
+    pub(crate) fn mean(&self) -> &[f32] {
+        &self.mean
+    }
+
+    /// Unit rows from their coordinates (n x active) in the first chart.
+    pub(crate) fn decode_coordinates(&self, y: MatRef<'_>) -> Mat {
+        let dim = self.mean.len();
+        let mut out = Mat::zeros(y.rows(), dim);
+        out.as_mut_slice().par_chunks_mut(CHUNK * dim).enumerate().for_each(|(chunk, out)| {
+            let y = y.slice(chunk * CHUNK..chunk * CHUNK + out.len() / dim);
+            chunk_nn(out, y, self.charts[0].decoder.view());
+            out.chunks_exact_mut(dim).for_each(|row| row.iter_mut().zip(&self.mean).for_each(|(x, m)| *x += m));
+        });
+        out
+    }
+
     /// What the lengths of the rows of chart `g` take, those that [`Encoder::decode`] gives.
     fn lengths(&self, g: usize) -> Lengths<'_> {
         let maps = &self.charts[g];

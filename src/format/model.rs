@@ -105,6 +105,17 @@ impl<'a> Reader<'a> {
         Ok(taken)
     }
 
+    /// Floats of two bytes.
+    pub(super) fn halves(&mut self, count: usize) -> Result<Vec<f32>, ParseError> {
+        let bytes = self.take(count.checked_mul(2).ok_or_else(|| self.bad("too large"))?)?;
+        let values: Vec<f32> =
+            bytes.chunks_exact(2).map(|b| half::f16::from_le_bytes([b[0], b[1]]).to_f32()).collect();
+        if values.iter().any(|v| !v.is_finite()) {
+            return Err(self.bad("holds a value that is not finite"));
+        }
+        Ok(values)
+    }
+
     pub(super) fn f32s(&mut self, count: usize) -> Result<Vec<f32>, ParseError> {
         let bytes = self.take(count.checked_mul(4).ok_or_else(|| self.bad("too large"))?)?;
         let values: Vec<f32> = (0..count).map(|i| f32::from_bits(u32_at(bytes, 4 * i))).collect();
@@ -114,7 +125,7 @@ impl<'a> Reader<'a> {
         Ok(values)
     }
 
-    fn columns(&mut self, bits: &[u8], len: usize) -> Result<Vec<u16>, ParseError> {
+    pub(super) fn columns(&mut self, bits: &[u8], len: usize) -> Result<Vec<u16>, ParseError> {
         // In 64 bits, which it fits whatever the file says.
         let total: u64 = bits.iter().map(|&b| packed_len(len, b) as u64).sum();
         if total > (self.bytes.len() - self.at) as u64 {

@@ -6,14 +6,16 @@ use super::{ParseError, SectionEntry, header};
 
 /// The sections that every model has, beside the facts in `META`.
 const PARTS: [&str; 4] = ["MEAN", "CHRT", "ANCH", "SIDE"];
-/// That of a model with a refine layer.
+/// That of a model with a refine layer, and that of one with a learned decoder.
 const REFINE: [u8; 4] = *b"RFNM";
+const LEARNED: [u8; 4] = *b"DECO";
 
 /// The sections of a model.
 pub(super) struct ModelParts<'a> {
     /// In the order of `PARTS`.
     pub(super) base: [&'a [u8]; 4],
     pub(super) refine: Option<&'a [u8]>,
+    pub(super) learned: Option<&'a [u8]>,
 }
 
 /// A model that stands in a file of its own.
@@ -53,7 +55,7 @@ impl ModelRef {
 }
 
 fn is_part(entry: &SectionEntry) -> bool {
-    entry.kind == REFINE || PARTS.iter().any(|kind| kind.as_bytes() == entry.kind)
+    entry.kind == REFINE || entry.kind == LEARNED || PARTS.iter().any(|kind| kind.as_bytes() == entry.kind)
 }
 
 /// Whether a table has a section of a model.
@@ -68,7 +70,7 @@ pub(super) fn parts<'a>(entries: &[SectionEntry], bytes: &'a [u8]) -> Result<Mod
     for (part, kind) in base.iter_mut().zip(PARTS) {
         *part = find(kind.as_bytes()).ok_or(ParseError::Missing(kind))?;
     }
-    Ok(ModelParts { base, refine: find(&REFINE) })
+    Ok(ModelParts { base, refine: find(&REFINE), learned: find(&LEARNED) })
 }
 
 /// What a model is known by: XXH3-128 of its facts and sections. The number of rows in the facts, which version 1 has there, is
@@ -77,6 +79,6 @@ pub(super) fn hash(meta: &[u8], parts: &ModelParts<'_>) -> u128 {
     let mut hasher = Xxh3::new();
     hasher.update(&[0; 8]);
     hasher.update(&meta[8..]);
-    parts.base.iter().chain(&parts.refine).for_each(|part| hasher.update(part));
+    parts.base.iter().chain(&parts.refine).chain(&parts.learned).for_each(|part| hasher.update(part));
     hasher.digest128()
 }

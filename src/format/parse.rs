@@ -7,24 +7,25 @@ use super::{
     header::{self, DEAD, FLAG_MUST_KNOW, SLOTS_END, u32_at},
     history::{self, Written},
     ids::{Ids, IdsKind},
-    model,
+    learned, model,
     model_ref::{self, ModelRef},
     refine,
     segment::{MOST_SEGMENTS, Segment, SegmentShape, intact},
 };
-use crate::{Error, model::Model, refine::Refine};
+use crate::{Error, learned::Learned, model::Model, refine::Refine};
 
 /// Sections that are checked when a file is opened.
-const OPEN: [[u8; 4]; 12] = [
-    *b"META", *b"MEAN", *b"CHRT", *b"ANCH", *b"SIDE", *b"RFNM", *b"CELL", *b"KEYV", *b"SEGM", *b"TOMB", *b"HIST",
-    *b"MREF",
+const OPEN: [[u8; 4]; 13] = [
+    *b"META", *b"MEAN", *b"CHRT", *b"ANCH", *b"SIDE", *b"RFNM", *b"DECO", *b"CELL", *b"KEYV", *b"SEGM", *b"TOMB",
+    *b"HIST", *b"MREF",
 ];
 /// The others that this build knows.
 const LATER: [[u8; 4]; 6] = [*b"ROWS", *b"CODE", *b"RFNC", *b"IDSU", *b"IDSS", DEAD];
 /// Kinds that each segment has for itself.
 const OF_SEGMENT: [[u8; 4]; 8] = [*b"SEGM", *b"CELL", *b"TOMB", *b"ROWS", *b"CODE", *b"RFNC", *b"IDSU", *b"IDSS"];
 /// Kinds that came with version 2.
-const NEW: [[u8; 4]; 9] = [*b"SEGM", *b"TOMB", *b"IDSU", *b"IDSS", *b"HIST", *b"MREF", *b"RFNM", *b"RFNC", DEAD];
+const NEW: [[u8; 4]; 10] =
+    [*b"SEGM", *b"TOMB", *b"IDSU", *b"IDSS", *b"HIST", *b"MREF", *b"RFNM", *b"RFNC", *b"DECO", DEAD];
 /// Bytes the sections checked at open may have together.
 const MAX_MODEL: u64 = 1 << 30;
 
@@ -36,6 +37,10 @@ pub(crate) struct Parsed {
     pub(crate) model: Arc<Model>,
     /// What a refine layer shares, where there is one.
     pub(crate) refine: Option<Refine>,
+    /// The learned decoder, where there is one.
+    pub(crate) learned: Option<Learned>,
+    /// Its bytes.
+    pub(crate) learned_bytes: u64,
     /// What the model is known by.
     pub(crate) model_hash: u128,
     /// Where the model is, when it is not in the file.
@@ -139,6 +144,11 @@ pub(crate) fn parse(bytes: &[u8], model_file: Option<&[u8]>) -> Result<Parsed, P
     let [mean, charts, anchors, side] = parts.base;
     let model = Arc::new(model::parse(&meta, mean, charts, anchors, side)?);
     let refine = parts.refine.map(|bytes| refine::parse(bytes, &meta)).transpose()?;
+    let learned_bytes = parts.learned.map_or(0, |bytes| bytes.len() as u64);
+    let learned = parts.learned.map(|bytes| learned::parse(bytes, &meta, &model)).transpose()?;
+    if refine.is_some() && learned.is_some() {
+        return Err(ParseError::invalid("DECO", "there is a refine layer beside it"));
+    }
     let metadata = match section("KEYV") {
         Ok(keyv) => parse_metadata(keyv)?,
         Err(_) => BTreeMap::new(),
@@ -151,7 +161,21 @@ pub(crate) fn parse(bytes: &[u8], model_file: Option<&[u8]>) -> Result<Parsed, P
     let shape = SegmentShape { anchors: meta.anchors as usize, block, refine: refine.as_ref().map(Refine::width) };
     let segments = parse_segments(bytes, &layout, rows, shape)?;
     let gains = model.side.gain_table();
-    Ok(Parsed { layout, meta, model, refine, model_hash, model_ref, metadata, history, segments, block, gains })
+    Ok(Parsed {
+        layout,
+        meta,
+        model,
+        refine,
+        learned,
+        learned_bytes,
+        model_hash,
+        model_ref,
+        metadata,
+        history,
+        segments,
+        block,
+        gains,
+    })
 }
 
 /// Refuses a section that does not belong in a file of this version, or of so many segments.

@@ -12,9 +12,10 @@ use super::{
     commit::Commit,
     elias_fano,
     header::{self, ALIGN, ENTRY_LEN, SLOTS_END},
+    learned::learned_bytes,
     model, refine, segment,
 };
-use crate::{model::Model, refine::Refine};
+use crate::{learned::Learned, model::Model, refine::Refine};
 
 /// The sections that all rows of a file share.
 pub(crate) struct FileShape {
@@ -48,6 +49,7 @@ impl FileShape {
         meta: &Meta,
         model: &Model,
         refine: Option<&Refine>,
+        learned: Option<&Learned>,
         metadata: &BTreeMap<String, String>,
     ) -> FileShape {
         let block =
@@ -60,6 +62,7 @@ impl FileShape {
             (*b"SIDE", model::side_bytes(&model.side)),
         ];
         head.extend(refine.map(|refine| (*b"RFNM", refine::refine_bytes(refine))));
+        head.extend(learned.map(|learned| (*b"DECO", learned_bytes(learned))));
         head.push((*b"KEYV", metadata_bytes(metadata)));
         FileShape { block, head }
     }
@@ -193,13 +196,14 @@ impl<W: Write + Seek> Written<W> {
         self.sink.flush()
     }
 
-    /// Puts other facts in the place of those written first.
-    pub(crate) fn replace_meta(&mut self, meta: &Meta) -> io::Result<()> {
-        let bytes = meta.to_bytes();
-        for entry in self.entries.iter_mut().filter(|e| e.kind == *b"META") {
-            entry.hash = xxh3_64(&bytes);
-            self.sink.seek(SeekFrom::Start(entry.offset))?;
-            self.sink.write_all(&bytes)?;
+    /// Puts other bytes, as many, in the place of those of sections that all rows share.
+    pub(crate) fn replace(&mut self, sections: &[([u8; 4], Vec<u8>)]) -> io::Result<()> {
+        for (kind, bytes) in sections {
+            for entry in self.entries.iter_mut().filter(|e| e.kind == *kind && e.len == bytes.len() as u64) {
+                entry.hash = xxh3_64(bytes);
+                self.sink.seek(SeekFrom::Start(entry.offset))?;
+                self.sink.write_all(bytes)?;
+            }
         }
         let table = header::table_bytes(&self.entries);
         self.commit.table_hash = xxh3_64(&table);

@@ -1,6 +1,9 @@
 //! Stands in for every backend that this build does not have.
 
-use super::{Assignments, Backend, Cells, CodesRef, DeviceChoice, EncodeJob, Encoded, Ops, ScoreTables, Step};
+use super::{
+    Assignments, Backend, Cells, CodesRef, DeviceChoice, EncodeJob, Encoded, Ops, ScoreTables, Step,
+    mlp::{FitStep, Mlp},
+};
 use crate::{Error, Mat, MatRef, search::Neighbors};
 
 /// Uninhabited: [`open`] always fails, so no method is ever reached.
@@ -15,6 +18,7 @@ impl Ops for Absent {
     type Assigned = Absent;
     type Stats = Absent;
     type Codes<'a> = Absent;
+    type Net = Absent;
 
     fn backend(&self) -> Backend {
         match *self {}
@@ -62,6 +66,21 @@ impl Ops for Absent {
         match *self {}
     }
     fn score(&self, _: &Absent, _: &ScoreTables, _: usize) -> Result<Neighbors, Error> {
+        match *self {}
+    }
+    fn net(&self, _: &Mlp) -> Result<Absent, Error> {
+        match *self {}
+    }
+    fn mlp(&self, _: &Absent) -> Result<Mlp, Error> {
+        match *self {}
+    }
+    fn fit(&self, _: &mut Absent, _: &Absent, _: &Absent, _: &[u32], _: FitStep) -> Result<(), Error> {
+        match *self {}
+    }
+    fn misses(&self, _: &Absent, _: &Absent, _: &Absent) -> Result<Vec<f32>, Error> {
+        match *self {}
+    }
+    fn aim(&self, _: &Absent, _: &Absent, _: &Absent, _: &[f32]) -> Result<Absent, Error> {
         match *self {}
     }
 }

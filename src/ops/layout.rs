@@ -209,6 +209,44 @@ params! {
         constant: f32,
     }
 
+    // mlp and fit
+
+    /// Of a product of the residual network.
+    struct MlpParams {
+        rows: u32,
+        columns: u32,
+        depth: u32,
+        each: u32,
+        first: u32,
+        add: u32,
+        scale: f32,
+        _pad0: u32,
+    }
+
+    /// Of what goes into the network, and of what it misses.
+    struct FitRowsParams {
+        count: u32,
+        width: u32,
+        first: u32,
+        listed: u32,
+    }
+
+    /// Of a step of a layer's parameters.
+    struct MoveParams {
+        count: u32,
+        weights: u32,
+        inputs: u32,
+        splits: u32,
+        rounds: u32,
+        top: f32,
+        rate: f32,
+        keep: f32,
+        mean_scale: f32,
+        square_scale: f32,
+        _pad0: u32,
+        _pad1: u32,
+    }
+
     // score
 
     /// Of one pass over a part of the codes (shaders/score.wgsl).

@@ -13,6 +13,7 @@ mod cuda;
 mod health;
 #[cfg(all(feature = "gpu-wgpu", not(target_family = "wasm")))]
 mod layout;
+pub(crate) mod mlp;
 mod types;
 #[cfg(all(feature = "gpu-wgpu", not(target_family = "wasm")))]
 mod wgpu;
@@ -24,6 +25,7 @@ pub use health::{Health, health};
 pub use types::Assignments;
 pub(crate) use types::{Cells, CodesRef, Effort, EncodeJob, Encoded, Lengths, ScoreTables, Step, Tries};
 
+pub(crate) use cpu::mlp::{Chunk as HostScratch, Net as HostNet, net as host_net};
 pub(crate) use cpu::product::{chunk_nn, dot, gram, product_nn, product_nt, squared_distance};
 
 use std::{
@@ -33,6 +35,7 @@ use std::{
 };
 
 use crate::{Error, Mat, MatRef, search::Neighbors};
+use mlp::{FitStep, Mlp};
 
 /// Where the arithmetic runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -86,6 +89,8 @@ pub(crate) trait Ops: 'static {
     type Stats;
     /// Codes on the device, or a view of them.
     type Codes<'a>;
+    /// A network on the device, with the state of its training.
+    type Net;
 
     /// Which backend this is.
     fn backend(&self) -> Backend;
@@ -167,6 +172,35 @@ pub(crate) trait Ops: 'static {
     /// The `k` rows of largest score for each query among those within its reach that are allowed, best first; ties go to the lower
     /// row. As many columns as there are allowed rows, where these are fewer. Scores do not depend on what is allowed.
     fn score(&self, codes: &Self::Codes<'_>, queries: &ScoreTables, k: usize) -> Result<Neighbors, Error>;
+
+    /// Copies a network over rows of a values to the device, its training at the start.
+    fn net(&self, mlp: &Mlp) -> Result<Self::Net, Error>;
+
+    /// Copies a network back: its weights as they are trained, not rounded.
+    fn mlp(&self, net: &Self::Net) -> Result<Mlp, Error>;
+
+    /// Moves the network one step towards giving `targets` for `rows` (both n x a), on the rows `picked`. O(rows x weights).
+    fn fit(
+        &self,
+        net: &mut Self::Net,
+        rows: &Self::Rows,
+        targets: &Self::Rows,
+        picked: &[u32],
+        step: FitStep,
+    ) -> Result<(), Error>;
+
+    /// For each row the squared distance of what the network makes of it to its target.
+    fn misses(&self, net: &Self::Net, rows: &Self::Rows, targets: &Self::Rows) -> Result<Vec<f32>, Error>;
+
+    /// Where codes should aim so that the network behind them comes nearer to the targets: `y + damp (e + J^T e)` for each row y, with
+    /// e what the network, of which J is the derivative without the residual, leaves of its target. `damp` has a value for each row.
+    fn aim(
+        &self,
+        net: &Self::Net,
+        rows: &Self::Rows,
+        targets: &Self::Rows,
+        damp: &[f32],
+    ) -> Result<Self::Rows, Error>;
 }
 
 /// A job generic over the device that runs it.

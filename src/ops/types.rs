@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Allowed;
 use crate::{
     Mat, MatRef,
-    format::{BlockShape, RowIds},
+    format::{BLOCK, BlockShape, RowIds},
     model::{Code, Model},
     probe::{Reach, looked_at},
 };
@@ -131,6 +131,18 @@ pub(crate) struct CodesRef<'a> {
     pub(crate) gains: &'a [f32],
     /// Whether the score is 2 G F s - G^2 (l2) instead of G F s.
     pub(crate) squared: bool,
+}
+
+impl CodesRef<'_> {
+    /// The gain of the row at a position.
+    pub(crate) fn gain(&self, position: u64) -> f32 {
+        let (at, stride) = (position as usize, self.shape.bytes());
+        let block = &self.blocks[at / BLOCK * stride..(at / BLOCK + 1) * stride];
+        let first = usize::from(!self.factors.is_empty());
+        let code = (first..self.shape.side_nibbles)
+            .fold(0, |code, s| code | usize::from(self.shape.side(block, s, at % BLOCK)) << (4 * (s - first)));
+        self.gains.get(code).copied().unwrap_or(1.0)
+    }
 }
 
 /// Queries as [`Ops::score`](super::Ops::score) needs them.

@@ -85,7 +85,7 @@ impl Part<'_> {
     fn score(&self, refine: &Refine, query: &Query<'_>, position: u64) -> f32 {
         let product = self.base_product(query, position) + self.residual_product(query, position);
         let factor = refine.factors().get(usize::from(self.refine.factor(position))).copied().unwrap_or(1.0);
-        let gain = self.gain(position);
+        let gain = self.base.gain(position);
         if self.base.squared { 2.0 * gain * factor * product - gain * gain } else { gain * factor * product }
     }
 
@@ -131,15 +131,6 @@ impl Part<'_> {
             sums[t] += table[usize::from(rest[t / 2] >> (4 * (t % 2)) & 15)];
         }
         query.refine_base + ((sums[0] + sums[1]) + (sums[2] + sums[3]))
-    }
-
-    fn gain(&self, position: u64) -> f32 {
-        let (codes, shape) = (&self.base, self.base.shape);
-        let first = usize::from(!codes.factors.is_empty());
-        let (_, block, i) = self.place(position, 0);
-        let code = (first..shape.side_nibbles)
-            .fold(0, |code, s| code | usize::from(shape.side(block, s, i)) << (4 * (s - first)));
-        codes.gains.get(code).copied().unwrap_or(1.0)
     }
 
     /// The chart of a cell, the block of a position and the place in it.

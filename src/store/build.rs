@@ -4,11 +4,12 @@ use std::{collections::BTreeMap, path::Path};
 
 use super::{EncodeOptions, encode, head, publish_at, stage_report};
 use crate::{
-    Backend, Config, Error, Event, Ids, Index, RowSource, Stage,
+    Backend, Config, Decoder, Error, Event, Ids, Index, RowSource, Stage,
     embedding::all_metadata,
     format::{Appended, FileShape, ModelRef, history_bytes, metadata_bytes},
+    learned,
     ops::{Ops, WithOps, dispatch},
-    plan::plan_on,
+    plan::{Sizes, plan_on},
     platform::Stopwatch,
     prepare::prepare,
     refine,
@@ -59,6 +60,11 @@ fn train_on<O: Ops>(ops: &O, rows: &dyn RowSource, path: &Path, config: &Config<
     if config.ids.is_some() {
         return Err(Error::Config("a model has no rows, and takes no ids".into()));
     }
+    // A network does little for rows that it was not trained on.
+    let config = &match config.decoder {
+        Decoder::Auto => Config { decoder: Decoder::Off, ..config.clone() },
+        _ => config.clone(),
+    };
     let options = EncodeOptions { progress: config.progress, ..EncodeOptions::default() };
     let report = stage_report(&options);
     let prepared = prepare(rows, config, &report)?;
@@ -66,7 +72,7 @@ fn train_on<O: Ops>(ops: &O, rows: &dyn RowSource, path: &Path, config: &Config<
     if config.progress.is_some_and(|progress| progress(&Event::Plan(&plan)).is_break()) {
         return Err(Error::Cancelled);
     }
-    let trained = train(
+    let mut trained = train(
         ops,
         &Training {
             unit: prepared.unit.view(),
@@ -74,7 +80,7 @@ fn train_on<O: Ops>(ops: &O, rows: &dyn RowSource, path: &Path, config: &Config<
             queries: prepared.training_queries(),
             center: prepared.center.clone(),
             gain_range: prepared.gain_range,
-            sizes: prepared.sizes,
+            sizes: Sizes { decoder: plan.decoder, ..prepared.sizes },
             pilot,
             charts: plan.charts,
             symbols: plan.symbols,
@@ -83,8 +89,10 @@ fn train_on<O: Ops>(ops: &O, rows: &dyn RowSource, path: &Path, config: &Config<
         },
     )?;
     let refine = refine::train(ops, &trained, &prepared, config, &report)?;
+    let learned = learned::train(ops, &mut trained, &prepared, plan.decoder, config, &report)?;
     let meta = meta_of(&prepared, &trained, config);
-    let shape = FileShape::new(&meta, &trained.model, refine.as_ref().map(|t| &t.refine), &all_metadata(config));
+    let layer = refine.as_ref().map(|t| &t.refine);
+    let shape = FileShape::new(&meta, &trained.model, layer, learned.as_ref(), &all_metadata(config));
     let file_bytes = write_whole(path, &shape.head, None, &[], None, &|_, _| Ok(()))?;
     Ok(BuildReport {
         n: 0,
@@ -154,7 +162,7 @@ fn encode_on<O: Ops>(
     if refer && parsed.model_ref.is_none() {
         let name = model_path.file_name().and_then(|name| name.to_str());
         let name = name.ok_or_else(|| Error::Config("the model's file name is not UTF-8; rename it".into()))?;
-        head.retain(|(kind, _)| ![*b"MEAN", *b"CHRT", *b"ANCH", *b"SIDE", *b"RFNM"].contains(kind));
+        head.retain(|(kind, _)| ![*b"MEAN", *b"CHRT", *b"ANCH", *b"SIDE", *b"RFNM", *b"DECO"].contains(kind));
         let model_ref = ModelRef { hash: parsed.model_hash, name: name.to_owned() };
         head::set(&mut head, *b"MREF", model_ref.to_bytes());
     } else if !refer && parsed.model_ref.is_some() {

@@ -81,10 +81,12 @@ pub struct AppendReport {
 pub const DRIFT: f64 = 1.2;
 
 /// The error that rows like the training rows are to have, though the model has not seen them: K means and d directions fit the N rows
-/// they were made of by about (K + d) / N closer than all, and others by as much less.
-fn expected_energy(meta: &Meta) -> f64 {
+/// they were made of by about (K + d) / N closer than all, and others by as much less. What a learned decoder makes of rows it has not seen
+/// was measured when it was trained.
+fn expected_energy(meta: &Meta, unseen: Option<f64>) -> f64 {
     let parameters = f64::from(meta.anchors) + f64::from(meta.dim);
-    meta.energy * (1.0 + 2.0 * parameters / meta.training_rows.max(1) as f64)
+    unseen.filter(|e| e.is_finite()).unwrap_or(meta.energy)
+        * (1.0 + 2.0 * parameters / meta.training_rows.max(1) as f64)
 }
 
 /// What a deletion gave.
@@ -212,6 +214,7 @@ fn append_on<O: Ops>(
     let watch = Stopwatch::start();
     let (_, index) = editor.load()?;
     let (first_row, meta) = (index.parsed().next_row(), index.parsed().meta.clone());
+    let unseen = index.parsed().learned.as_ref().map(|learned| learned.unseen_energy);
     let encoded = encode(ops, &index, rows, editor.path, options)?;
     drop(index);
     let report = stage_report(options);
@@ -229,7 +232,7 @@ fn append_on<O: Ops>(
         file_bytes: index.bytes().len() as u64,
         energy,
         trained_energy: meta.energy,
-        drifted: energy > DRIFT * expected_energy(&meta),
+        drifted: energy > DRIFT * expected_energy(&meta, unseen),
         seconds: watch.seconds(),
         backend: ops.backend(),
     })
@@ -272,6 +275,7 @@ fn encode<O: Ops, D: AsRef<[u8]>>(
         model,
         encoder: &encoder,
         refine: layer.zip(layer_encoder.as_ref()),
+        learned: index.parsed().learned.as_ref(),
         alpha: meta.alpha,
         output,
         errors: true,

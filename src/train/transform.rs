@@ -101,7 +101,11 @@ pub(crate) fn train<O: Ops>(ops: &O, t: &Training<'_>) -> Result<Trained, Error>
         mean: space.mean.clone(),
         charts: Vec::new(),
         anchor_chart,
-        side: Side { factors: vec![1.0; 16], gain_nibbles: t.sizes.gain_nibbles, gain_range: t.gain_range },
+        side: Side {
+            factors: if t.sizes.decoder.is_some() { Vec::new() } else { vec![1.0; 16] },
+            gain_nibbles: t.sizes.gain_nibbles,
+            gain_range: t.gain_range,
+        },
     };
     for (number, spectrum) in spectra.iter().enumerate() {
         let (rows, labels) = &parts[number];
@@ -120,8 +124,12 @@ pub(crate) fn train<O: Ops>(ops: &O, t: &Training<'_>) -> Result<Trained, Error>
     let (unit, gains) = calibrate::gather(t.unit, t.gains, &rows);
     let encoded = encode_rows(ops, &encoder, &model, &ops.upload(unit.view())?)?;
     let decoded = encoder.decode(&model, &encoded);
-    let alpha = calibrate::choose_alpha(&model, &encoded.norms, decoded.view(), unit.view(), &gains, t.queries);
-    model.side.factors = calibrate::factor_levels(&encoded.norms, alpha);
+    // With a learned decoder both depend on what that makes of the rows.
+    let mut alpha = 0.0;
+    if t.sizes.decoder.is_none() {
+        alpha = calibrate::choose_alpha(&model, &encoded.norms, decoded.view(), unit.view(), &gains, t.queries);
+        model.side.factors = calibrate::factor_levels(&encoded.norms, alpha);
+    }
     let (energy, anchor_energy) = energies(&model, &encoder, unit.view(), &encoded, decoded.view());
     Ok(Trained { model, encoder, alpha, energy, anchor_energy })
 }

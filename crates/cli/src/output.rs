@@ -116,6 +116,11 @@ pub(crate) fn printable(text: &str) -> String {
     text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
 }
 
+/// `512x1@2`: width, layers and bits.
+pub(crate) fn decoder(shape: vlc::DecoderShape) -> String {
+    format!("{}x{}@{}", shape.width, shape.layers, shape.bits)
+}
+
 /// `12,345,678`.
 pub(crate) fn count(n: impl std::fmt::Display) -> String {
     let digits = n.to_string();

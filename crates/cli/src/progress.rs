@@ -56,6 +56,7 @@ impl Progress {
             Stage::Anchors => "anchors",
             Stage::Codes => "training codes",
             Stage::Refine => "training the refine layer",
+            Stage::Decoder => "training the decoder",
             Stage::Encode => "encoding",
             Stage::Write => "writing",
             _ => "working",

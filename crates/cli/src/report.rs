@@ -24,6 +24,8 @@ pub(crate) struct Report {
     charts: u32,
     code_bytes: f64,
     refine_bytes: Option<u32>,
+    decoder: Option<String>,
+    unseen_energy: Option<f64>,
     energy: f64,
     anchor_energy: f64,
     recall: Option<Recall>,
@@ -47,6 +49,8 @@ impl Report {
             charts: r.charts,
             code_bytes: r.code_bytes,
             refine_bytes: r.refine_bytes,
+            decoder: r.decoder.map(crate::output::decoder),
+            unseen_energy: r.unseen_energy,
             energy: r.energy,
             anchor_energy: r.anchor_energy,
             recall: r.recall.map(|r| Recall::new(r.k, r.recall, r.queries, r.source)),
@@ -62,8 +66,9 @@ impl Report {
     pub(crate) fn text(&self, path: &Path) -> String {
         let recall = self.recall.as_ref().map(|r| format!(", {r}")).unwrap_or_default();
         let memory = self.peak_rss_bytes.map(|b| format!(", peak memory {}", size(b))).unwrap_or_default();
+        let decoder = self.decoder.as_ref().map(|d| format!(", decoder {d}")).unwrap_or_default();
         format!(
-            "{}: {} vectors x {} in {}, {:.2} bytes per vector, ratio {:.4}\n\
+            "{}: {} vectors x {} in {}, {:.2} bytes per vector, ratio {:.4}{decoder}\n\
              energy {:.5} (anchors alone {:.5}){recall}\n\
              {:.1} s (plan {:.1}, train {:.1}, encode {:.1}) on {}{memory}\n",
             path.display(),

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use vlc::{AnnealingConfig, Budget, Config, MatRef, ProgressFn};
+use vlc::{AnnealingConfig, Budget, Config, Decoder, MatRef, ProgressFn};
 
 use crate::args::{self, CodeArg, Compute, MetricArg};
 
@@ -18,6 +18,12 @@ pub(crate) struct Training {
     /// Sample queries to train with
     #[arg(long, value_name = "Q")]
     queries: Option<PathBuf>,
+    /// Bytes of symbols per vector, whatever the file then takes: to compare codes with those of others
+    #[arg(long, value_name = "N", value_parser = args::bytes_per_vector, conflicts_with_all = ["bytes", "ratio"])]
+    bytes_codes: Option<f64>,
+    /// Learned decoder behind the codes, out of the same size: auto, off, or its width, layers and bits as in 512, 512x2 or 512x2@8
+    #[arg(long, value_name = "D", default_value = "auto", value_parser = args::decoder)]
+    decoder: Decoder,
     /// Bytes per vector, on top of that size, for a layer of further codes by which the best hits are scored again
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..))]
     refine: Option<u32>,
@@ -40,8 +46,19 @@ pub(crate) struct Training {
 
 impl Training {
     /// The names of these arguments, for verbs in which they have no place beside another.
-    pub(crate) const NAMES: [&'static str; 9] =
-        ["ratio", "bytes", "queries", "refine", "metric", "code", "anchors", "charts", "seed"];
+    pub(crate) const NAMES: [&'static str; 11] = [
+        "ratio",
+        "bytes",
+        "bytes_codes",
+        "decoder",
+        "queries",
+        "refine",
+        "metric",
+        "code",
+        "anchors",
+        "charts",
+        "seed",
+    ];
 
     pub(crate) fn queries(&self) -> Option<&Path> {
         self.queries.as_deref()
@@ -56,7 +73,12 @@ impl Training {
     ) -> Config<'a> {
         let annealing = AnnealingConfig { anchors: self.anchors.map(|n| n as usize), ..seeded(self.seed) };
         Config {
-            budget: self.bytes.map_or(Budget::Ratio(self.ratio), Budget::BytesPerVector),
+            budget: match (self.bytes, self.bytes_codes) {
+                (Some(bytes), _) => Budget::BytesPerVector(bytes),
+                (_, Some(bytes)) => Budget::CodeBytes(bytes),
+                _ => Budget::Ratio(self.ratio),
+            },
+            decoder: self.decoder,
             metric: self.metric.into(),
             backend: compute.backend.into(),
             device: compute.device(),

@@ -1,11 +1,11 @@
-//! The section table: `docs/format.md`, sections 2 and 14.
+//! The section table: `docs/format.md`, sections 2 and 16.
 
 use crate::header::{self, Commit};
 use crate::packed::Cursor;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Kinds that stand in a file once, for all rows.
-pub const OF_FILE: [&[u8; 4]; 8] = [b"META", b"MEAN", b"CHRT", b"ANCH", b"SIDE", b"MREF", b"KEYV", b"HIST"];
+pub const OF_FILE: [&[u8; 4]; 9] = [b"META", b"MEAN", b"CHRT", b"ANCH", b"SIDE", b"DECO", b"MREF", b"KEYV", b"HIST"];
 /// Kinds that stand in a file once for each segment.
 pub const OF_SEGMENT: [&[u8; 4]; 7] = [b"SEGM", b"CELL", b"TOMB", b"ROWS", b"CODE", b"IDSU", b"IDSS"];
 /// The kinds of version 1.
@@ -14,8 +14,8 @@ pub const OF_VERSION_1: [&[u8; 4]; 9] =
 /// What a model is, but for `META`.
 pub const MODEL: [&[u8; 4]; 4] = [b"MEAN", b"CHRT", b"ANCH", b"SIDE"];
 /// The sections that a reader loads and checks to open a file.
-pub const AT_OPEN: [&[u8; 4]; 11] =
-    [b"META", b"MEAN", b"CHRT", b"ANCH", b"SIDE", b"MREF", b"KEYV", b"HIST", b"SEGM", b"CELL", b"TOMB"];
+pub const AT_OPEN: [&[u8; 4]; 12] =
+    [b"META", b"MEAN", b"CHRT", b"ANCH", b"SIDE", b"DECO", b"MREF", b"KEYV", b"HIST", b"SEGM", b"CELL", b"TOMB"];
 /// Sections checked at open together have at most this many bytes.
 pub const OPEN_LIMIT: usize = 1 << 30;
 /// A file has at most so many segments.
@@ -154,6 +154,9 @@ fn count_segments(sections: &[Section<'_>], first: bool) -> Result<usize, String
 fn check_kinds(container: Container<'_>) -> Result<Container<'_>, String> {
     container.required(b"META", 0)?;
     let elsewhere = container.find(b"MREF").is_some();
+    if elsewhere && container.find(b"DECO").is_some() {
+        return Err("DECO beside MREF".into());
+    }
     for kind in MODEL {
         if elsewhere && container.find(kind).is_some() {
             return Err(format!("{} beside MREF", kind.escape_ascii()));

@@ -5,15 +5,21 @@ use crate::distance::{Metric, dot, largest, normalised, similarity};
 use crate::file::File;
 
 impl File {
-    /// y of a row, in the coordinates of its chart: anchor plus tables. Returns a numbers.
+    /// What a row is decoded from, in the coordinates of its chart: y, or y' with a learned decoder. Returns a numbers.
     pub fn coordinates(&self, row: usize) -> Vec<f64> {
+        let y = self.codeword(row);
+        self.learned.as_ref().map_or_else(|| y.clone(), |learned| learned.apply(&y))
+    }
+
+    /// y of a row: anchor plus tables. Returns a numbers.
+    pub fn codeword(&self, row: usize) -> Vec<f64> {
         let anchor = self.labels[row];
         let chart = &self.charts[self.chart_of[anchor]];
         let symbols = &self.symbols[self.position_of[row]];
         chain::decode(&chart.code, &self.anchors[anchor], symbols)
     }
 
-    /// u_hat = mean + sum over j of y_j b_j. Returns d numbers.
+    /// u_hat = mean + sum over j of y_j b_j, or of y'_j b_j. Returns d numbers.
     pub fn unit(&self, row: usize) -> Vec<f64> {
         self.vector_of(row, &self.coordinates(row))
     }
@@ -49,8 +55,13 @@ impl File {
         lo * (hi / lo).powf((code - 1) as f64 / f64::from(steps))
     }
 
-    /// F of a row: the level its code names, 1 without a factor nibble.
-    pub fn factor(&self, row: usize) -> f64 {
+    /// F of a row: the level its code names, 1 without a factor nibble; with a learned decoder
+    /// |u_hat|^-alpha, 1 where that length is nothing.
+    pub fn factor(&self, row: usize, unit: &[f64]) -> f64 {
+        if self.learned.is_some() {
+            let length = dot(unit, unit).sqrt();
+            return if length <= 1e-6 { 1.0 } else { length.powf(-self.meta.alpha) };
+        }
         if self.side.factor_levels.is_empty() {
             return 1.0;
         }
@@ -79,7 +90,7 @@ impl File {
 
     /// [`Self::score`] with u_hat of the row given, so that many queries need not decode it again.
     pub fn score_unit(&self, query: &[f64], row: usize, unit: &[f64]) -> f64 {
-        let (gain, factor) = (self.gain(row), self.factor(row));
+        let (gain, factor) = (self.gain(row), self.factor(row, unit));
         match self.meta.metric {
             Metric::Cosine => gain * factor * dot(&normalised(query), unit),
             Metric::Dot => gain * factor * dot(query, unit),

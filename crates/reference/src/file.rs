@@ -3,6 +3,7 @@
 
 use crate::chain::CodeKind;
 use crate::container::Container;
+use crate::learned::{self, Learned};
 use crate::model::{self, Chart, Meta, Side};
 use crate::packed::Cursor;
 use crate::rows;
@@ -28,6 +29,8 @@ pub struct File {
     pub anchors: Vec<Vec<f64>>,
     /// Factor levels and range of the gain.
     pub side: Side,
+    /// The learned decoder, where there is one.
+    pub learned: Option<Learned>,
     /// The pairs of section `KEYV`.
     pub key_values: Vec<(String, String)>,
     /// K + 1: the first position of each cell, then n.
@@ -67,6 +70,14 @@ impl File {
         let charts = model::charts(section(b"CHRT")?, &meta)?;
         let (chart_of, anchors) = model::anchors(section(b"ANCH")?, &meta, &charts)?;
         let side = model::side(section(b"SIDE")?, &meta)?;
+        let learned = match (other.find(b"DECO"), charts.as_slice()) {
+            (None, _) => None,
+            (Some(bytes), [chart]) if meta.alpha.is_finite() => Some(learned::parse(bytes, chart.columns.len())?),
+            _ => return Err("DECO: one chart and a finite alpha are expected beside it".into()),
+        };
+        if learned.is_some() && other.find(b"RFNM").is_some() {
+            return Err("DECO beside RFNM".into());
+        }
         Ok(File {
             cells: vec![0; meta.anchors + 1],
             meta,
@@ -76,6 +87,7 @@ impl File {
             chart_of,
             anchors,
             side,
+            learned,
             key_values: key_values(container)?,
             labels: Vec::new(),
             row_at: Vec::new(),

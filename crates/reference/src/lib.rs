@@ -10,7 +10,8 @@
 //! 4. [`chain`]: from symbols to coordinates, and the best symbols by trying them all;
 //! 5. [`packed`], [`header`], [`container`], [`model`], [`rows`], [`file`](mod@file): a `.vlc` file, from bits to codes;
 //! 6. [`decode`]: from codes to vectors, scores and neighbours;
-//! 7. [`ids`], [`store`]: all segments of a file, what is deleted, and what its rows are called.
+//! 7. [`mlp`], [`learned`]: the network of a learned decoder, and how a file has it;
+//! 8. [`ids`], [`store`]: all segments of a file, what is deleted, and what its rows are called.
 //!
 //! Matrices are flat slices, row after row: "`rows`: n x d" means `rows[i * d + c]`. Functions on
 //! plain numbers assert their shapes; functions on file bytes never panic and return `Err` with a
@@ -26,6 +27,8 @@ pub mod file;
 pub mod header;
 pub mod ids;
 pub mod kmeans;
+pub mod learned;
+pub mod mlp;
 pub mod model;
 pub mod packed;
 pub mod rows;

@@ -260,6 +260,9 @@ pub fn model_hash(meta: &[u8], other: &Container<'_>) -> Result<u128, String> {
     for kind in MODEL {
         all.extend(other.required(kind, 0)?);
     }
+    for kind in [b"RFNM", b"DECO"] {
+        all.extend(other.find(kind).unwrap_or_default());
+    }
     Ok(xxh3_128(&all))
 }
 

@@ -9,6 +9,7 @@ mod encode;
 mod filter;
 mod linear;
 mod many;
+mod network;
 mod oracle;
 mod reduce;
 mod score;
@@ -52,6 +53,10 @@ macro_rules! suite {
             suite!(@ $backend, $check, many, ties_among_many_rows);
             suite!(@ $backend, $check, filter, filtered_rows_are_the_best_allowed);
             suite!(@ $backend, $check, filter, filtered_among_many_rows);
+            suite!(@ $backend, $check, network, networks_come_back);
+            suite!(@ $backend, $check, network, networks_correct_and_aim);
+            suite!(@ $backend, $check, network, fitting_moves_as_adamw);
+            suite!(@ $backend, $check, network, fitting_lowers_the_error);
         }
     };
     (@ $backend:expr, $check:path, $part:ident, $law:ident) => {
@@ -101,6 +106,37 @@ fn search_times_on_cuda() {
 #[ignore = "takes memory and minutes; prints times"]
 fn search_times_on_wgpu() {
     search_times(Backend::Wgpu, 10_000_000);
+}
+
+/// Prints what training a network takes; see [`network::network_times`].
+fn network_times(backend: Backend, n: usize) {
+    struct Job(usize);
+    impl WithOps for Job {
+        type Output = ();
+        fn run<O: Ops>(self, ops: O) -> Result<(), Error> {
+            network::network_times(&ops, self.0);
+            Ok(())
+        }
+    }
+    check(backend, Job(n));
+}
+
+#[test]
+#[ignore = "prints times"]
+fn network_times_on_cuda() {
+    network_times(Backend::Cuda, 100_000);
+}
+
+#[test]
+#[ignore = "prints times"]
+fn network_times_on_wgpu() {
+    network_times(Backend::Wgpu, 100_000);
+}
+
+#[test]
+#[ignore = "prints times"]
+fn network_times_on_cpu() {
+    network_times(Backend::Cpu, 20_000);
 }
 
 #[test]

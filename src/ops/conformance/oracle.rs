@@ -79,7 +79,7 @@ impl Store {
                 let y = file.anchors[anchor][j].abs() + (0..=code.lags.min(t)).map(term).sum::<f64>();
                 sum += along[g][j].abs() * y;
             }
-            let sum = gain * file.factor(row) * sum;
+            let sum = gain * file.factor(row, &[]) * sum;
             if file.meta.metric == Metric::L2 { 2.0 * sum + gain * gain } else { sum }
         };
         (0..file.meta.n).map(of_row).fold(0.0, f64::max)

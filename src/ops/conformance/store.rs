@@ -129,6 +129,7 @@ impl Store {
                 factor_levels: wide(&model.side.factors),
                 gain_range: (spec.gain_nibbles > 0).then_some((0.25, 4.0)),
             },
+            learned: None,
             key_values: Vec::new(),
             symbols: row_at.iter().map(|&row| rows[row].1.clone()).collect(),
             factor_codes: if spec.factor { of_positions(|r| r.2) } else { vec![] },

@@ -4,6 +4,7 @@ mod assign;
 mod blocks;
 mod encode;
 mod lengths;
+pub(crate) mod mlp;
 pub(crate) mod product;
 mod project;
 mod reduce;
@@ -18,7 +19,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use reduce::CellStats;
 
-use super::{Assignments, Backend, Cells, CodesRef, EncodeJob, Encoded, Ops, ScoreTables, Step};
+use super::{
+    Assignments, Backend, Cells, CodesRef, EncodeJob, Encoded, Ops, ScoreTables, Step,
+    mlp::{FitStep, Mlp},
+};
 use crate::{Error, Mat, MatRef, search::Neighbors};
 
 /// Rows of a unit of parallel work.
@@ -50,6 +54,7 @@ impl Ops for Cpu {
     type Assigned = Assignments;
     type Stats = CellStats;
     type Codes<'a> = CodesRef<'a>;
+    type Net = mlp::Net;
 
     fn backend(&self) -> Backend {
         Backend::Cpu
@@ -125,5 +130,26 @@ impl Ops for Cpu {
     fn score(&self, codes: &CodesRef<'_>, queries: &ScoreTables, k: usize) -> Result<Neighbors, Error> {
         let backwards = self.backwards.fetch_xor(true, Ordering::Relaxed);
         Ok(score::score(self.level, codes, queries, k, backwards))
+    }
+
+    fn net(&self, mlp: &Mlp) -> Result<mlp::Net, Error> {
+        Ok(mlp::net(mlp))
+    }
+
+    fn mlp(&self, net: &mlp::Net) -> Result<Mlp, Error> {
+        Ok(net.mlp())
+    }
+
+    fn fit(&self, net: &mut mlp::Net, rows: &Mat, targets: &Mat, picked: &[u32], step: FitStep) -> Result<(), Error> {
+        net.fit(rows.view(), targets.view(), picked, step);
+        Ok(())
+    }
+
+    fn misses(&self, net: &mlp::Net, rows: &Mat, targets: &Mat) -> Result<Vec<f32>, Error> {
+        Ok(net.misses(rows.view(), targets.view()))
+    }
+
+    fn aim(&self, net: &mlp::Net, rows: &Mat, targets: &Mat, damp: &[f32]) -> Result<Mat, Error> {
+        Ok(net.aim(rows.view(), targets.view(), damp))
     }
 }

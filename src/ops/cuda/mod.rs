@@ -14,6 +14,7 @@ mod error;
 mod groups;
 mod images;
 mod launch;
+mod mlp;
 mod pool;
 mod project;
 mod reduce;
@@ -24,7 +25,10 @@ mod tile;
 mod transfer;
 mod update;
 
-use super::{Assignments, Backend, Cells, CodesRef, DeviceInfo, EncodeJob, Encoded, Health, Ops, ScoreTables, Step};
+use super::{
+    Assignments, Backend, Cells, CodesRef, DeviceInfo, EncodeJob, Encoded, Health, Ops, ScoreTables, Step,
+    mlp::{FitStep, Mlp},
+};
 use crate::{Error, Mat, MatRef, search::Neighbors};
 use device::{Device, held};
 
@@ -42,6 +46,7 @@ impl Ops for Cuda {
     type Assigned = assign::Assigned;
     type Stats = reduce::Stats;
     type Codes<'a> = codes::Codes<'a>;
+    type Net = mlp::Net;
 
     fn backend(&self) -> Backend {
         Backend::Cuda
@@ -119,6 +124,39 @@ impl Ops for Cuda {
 
     fn score(&self, codes: &codes::Codes<'_>, queries: &ScoreTables, k: usize) -> Result<Neighbors, Error> {
         score::score(&self.device, codes, queries, k)
+    }
+
+    fn net(&self, mlp: &Mlp) -> Result<mlp::Net, Error> {
+        mlp::Net::new(&self.device, mlp)
+    }
+
+    fn mlp(&self, net: &mlp::Net) -> Result<Mlp, Error> {
+        net.download(&self.device)
+    }
+
+    fn fit(
+        &self,
+        net: &mut mlp::Net,
+        rows: &rows::Rows,
+        targets: &rows::Rows,
+        picked: &[u32],
+        step: FitStep,
+    ) -> Result<(), Error> {
+        net.fit(&self.device, rows, targets, picked, step)
+    }
+
+    fn misses(&self, net: &mlp::Net, rows: &rows::Rows, targets: &rows::Rows) -> Result<Vec<f32>, Error> {
+        net.misses(&self.device, rows, targets)
+    }
+
+    fn aim(
+        &self,
+        net: &mlp::Net,
+        rows: &rows::Rows,
+        targets: &rows::Rows,
+        damp: &[f32],
+    ) -> Result<rows::Rows, Error> {
+        net.aim(&self.device, rows, targets, damp)
     }
 }
 

@@ -120,14 +120,23 @@ impl Device {
 
     /// So many zeros.
     pub(super) fn alloc<T: Pod>(&self, len: usize) -> Result<Buffer<T>, Error> {
+        self.alloc_within(len, self.binding_limit)
+    }
+
+    /// The same for what cannot be divided, where a test has lowered the limit.
+    pub(super) fn alloc_whole<T: Pod>(&self, len: usize) -> Result<Buffer<T>, Error> {
+        self.alloc_within(len, given_limit(&self.limits))
+    }
+
+    fn alloc_within<T: Pod>(&self, len: usize, limit: usize) -> Result<Buffer<T>, Error> {
         // What is empty must still be bound.
         let bytes = len.max(1).saturating_mul(size_of::<T>());
-        if bytes > self.binding_limit {
+        if bytes > limit {
             return Err(failure(format!(
                 "{:.1} MiB are needed in one piece, of which {} takes at most {:.1}; use a smaller input or --backend cpu",
                 bytes as f64 / f64::from(1 << 20),
                 self.name(),
-                self.binding_limit as f64 / f64::from(1 << 20)
+                limit as f64 / f64::from(1 << 20)
             )));
         }
         let raw = self.raw.create_buffer(&BufferDescriptor {
@@ -243,7 +252,12 @@ impl Core {
 
 /// Bytes of a binding, and so of a buffer; a test may lower it.
 fn binding_limit(limits: &wgpu::Limits) -> usize {
-    let given = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
+    let given = given_limit(limits);
     let asked = std::env::var("VLC_WGPU_BINDING").ok().and_then(|bytes| bytes.parse().ok()).unwrap_or(given);
-    (given.min(asked) / SLOT as u64 * SLOT as u64) as usize
+    given.min(asked) / SLOT * SLOT
+}
+
+/// The same as the device has it.
+fn given_limit(limits: &wgpu::Limits) -> usize {
+    (limits.max_storage_buffer_binding_size.min(limits.max_buffer_size) / SLOT as u64 * SLOT as u64) as usize
 }

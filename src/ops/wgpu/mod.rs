@@ -14,8 +14,10 @@ mod device;
 mod device_tests;
 mod encode;
 mod error;
+mod fit;
 mod groups;
 mod kernel;
+mod mlp;
 mod pace;
 mod project;
 mod reduce;
@@ -31,6 +33,7 @@ mod update;
 use super::{
     Assignments, Backend, Cells, CodesRef, DeviceChoice, DeviceInfo, EncodeJob, Encoded, Health, Ops, ScoreTables,
     Step,
+    mlp::{FitStep, Mlp},
 };
 use crate::{Error, Mat, MatRef, search::Neighbors};
 use device::Device;
@@ -49,6 +52,7 @@ impl Ops for Wgpu {
     type Assigned = assign::Assigned;
     type Stats = reduce::Stats;
     type Codes<'a> = codes::Codes<'a>;
+    type Net = mlp::Net;
 
     fn backend(&self) -> Backend {
         Backend::Wgpu
@@ -122,6 +126,39 @@ impl Ops for Wgpu {
 
     fn score(&self, codes: &codes::Codes<'_>, queries: &ScoreTables, k: usize) -> Result<Neighbors, Error> {
         score::score(&self.device, codes, queries, k)
+    }
+
+    fn net(&self, mlp: &Mlp) -> Result<mlp::Net, Error> {
+        mlp::Net::new(&self.device, mlp)
+    }
+
+    fn mlp(&self, net: &mlp::Net) -> Result<Mlp, Error> {
+        net.download(&self.device)
+    }
+
+    fn fit(
+        &self,
+        net: &mut mlp::Net,
+        rows: &rows::Rows,
+        targets: &rows::Rows,
+        picked: &[u32],
+        step: FitStep,
+    ) -> Result<(), Error> {
+        net.fit(&self.device, rows, targets, picked, step)
+    }
+
+    fn misses(&self, net: &mlp::Net, rows: &rows::Rows, targets: &rows::Rows) -> Result<Vec<f32>, Error> {
+        net.misses(&self.device, rows, targets)
+    }
+
+    fn aim(
+        &self,
+        net: &mlp::Net,
+        rows: &rows::Rows,
+        targets: &rows::Rows,
+        damp: &[f32],
+    ) -> Result<rows::Rows, Error> {
+        net.aim(&self.device, rows, targets, damp)
     }
 }
 

@@ -15,9 +15,9 @@ use naga::{
 };
 
 use super::{
-    assign, encode,
+    assign, encode, fit,
     kernel::{Kernel, Source},
-    project, reduce, rows, score, update,
+    mlp, project, reduce, rows, score, update,
 };
 use crate::ops::layout::{Layout, layouts};
 
@@ -30,6 +30,8 @@ fn kernels() -> Vec<&'static Kernel> {
     [
         assign::KERNELS,
         encode::KERNELS,
+        fit::KERNELS,
+        mlp::KERNELS,
         project::KERNELS,
         reduce::KERNELS,
         rows::KERNELS,

@@ -18,7 +18,16 @@ const PIECE: usize = if cfg!(test) { 1 << 16 } else { 64 << 20 };
 
 impl Device {
     pub(super) fn upload<T: Pod>(&self, values: &[T]) -> Result<Buffer<T>, Error> {
-        let buffer = self.alloc(values.len())?;
+        self.fill(self.alloc(values.len())?, values)
+    }
+
+    /// The same for values that cannot be divided.
+    pub(super) fn upload_whole<T: Pod>(&self, values: &[T]) -> Result<Buffer<T>, Error> {
+        self.fill(self.alloc_whole(values.len())?, values)
+    }
+
+    /// Sends the values of a new buffer.
+    fn fill<T: Pod>(&self, buffer: Buffer<T>, values: &[T]) -> Result<Buffer<T>, Error> {
         for (i, piece) in bytemuck::cast_slice::<T, u8>(values).chunks(PIECE).enumerate() {
             if i > 0 {
                 self.wait()?;

@@ -9,7 +9,7 @@ use vlc::{CodeKind, IdKind, Metric};
 use crate::{
     args::{CodeArg, MetricArg},
     error::CliError,
-    output::{Output, Recall, count, pairs, printable, size, table},
+    output::{Output, Recall, count, decoder, pairs, printable, size, table},
     stores::{ModelArg, hex},
 };
 
@@ -42,6 +42,7 @@ struct Info {
     symbols: u32,
     code_bytes: f64,
     refine_bytes: Option<u32>,
+    decoder: Option<Decoder>,
     file_bytes: u64,
     dead_bytes: u64,
     bytes_per_vector: Option<f64>,
@@ -58,6 +59,14 @@ struct Info {
     appended: Vec<Appended>,
     sections: Vec<Section>,
     metadata: BTreeMap<String, String>,
+}
+
+#[derive(Serialize)]
+struct Decoder {
+    shape: String,
+    bytes: u64,
+    shortlist: u32,
+    unseen_energy: Option<f64>,
 }
 
 #[derive(Serialize)]
@@ -102,6 +111,12 @@ pub(crate) fn run(args: Args, out: &Output) -> Result<(), CliError> {
         symbols: info.symbols,
         code_bytes: info.code_bytes,
         refine_bytes: info.refine_bytes,
+        decoder: info.decoder.map(|d| Decoder {
+            shape: decoder(d.shape),
+            bytes: d.bytes,
+            shortlist: d.shortlist,
+            unseen_energy: d.unseen_energy,
+        }),
         file_bytes: info.file_bytes,
         dead_bytes: info.dead_bytes,
         bytes_per_vector: Some(info.bytes_per_vector).filter(|bytes| bytes.is_finite()),
@@ -128,6 +143,14 @@ pub(crate) fn run(args: Args, out: &Output) -> Result<(), CliError> {
 
 fn human(info: &Info) -> String {
     let recall = info.recall.as_ref().map_or_else(|| "not measured".into(), Recall::to_string);
+    let learned = info.decoder.as_ref().map_or_else(
+        || "none".into(),
+        |d| {
+            let unseen = d.unseen_energy.map(|e| format!(", energy {e:.5} of rows it was not trained on"));
+            let unseen = unseen.unwrap_or_default();
+            format!("{} in {}, scores {} rows again for 10 hits{unseen}", d.shape, size(d.bytes), d.shortlist)
+        },
+    );
     let probing = match info.probe_cells {
         Some([few, many]) => {
             format!("auto looks at {few} of {} cells for 10 hits, {many} for 100", count(info.anchors))
@@ -193,6 +216,7 @@ fn human(info: &Info) -> String {
             "refine",
             info.refine_bytes.map_or_else(|| "no layer".into(), |bytes| format!("{bytes} bytes of further codes")),
         ),
+        ("decoder", learned),
         ("energy", format!("{:.5} (anchors alone {:.5})", info.energy, info.anchor_energy)),
         ("quality", recall),
         ("probing", probing),

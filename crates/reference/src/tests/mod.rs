@@ -5,3 +5,5 @@ mod hostile;
 mod read;
 mod store;
 mod writer;
+
+mod mlp;

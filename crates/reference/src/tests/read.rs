@@ -90,7 +90,7 @@ fn a_small_file_is_read_and_decoded() {
     assert_eq!(file.unit(row), u);
     let gain = 2.0 * 16_f64.powf(36.0 / 254.0);
     assert!((file.gain(row) - gain).abs() < 1e-12);
-    assert_eq!(file.factor(row), 1.0 + 5.0 / 16.0);
+    assert_eq!(file.factor(row, &file.unit(row)), 1.0 + 5.0 / 16.0);
     assert_eq!(file.decode(row)[1], 20.0 + file.gain(row) * u[1]);
     // Row 0 has gain code 0, row 255 the largest, row 3 a chart without directions.
     assert_eq!(file.decode(0), file.center);
@@ -104,7 +104,7 @@ fn scores_of_every_metric() {
     let q = [1.0, 2.0, -3.0];
     let file = parse(&raw.write()).unwrap();
     let centred = [-9.0, -18.0, -33.0];
-    let (g, f, u) = (file.gain(37), file.factor(37), file.unit(37));
+    let (g, f, u) = (file.gain(37), file.factor(37, &file.unit(37)), file.unit(37));
     let expected = 2.0 * g * f * dot(&centred, &u) - g * g - dot(&centred, &centred);
     assert!((file.score(&q, 37) - expected).abs() < 1e-9 * expected.abs());
     let exact = file.search_exact_metric(&q, 5);

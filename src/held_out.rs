@@ -1,0 +1,72 @@
+//! What the queries held out from training say of a file that has just been written.
+
+use crate::{
+    Backend, Error, Mat, Searcher,
+    exact::recall,
+    prepare::Prepared,
+    probe::{self, MEASURED},
+    search::Neighbors,
+};
+
+/// What held-out queries say of a file.
+pub(crate) struct Measured {
+    pub(crate) recall: f64,
+    /// The cells that probing takes.
+    pub(crate) probe_cells: [u32; 2],
+    /// Rows that are scored again for ten hits, where there is a learned decoder.
+    pub(crate) shortlist: Option<u32>,
+}
+
+/// Shortlists that are weighed, and the one they are compared with.
+const SHORTLISTS: [u32; 4] = [32, 64, 96, 128];
+const LONG: u32 = 256;
+/// What a shortlist may lose of the recall of the long one.
+const LOSS: f64 = 0.001;
+
+/// Recall of the file in `bytes` on the held-out queries, the cells that probing takes, and the shortlist that loses next to nothing.
+pub(crate) fn measure(
+    bytes: &[u8],
+    prepared: &Prepared<'_>,
+    truth: &Neighbors,
+    labels: &[u32],
+    k: usize,
+) -> Result<Measured, Error> {
+    let mut index = crate::Index::from_bytes(bytes)?;
+    let own = prepared.held_rows.as_deref();
+    let with_self = usize::from(own.is_some());
+    // A row that is its own query finds itself, which says nothing.
+    let without_self = |found: &Mat<u64>, k: usize| -> Result<Mat<u64>, Error> {
+        let width = k.min(found.dim() - usize::from(own.is_some()));
+        let mut out = Vec::with_capacity(found.rows() * width);
+        for q in 0..found.rows() {
+            let itself = own.map(|rows| rows[q] as u64);
+            out.extend(found.row(q).iter().copied().filter(|id| Some(*id) != itself).take(width));
+        }
+        Mat::new(out, found.rows(), width)
+    };
+    let ask = |index: &crate::Index<&[u8]>, k: usize| {
+        Searcher::open(index, Backend::Cpu)?.query_prepared(prepared.held.view(), k + with_self)
+    };
+    let truth = without_self(&truth.ids, k)?;
+    let recall_of = |index: &crate::Index<&[u8]>| -> Result<f64, Error> {
+        Ok(recall(without_self(&ask(index, k)?.0.ids, k)?.view(), truth.view()))
+    };
+    let mut shortlist = None;
+    if index.parsed().learned.is_some() {
+        let long = recall_of(index.with_shortlist(LONG))?;
+        for length in SHORTLISTS {
+            shortlist = Some(length);
+            if recall_of(index.with_shortlist(length))? >= long - LOSS {
+                break;
+            }
+        }
+    }
+    let (found, bases) = ask(&index, MEASURED[1])?;
+    // How many candidates are scored again depends on how many rows are asked for.
+    let again = index.parsed().refine.is_some() || shortlist.is_some();
+    let recall = if again { recall_of(&index)? } else { recall(without_self(&found.ids, k)?.view(), truth.view()) };
+    let mut cells = without_self(&found.ids, MEASURED[1])?;
+    cells.as_mut_slice().iter_mut().for_each(|row| *row = labels[*row as usize].into());
+    let sizes: Vec<u64> = index.parsed().segments[0].cells.windows(2).map(|w| w[1] - w[0]).collect();
+    Ok(Measured { recall, probe_cells: probe::measure(&bases, cells.view(), &sizes), shortlist })
+}

@@ -1,0 +1,55 @@
+//! Which decoder the planner considers, and what it expects of it.
+
+use super::{MOST_HIDDEN, MOST_WEIGHTS};
+use crate::{Config, Decoder, DecoderShape, Error, plan::Sizes};
+
+/// Widths that are considered.
+const WIDTHS: [usize; 6] = [128, 256, 512, 1024, 2048, 4096];
+/// Share of the budget that a decoder may take. Twice as much lowers the distortion further, and no recall comes of it: the network
+/// learns by heart what makes no difference to neighbours.
+const SHARE: f64 = 0.025;
+/// Rows below which there is none: training takes its time, and a few more symbols do as much.
+const LEAST_ROWS: u64 = 10_000;
+/// Values of all rows above which there is none, as their coordinates are kept in memory while it is trained.
+const MOST_VALUES: u64 = 1 << 30;
+/// Bytes of symbols for each dimension above which there is none: with 92 bytes for 384 dimensions it gains nothing.
+const MOST_RATE: f64 = 0.16;
+/// The expected distortion with a decoder, as a multiple of that without, below which it is taken.
+pub(crate) const WORTH: f64 = 0.97;
+
+/// The share of the distortion that is left with a decoder, synthesis included. Measured on 12,500 to 100,000 text embeddings at 3 %, where it
+/// hardly depends on the number of rows; see ARCHITECTURE.md.
+pub(crate) fn expected_share(shape: DecoderShape) -> f64 {
+    let width = shape.width.max(1) as f64 * shape.layers as f64;
+    (1.0 - 0.105 * (width / 512.0).sqrt()).max(0.7)
+}
+
+/// The decoders to weigh for a file of these sizes.
+pub(crate) fn considered(sizes: &Sizes) -> Vec<DecoderShape> {
+    let per_value = sizes.budget / (sizes.n as f64 * sizes.dim as f64);
+    if sizes.n < LEAST_ROWS || sizes.n * sizes.dim as u64 > MOST_VALUES || per_value > MOST_RATE {
+        return Vec::new();
+    }
+    let shapes = WIDTHS.into_iter().map(DecoderShape::of_width);
+    shapes.filter(|shape| super::bytes(*shape, sizes.dim) as f64 <= SHARE * sizes.budget).collect()
+}
+
+/// Refuses what cannot be.
+pub(crate) fn check(config: &Config<'_>, dim: usize) -> Result<(), Error> {
+    let Decoder::Of(DecoderShape { width, layers, bits }) = config.decoder else { return Ok(()) };
+    let weights = (2 * dim).saturating_add(layers.saturating_sub(1).saturating_mul(width)).saturating_mul(width);
+    let possible = (1..=65_536).contains(&width) && (1..=MOST_HIDDEN).contains(&layers) && (1..=8).contains(&bits);
+    let message = if !possible || weights > MOST_WEIGHTS {
+        format!(
+            "a decoder of {layers} layers of {width} with {bits} bits: 1 to {MOST_HIDDEN} layers of 1 to 65536 with 1 to 8 bits are \
+             allowed, and {MOST_WEIGHTS} weights"
+        )
+    } else if config.refine.is_some() {
+        "a learned decoder and a refine layer do not go together; leave one out".into()
+    } else if config.charts.is_some_and(|charts| charts != 1) {
+        "a learned decoder takes one chart; leave the number of charts out".into()
+    } else {
+        return Ok(());
+    };
+    Err(Error::Config(message))
+}

@@ -1,0 +1,254 @@
+//! Training: from the coordinates of the rows and what their codes decode to, to a network that leads from these to those.
+
+use rayon::prelude::*;
+
+use super::{Learned, halved, stored_step, synthesis::Synthesizer};
+use crate::{
+    Config, DecoderShape, Error, Mat, MatRef, Stage,
+    encode::{RowCodes, encode_rows},
+    ops::{
+        Ops,
+        mlp::{Dense, FitStep, Mlp},
+        squared_distance,
+    },
+    prepare::{Prepared, to_unit},
+    read::chunk_rows,
+    train::{Random, Trained, calibration_sample, choose_alpha, gather},
+};
+
+/// Rows of a step.
+const BATCH: usize = 1024;
+/// Passes over the rows in floats, and with weights rounded.
+const FLOAT_EPOCHS: usize = 8;
+const ROUNDED_EPOCHS: usize = 8;
+/// What small stores get in their place, at least: so many steps.
+const LEAST_STEPS: usize = 400;
+/// The highest rate of the first part; that of the second is half of it.
+const RATE: f32 = 4e-3;
+const DECAY: f32 = 0.01;
+/// Share of the steps in which the rate rises; it falls along a cosine afterwards (one cycle; Smith, 2018).
+const RISE: f32 = 0.1;
+/// One row in so many has no part in the training of the network, and so many at most: they say how well it does on rows to come.
+const HELD_OUT: usize = 64;
+const HELD_MOST: usize = 1024;
+/// Rows that are scored again for ten hits until that is measured.
+pub(super) const SHORTLIST: u32 = 64;
+/// Where the deviation of a direction is nothing, or next to it, in units of the largest.
+const LEAST_DEVIATION: f32 = 1e-3;
+const PURPOSE_WEIGHTS: u64 = 51;
+const PURPOSE_ORDER: u64 = 52;
+const PURPOSE_HELD: u64 = 53;
+
+/// Steps that lose least of a normal distribution of deviation 1, for 1 to 8 bits (Max, 1960; the last as wide as four deviations).
+const STEPS: [f32; 8] = [1.596, 0.9957, 0.5860, 0.3352, 0.1881, 0.1041, 0.0569, 0.0308];
+
+/// Trains the network of the plan on all rows, and calibrates the rest of the model to it: the exponent of the factor, the error.
+/// O(epochs n weights) time; memory for two matrices of n x active values.
+pub(crate) fn train<O: Ops>(
+    ops: &O,
+    base: &mut Trained,
+    prepared: &Prepared<'_>,
+    shape: Option<DecoderShape>,
+    config: &Config<'_>,
+    report: &dyn Fn(Stage, usize, usize) -> Result<(), Error>,
+) -> Result<Option<Learned>, Error> {
+    let Some(shape) = shape.filter(|_| base.model.charts.len() == 1 && base.model.charts[0].active() > 0) else {
+        return Ok(None);
+    };
+    let Seen { mut y, labels, mut symbols } = look(ops, base, prepared, report)?;
+    let unit = left(&y, &Synthesizer::new(&base.model, &base.encoder, 1.0).codewords(&labels, &symbols));
+    y.as_mut_slice().par_iter_mut().with_min_len(1 << 14).for_each(|v| *v /= unit);
+    let synthesizer = Synthesizer::new(&base.model, &base.encoder, unit);
+    let n = labels.len();
+    let mut training: Vec<u32> = (0..n as u32).collect();
+    let held = Random::new(config.seed, PURPOSE_HELD).sample(n, (n / HELD_OUT).min(HELD_MOST));
+    let mut out = vec![false; n];
+    held.iter().for_each(|&i| out[i] = true);
+    training.retain(|&i| !out[i as usize]);
+
+    let targets = ops.upload(y.view())?;
+    let mut rows = ops.take(synthesizer.codewords(&labels, &symbols))?;
+    let fresh = begin(&ops.download(&rows)?, shape, config.seed);
+    let epochs = |epochs: usize| (epochs * training.len() / BATCH).max(LEAST_STEPS);
+    let (float, rounded) = (epochs(FLOAT_EPOCHS), epochs(ROUNDED_EPOCHS));
+    // Synthesis takes about as long as so many steps.
+    let synthesis = n.div_ceil(BATCH) * 4;
+    let total = float + synthesis + rounded;
+    let mut order = Random::new(config.seed, PURPOSE_ORDER);
+    let mut fit = |net: &mut O::Net, rows: &O::Rows, steps: usize, rate: f32, before: usize| -> Result<(), Error> {
+        let mut at = training.len();
+        for number in 1..=steps {
+            let batch = BATCH.min(training.len());
+            if at + batch > training.len() {
+                order.shuffle(&mut training);
+                at = 0;
+            }
+            let step = FitStep { rate: rate * cycle(number - 1, steps), decay: DECAY, number: number as u32 };
+            ops.fit(net, rows, &targets, &training[at..at + batch], step)?;
+            at += batch;
+            if number % 16 == 0 {
+                report(Stage::Decoder, before + number, total)?;
+            }
+        }
+        Ok(())
+    };
+    let mut net = ops.net(&fresh)?;
+    fit(&mut net, &rows, float, RATE, 0)?;
+    let told = |first: usize| report(Stage::Decoder, float + first * 4 / BATCH, total);
+    synthesizer.improve(ops, &net, y.view(), &labels, &mut symbols, told)?;
+    rows = ops.take(synthesizer.codewords(&labels, &symbols))?;
+    net = ops.net(&with_steps(ops.mlp(&net)?, shape.bits))?;
+    fit(&mut net, &rows, rounded, RATE / 2.0, float + synthesis)?;
+    let mut learned = Learned::of(ops.mlp(&net)?, unit, SHORTLIST);
+    report(Stage::Decoder, total, total)?;
+    drop((net, rows, targets, y));
+
+    // The last steps see the rows as a reader of the file will.
+    let picked = calibration_sample(prepared.unit.rows(), config.seed);
+    let (unit, gains) = gather(prepared.unit.view(), &prepared.gains, &picked);
+    let decoded = as_read(ops, base, &learned, unit.view())?;
+    let norms: Vec<f32> =
+        (0..decoded.rows()).map(|i| crate::ops::dot(decoded.row(i), decoded.row(i)).sqrt()).collect();
+    let queries = prepared.training_queries();
+    base.alpha = choose_alpha(&base.model, &norms, decoded.view(), unit.view(), &gains, queries);
+    base.energy = energy(unit.view(), decoded.view());
+    if !held.is_empty() {
+        let mut unit = Mat::zeros(held.len(), prepared.unit.dim());
+        for (r, &i) in held.iter().enumerate() {
+            prepared.rows.read(i, unit.row_mut(r))?;
+        }
+        let at = |i, fault: crate::read::RowFault| fault.at(prepared.rows.path(), held[i]);
+        to_unit(&mut unit, config.metric, &prepared.center, at)?;
+        let decoded = as_read(ops, base, &learned, unit.view())?;
+        learned.unseen_energy = energy(unit.view(), decoded.view());
+    }
+    Ok(Some(learned))
+}
+
+/// What a reader of the file will see of unit rows once they are encoded.
+fn as_read<O: Ops>(ops: &O, base: &Trained, learned: &Learned, unit: MatRef<'_>) -> Result<Mat, Error> {
+    let resident = ops.upload(unit)?;
+    let mut codes = encode_rows(ops, &base.encoder, &base.model, &resident)?;
+    let synthesizer = Synthesizer::new(&base.model, &base.encoder, learned.unit);
+    synthesizer.encode(ops, learned, &resident, &mut codes)?;
+    Ok(synthesizer.decode(learned, &base.encoder, &codes))
+}
+
+fn energy(unit: MatRef<'_>, decoded: MatRef<'_>) -> f64 {
+    let errors = (0..unit.rows()).map(|i| f64::from(squared_distance(unit.row(i), decoded.row(i))));
+    errors.sum::<f64>() / unit.rows().max(1) as f64
+}
+
+/// The deviation of what codewords leave of coordinates; 1 where that is nothing. Sums in the order of the rows.
+fn left(y: &Mat, codewords: &Mat) -> f32 {
+    let sums: Vec<f64> = (0..y.rows())
+        .into_par_iter()
+        .with_min_len(1 << 10)
+        .map(|i| squared_distance(y.row(i), codewords.row(i)).into())
+        .collect();
+    let deviation = (sums.iter().sum::<f64>() / y.as_slice().len().max(1) as f64).sqrt() as f32;
+    if deviation.is_normal() { deviation } else { 1.0 }
+}
+
+/// All rows as the base sees them.
+struct Seen {
+    /// Their coordinates in the chart, n x active, as they are.
+    y: Mat,
+    labels: Vec<u32>,
+    symbols: Vec<u8>,
+}
+
+fn look<O: Ops>(
+    ops: &O,
+    base: &Trained,
+    prepared: &Prepared<'_>,
+    report: &dyn Fn(Stage, usize, usize) -> Result<(), Error>,
+) -> Result<Seen, Error> {
+    let (rows, dim) = (prepared.rows, prepared.unit.dim());
+    let n = rows.rows();
+    let mut seen = Seen { y: Mat::zeros(0, 0), labels: Vec::with_capacity(n), symbols: Vec::new() };
+    let mut y = Vec::with_capacity(n * base.model.charts[0].active());
+    let mut take = |unit: MatRef<'_>| -> Result<(), Error> {
+        let resident = ops.upload(unit)?;
+        let RowCodes { labels, symbols, .. } = encode_rows(ops, &base.encoder, &base.model, &resident)?;
+        seen.labels.extend(labels);
+        seen.symbols.extend(symbols);
+        let placed = ops.give(ops.project(&resident, base.encoder.mean(), base.encoder.forward(0))?)?;
+        y.extend_from_slice(placed.as_slice());
+        Ok(())
+    };
+    let step = (ops.chunks() * chunk_rows(dim)).min(n).max(1);
+    for first in (0..n).step_by(step) {
+        report(Stage::Decoder, 0, n)?;
+        let count = step.min(n - first);
+        if prepared.unit.rows() == n {
+            take(prepared.unit.view().slice(first..first + count))?;
+            continue;
+        }
+        let mut unit = Mat::zeros(count, dim);
+        rows.read(first, unit.as_mut_slice())?;
+        to_unit(&mut unit, base.model.metric, &base.model.center, |i, fault| fault.at(rows.path(), first + i))?;
+        take(unit.view())?;
+    }
+    seen.y = Mat::new(y, n, base.model.charts[0].active())?;
+    Ok(seen)
+}
+
+/// The share of the highest rate in step `number` (from 0) of `steps`.
+fn cycle(number: usize, steps: usize) -> f32 {
+    let at = number as f32 / steps as f32;
+    if at < RISE { at / RISE } else { 0.5 * (1.0 + (std::f32::consts::PI * (at - RISE) / (1.0 - RISE)).cos()) }
+}
+
+/// A network that adds next to nothing to `rows`.
+fn begin(rows: &Mat, shape: DecoderShape, seed: u64) -> Mlp {
+    let active = rows.dim();
+    let deviations = deviations(rows);
+    let largest = deviations.iter().fold(0f32, |m, &d| m.max(d));
+    let scale = |d: &f32| halved(1.0 / d.max(LEAST_DEVIATION * largest).max(1e-4));
+    let mut random = Random::new(seed, PURPOSE_WEIGHTS);
+    let mut layers = Vec::new();
+    for l in 0..=shape.layers {
+        let inputs = if l == 0 { active } else { shape.width };
+        let (outputs, deviation) = if l == shape.layers {
+            (active, 1e-3)
+        } else {
+            // What comes out of an activation has less of a deviation than what went in.
+            (shape.width, if l == 0 { 1.0 } else { 1.4 } / (inputs as f32).sqrt())
+        };
+        let mut weights = Mat::zeros(outputs, inputs);
+        weights.as_mut_slice().iter_mut().for_each(|w| *w = deviation * random.normal());
+        layers.push(Dense { weights, bias: vec![0.0; outputs], steps: Vec::new() });
+    }
+    Mlp { input_scale: deviations.iter().map(scale).collect(), layers, bits: 0 }
+}
+
+/// Of each column. Sums in the order of the rows.
+fn deviations(rows: &Mat) -> Vec<f32> {
+    const COLUMNS: usize = 64;
+    let mut sums = vec![(0f64, 0f64); rows.dim()];
+    sums.par_chunks_mut(COLUMNS).enumerate().for_each(|(part, sums)| {
+        for i in 0..rows.rows() {
+            for ((sum, squares), &x) in sums.iter_mut().zip(&rows.row(i)[part * COLUMNS..]) {
+                *sum += f64::from(x);
+                *squares += f64::from(x) * f64::from(x);
+            }
+        }
+    });
+    let n = rows.rows().max(1) as f64;
+    sums.iter().map(|(sum, squares)| (squares / n - (sum / n) * (sum / n)).max(0.0).sqrt() as f32).collect()
+}
+
+/// The same weights on steps, which stay as they are from here on: steps that follow the weights made the error 1 to 2 % larger.
+fn with_steps(mut mlp: Mlp, bits: u8) -> Mlp {
+    mlp.bits = bits;
+    for dense in &mut mlp.layers {
+        let step = |o: usize| {
+            let row = dense.weights.row(o);
+            let square = row.iter().map(|w| w * w).sum::<f32>() / row.len().max(1) as f32;
+            stored_step(STEPS[usize::from(bits) - 1] * square.sqrt())
+        };
+        dense.steps = (0..dense.weights.rows()).map(step).collect();
+    }
+    mlp
+}
