@@ -18,7 +18,7 @@ pub(crate) struct Measured {
 }
 
 /// Shortlists that are weighed, and the one they are compared with.
-const SHORTLISTS: [u32; 4] = [32, 64, 96, 128];
+const SHORTLISTS: [u32; 5] = [24, 32, 64, 96, 128];
 const LONG: u32 = 256;
 /// What a shortlist may lose of the recall of the long one.
 const LOSS: f64 = 0.001;

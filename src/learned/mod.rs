@@ -8,6 +8,7 @@
 //! the CPU whatever the backend. As that has the rows' lengths, none are kept.
 
 mod choice;
+mod codewords;
 mod rescore;
 mod synthesis;
 mod train;

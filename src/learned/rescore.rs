@@ -2,12 +2,14 @@
 
 use rayon::prelude::*;
 
-use super::Learned;
+use super::{Learned, codewords::Codewords};
 use crate::{
     Error, Mat, MatRef,
     format::BLOCK,
-    model::{Code, Model},
-    ops::{CodesRef, HostNet, HostScratch, ScoreTables, dot, host_net, product_nt},
+    model::Model,
+    ops::{
+        CodesRef, HostNet, HostScratch, QuickNet, QuickScratch, ScoreTables, dot, host_net, product_lower, product_nt,
+    },
     search::Neighbors,
     topk::TopK,
     train::factor,
@@ -16,14 +18,23 @@ use crate::{
 /// Rows that go through the network together: always so many, so that a row's score does not depend on which come with it.
 pub(super) const ROWS: usize = 32;
 
+/// The network as scoring computes it.
+#[derive(Debug)]
+enum Net {
+    /// With activations of 8 bits, where the weights allow it.
+    Quick(QuickNet),
+    Exact(HostNet),
+}
+
 /// What scoring takes beside the codes, made once for an index.
 #[derive(Debug)]
 pub(crate) struct LearnedModel {
-    net: HostNet,
+    net: Net,
     /// That of the coordinates the network sees.
     unit: f32,
     codewords: Codewords,
-    /// Active x active: inner products of the decoder's directions in that unit, and twice those with the mean, and the mean's with itself.
+    /// Active x active: inner products of the decoder's directions in that unit, twice those below the diagonal in the place of those above;
+    /// twice those with the mean, and the mean's with itself.
     gram: Mat,
     slope: Vec<f32>,
     mean_square: f32,
@@ -42,55 +53,20 @@ impl LearnedModel {
         if chart.active() > 0 {
             product_nt(gram.as_mut_slice(), directions.view(), directions.view(), 1.0);
         }
+        for j in 0..gram.rows() {
+            let row = gram.row_mut(j);
+            row[..j].iter_mut().for_each(|v| *v *= 2.0);
+            row[j + 1..].fill(0.0);
+        }
         LearnedModel {
-            net: host_net(learned.mlp()),
-            codewords: Codewords::new(&chart.code, chart.anchors.to_rows(), learned.unit),
+            net: QuickNet::new(learned.mlp()).map_or_else(|| Net::Exact(host_net(learned.mlp())), Net::Quick),
+            codewords: Codewords::new(&chart.code, chart.anchors.to_rows().view(), learned.unit),
             unit: learned.unit,
             slope: (0..chart.active()).map(|j| 2.0 * dot(directions.row(j), &model.mean)).collect(),
             gram,
             mean_square: dot(&model.mean, &model.mean),
             mean: model.mean.clone(),
             alpha,
-        }
-    }
-}
-
-/// Tables with the values of a symbol's directions side by side, in the unit of the network.
-#[derive(Debug)]
-struct Codewords {
-    anchors: Mat,
-    lags: usize,
-    alphabet: usize,
-    /// For each symbol the first of its directions, their number, and where its values start.
-    places: Vec<(usize, usize, usize)>,
-    values: Vec<f32>,
-}
-
-impl Codewords {
-    fn new(code: &Code, mut anchors: Mat, unit: f32) -> Codewords {
-        anchors.as_mut_slice().iter_mut().for_each(|v| *v /= unit);
-        let (entries, offsets) = (code.entries(), code.offsets());
-        let (mut places, mut values) = (Vec::new(), Vec::new());
-        for (t, &width) in code.widths.iter().enumerate() {
-            let (first, width) = (offsets[t], usize::from(width));
-            places.push((first, width, values.len()));
-            for entry in 0..entries {
-                values.extend((first..first + width).map(|j| code.tables[j * entries + entry] / unit));
-            }
-        }
-        Codewords { anchors, lags: code.lags, alphabet: code.alphabet(), places, values }
-    }
-
-    /// Anchor plus codeword, in the order of [`Code::add_codeword`].
-    fn fill(&self, cell: usize, symbols: &[u8], y: &mut [f32]) {
-        y.copy_from_slice(self.anchors.row(cell));
-        for (t, &(first, width, at)) in self.places.iter().enumerate() {
-            let y = &mut y[first..first + width];
-            for lag in 0..=self.lags.min(t) {
-                let entry = lag * self.alphabet + usize::from(symbols[t - lag]);
-                let values = &self.values[at + entry * width..][..width];
-                y.iter_mut().zip(values).for_each(|(y, v)| *y += v);
-            }
         }
     }
 }
@@ -116,7 +92,8 @@ struct Scratch {
     symbols: Vec<u8>,
     y: Mat,
     moved: Mat,
-    net: HostScratch,
+    exact: HostScratch,
+    quick: QuickScratch,
 }
 
 impl<'a> Rescorer<'a> {
@@ -144,7 +121,8 @@ impl<'a> Rescorer<'a> {
             symbols: vec![0; symbols],
             y: Mat::zeros(ROWS, active),
             moved: Mat::zeros(ROWS, active),
-            net: HostScratch::default(),
+            exact: HostScratch::default(),
+            quick: QuickScratch::default(),
         };
         let of_query = |scratch: &mut Scratch, q: usize| {
             let constant = dot(queries.row(q), &self.model.mean);
@@ -161,7 +139,7 @@ impl<'a> Rescorer<'a> {
 
     fn score(&self, query: &[f32], constant: f32, positions: &[u64], scratch: &mut Scratch, top: &mut TopK) {
         let LearnedModel { net, unit, codewords, gram, slope, mean_square, alpha, .. } = self.model;
-        let Scratch { symbols, y, moved, net: net_scratch } = scratch;
+        let Scratch { symbols, y, moved, exact, quick } = scratch;
         for (r, &position) in positions.iter().enumerate() {
             let Some((codes, at)) = self.place(position) else { continue };
             let (shape, cell) = (codes.shape, codes.labels.cell_of(at));
@@ -171,9 +149,12 @@ impl<'a> Rescorer<'a> {
             }
             codewords.fill(cell, symbols, y.row_mut(r));
         }
-        net.apply(y.as_mut_slice(), net_scratch);
+        match net {
+            Net::Quick(net) => net.apply(&mut y.as_mut_slice()[..positions.len() * slope.len()], quick),
+            Net::Exact(net) => net.apply(y.as_mut_slice(), exact),
+        }
         if y.dim() > 0 {
-            product_nt(moved.as_mut_slice(), y.view(), gram.view(), 1.0);
+            product_lower(moved.as_mut_slice(), y.view(), gram.view());
         }
         for (r, &position) in positions.iter().enumerate() {
             let Some((codes, at)) = self.place(position) else { continue };

@@ -142,7 +142,8 @@ fn assert_hits(
     // A score of l2 is a difference of squares, which are rounded at their own size.
     let length: f64 = query.iter().zip(&file.center).map(|(q, c)| (q - c) * (q - c)).sum();
     let size = scores.iter().fold(length.max(1e-6), |m, s| m.max(s.abs()));
-    let tolerance = 1e-5 * size;
+    // Scores through a network are of activations rounded to bytes.
+    let tolerance = if file.learned.is_some() { 1e-3 } else { 1e-5 } * size;
     let best = distance::largest(scores, ids.len());
     for (rank, (&id, &score)) in ids.iter().zip(found).enumerate() {
         let expected = scores[place(id)];

@@ -86,6 +86,29 @@ pub(super) fn networks_correct_and_aim<O: Ops>(ops: &O) {
     }
 }
 
+/// Devices take many rows in pieces, and may have other kernels for them.
+pub(super) fn networks_over_many_rows<O: Ops>(ops: &O) {
+    const N: usize = 33_000;
+    let mut random = random(77);
+    let mlp = network(&mut random, &[130, 200, 130], 2);
+    let reference = seen(&mlp);
+    let (rows, targets) = (normals(&mut random, N, 130), normals(&mut random, N, 130));
+    let damp: Vec<f32> = (0..N).map(|i| 1.0 / (1 << (i % 3)) as f32).collect();
+    let net = ops.net(&mlp).unwrap();
+    let (on_device, aimed_at) = (up(ops, &rows), up(ops, &targets));
+    let misses = ops.misses(&net, &on_device, &aimed_at).unwrap();
+    let aimed = ops.give(ops.aim(&net, &on_device, &aimed_at, &damp).unwrap()).unwrap();
+    assert_eq!((misses.len(), aimed.rows()), (N, N));
+    for i in (0..N).step_by(61).chain(N - 200..N) {
+        let (row, target) = (wide(rows.row(i)), wide(targets.row(i)));
+        let miss = reference.miss(&row, &target);
+        assert_near(misses[i], miss, 1e-4, miss + 1.0, "miss");
+        for (found, expected) in aimed.row(i).iter().zip(reference.aim(&row, &target, damp[i].into())) {
+            assert_near(*found, expected, 1e-4, expected.abs() + 1.0, "aim");
+        }
+    }
+}
+
 pub(super) fn fitting_moves_as_adamw<O: Ops>(ops: &O) {
     for (seed, (n, widths, bits)) in SHAPES.into_iter().enumerate() {
         let _case = Case::new(format!("seed {seed}, {n} rows through {widths:?}, {bits} bits"));

@@ -2,7 +2,7 @@
 //! number of threads.
 
 use faer::{Accum, Par, linalg::matmul::matmul};
-use pulp::Arch;
+use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::{
@@ -80,7 +80,7 @@ impl Net {
             product_nt(out.as_mut_slice(), chunk.inputs[l].view(), layer.seen.view(), 1.0);
             let bias = &self.mlp.layers[l].bias;
             let next = chunk.inputs.get_mut(l + 1);
-            Arch::new().dispatch(|| finish(out, bias, next));
+            Arch::new().dispatch(Finish { out, bias, next });
         }
     }
 
@@ -91,7 +91,7 @@ impl Net {
             let slope = &mut before[l - 1];
             product_nn(slope.as_mut_slice(), after[0].view(), self.layers[l].seen.view());
             let z = &chunk.outputs[l - 1];
-            Arch::new().dispatch(|| through_act(slope, z));
+            Arch::new().dispatch(Bend { slope: slope.as_mut_slice(), z: z.as_slice() });
         }
     }
 
@@ -148,14 +148,23 @@ impl Net {
                         bias_gradient.iter_mut().zip(&slopes.row(r)[first..]).for_each(|(b, s)| *b += s);
                     }
                 }
-                Arch::new().dispatch(|| move_all(&adam, weights, &gradient, means, squares, adam.keep));
-                Arch::new().dispatch(|| move_all(&adam, bias, &bias_gradient, bias_moments.0, bias_moments.1, 1.0));
+                let keep = adam.keep;
+                Arch::new().dispatch(Move { adam, values: weights, gradient: &gradient, means, squares, keep });
+                let (means, squares) = bias_moments;
+                Arch::new().dispatch(Move {
+                    adam,
+                    values: bias,
+                    gradient: &bias_gradient,
+                    means,
+                    squares,
+                    keep: 1.0,
+                });
                 match steps {
                     None => seen.copy_from_slice(weights),
                     Some(steps) => {
                         let of_outputs = seen.chunks_exact_mut(width).zip(weights.chunks_exact(width)).zip(steps);
                         of_outputs.for_each(|((seen, weights), &step)| {
-                            Arch::new().dispatch(|| round_all(seen, weights, step, top));
+                            Arch::new().dispatch(Rounded { seen, weights, step, top });
                         });
                     }
                 }
@@ -266,39 +275,89 @@ impl Chunk {
 }
 
 /// Adds the biases, and puts what the activation makes of it into the next layer.
-#[inline(always)]
-fn finish(out: &mut Mat, bias: &[f32], next: Option<&mut Mat>) {
-    let width = bias.len();
-    match next {
-        None => out.as_mut_slice().chunks_exact_mut(width).for_each(|row| {
-            row.iter_mut().zip(bias).for_each(|(z, b)| *z += b);
-        }),
-        Some(next) => {
-            let rows = out.as_mut_slice().chunks_exact_mut(width).zip(next.as_mut_slice().chunks_exact_mut(width));
-            rows.for_each(|(z, x)| {
-                z.iter_mut().zip(bias).zip(x).for_each(|((z, b), x)| {
+struct Finish<'a> {
+    out: &'a mut Mat,
+    bias: &'a [f32],
+    next: Option<&'a mut Mat>,
+}
+
+impl WithSimd for Finish<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let width = self.bias.len();
+        let Some(next) = self.next else {
+            for row in self.out.as_mut_slice().chunks_exact_mut(width) {
+                for (z, b) in row.iter_mut().zip(self.bias) {
                     *z += b;
-                    *x = act(*z);
-                });
-            });
+                }
+            }
+            return;
+        };
+        let rows = self.out.as_mut_slice().chunks_exact_mut(width).zip(next.as_mut_slice().chunks_exact_mut(width));
+        for (z, x) in rows {
+            for ((z, b), x) in z.iter_mut().zip(self.bias).zip(x) {
+                *z += b;
+                *x = act(*z);
+            }
         }
     }
 }
 
-#[inline(always)]
-fn through_act(slope: &mut Mat, z: &Mat) {
-    slope.as_mut_slice().iter_mut().zip(z.as_slice()).for_each(|(s, &z)| *s *= act_slope(z));
+/// Follows slopes back through the activation.
+struct Bend<'a> {
+    slope: &'a mut [f32],
+    z: &'a [f32],
 }
 
-#[inline(always)]
-fn move_all(adam: &Adam, w: &mut [f32], gradient: &[f32], means: &mut [f32], squares: &mut [f32], keep: f32) {
-    let moments = means.iter_mut().zip(squares);
-    for ((w, &g), (mean, square)) in w.iter_mut().zip(gradient).zip(moments) {
-        *w = adam.moved(*w, g, mean, square, keep);
+impl WithSimd for Bend<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        for (s, &z) in self.slope.iter_mut().zip(self.z) {
+            *s *= act_slope(z);
+        }
     }
 }
 
-#[inline(always)]
-fn round_all(seen: &mut [f32], weights: &[f32], step: f32, top: f32) {
-    seen.iter_mut().zip(weights).for_each(|(s, &w)| *s = rounded(w, step, top));
+/// A step of training.
+struct Move<'a> {
+    adam: Adam,
+    values: &'a mut [f32],
+    gradient: &'a [f32],
+    means: &'a mut [f32],
+    squares: &'a mut [f32],
+    keep: f32,
+}
+
+impl WithSimd for Move<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let moments = self.means.iter_mut().zip(self.squares);
+        for ((w, &g), (mean, square)) in self.values.iter_mut().zip(self.gradient).zip(moments) {
+            *w = self.adam.moved(*w, g, mean, square, self.keep);
+        }
+    }
+}
+
+struct Rounded<'a> {
+    seen: &'a mut [f32],
+    weights: &'a [f32],
+    step: f32,
+    top: f32,
+}
+
+impl WithSimd for Rounded<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        for (s, &w) in self.seen.iter_mut().zip(self.weights) {
+            *s = rounded(w, self.step, self.top);
+        }
+    }
 }

@@ -7,6 +7,7 @@ mod lengths;
 pub(crate) mod mlp;
 pub(crate) mod product;
 mod project;
+pub(crate) mod quick;
 mod reduce;
 mod scan;
 mod score;

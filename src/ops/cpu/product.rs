@@ -57,6 +57,15 @@ pub(crate) fn gram(out: &mut [f32], a: MatRef<'_>) {
     triangular::matmul(dst, lower, Accum::Add, a.transpose(), full, a, full, 1.0, Par::Seq);
 }
 
+/// `out = a t`, with t of k x k lower triangular: a and out are m x k. O(m k^2), half of that of [`product_nn`].
+pub(crate) fn product_lower(out: &mut [f32], a: MatRef<'_>, t: MatRef<'_>) {
+    let dst = faer::MatMut::from_row_major_slice_mut(out, a.rows(), t.dim());
+    let a = faer::MatRef::from_row_major_slice(a.as_slice(), a.rows(), a.dim());
+    let t = faer::MatRef::from_row_major_slice(t.as_slice(), t.rows(), t.dim());
+    let (lower, full) = (BlockStructure::TriangularLower, BlockStructure::Rectangular);
+    triangular::matmul(dst, full, Accum::Replace, a, full, t, lower, 1.0, Par::Seq);
+}
+
 /// Partial sums of what is added up outside of dense products, so that it vectorises.
 const LANES: usize = 16;
 

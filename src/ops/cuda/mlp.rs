@@ -1,365 +1,322 @@
-//! The residual network (cuda/mlp.cu): rows go through it so many at a time as the scratch has room for.
+//! The residual network (cuda/mlp.cu). Matrices that no caller sees have rows padded with zeros to a multiple of [`WIDE`].
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{buffer::Buffer, device::Device, error::misuse, images::MLP, launch::Arg, rows::Rows};
+use super::{buffer::Buffer, device::Device, images::MLP, launch::Arg, mlp_fit::Batch, rows::Rows};
 use crate::{
-    Error, Mat,
-    ops::mlp::{Dense, FitStep, Mlp, rounded, top},
+    Error,
+    ops::mlp::{Mlp, rounded, top},
 };
 
-/// Rows and columns of a tile (cuda/mlp.cu).
-const TILE: usize = 64;
-/// Rows that go through the network together, at most, and values of a layer they then have.
-const ROWS: usize = 1 << 16;
-const VALUES: usize = 1 << 26;
-/// Parts of a batch whose gradients are added up in order, at most, and rows of one at least.
-const PARTS: usize = 16;
-const PART_ROWS: usize = 64;
+/// What widths are padded to, columns of a tile, and threads of a block (cuda/mlp.cuh).
+pub(super) const WIDE: usize = 64;
+pub(super) const THREADS: u32 = 256;
 
-/// A network on the device, with the state of its training.
-pub(crate) struct Net {
-    input_scale: Vec<f32>,
-    bits: u8,
-    scale: Buffer<f32>,
-    layers: Vec<Layer>,
-    /// Of batches, kept from one to the next.
-    scratch: Option<Scratch>,
-}
+/// Rows that go through the network together at most, and values that stand between its layers then.
+const PIECE: usize = 32_768;
+const ROOM: usize = 1 << 26;
 
-struct Layer {
-    inputs: usize,
-    outputs: usize,
-    /// Empty where weights are not rounded.
-    steps: Vec<f32>,
-    steps_there: Buffer<f32>,
-    weights: Buffer<f32>,
-    bias: Buffer<f32>,
-    /// What rows see: rounded, where there are steps.
-    seen: Buffer<f32>,
-    /// Means of the gradients and of their squares, biases behind the weights of each output; empty before the first step.
-    moments: Option<[Buffer<f32>; 2]>,
-}
-
-/// What rows leave in the network.
-struct Scratch {
-    /// Rows that there is room for.
-    rows: usize,
-    /// What is missing before the network.
-    missing: Buffer<f32>,
-    /// What goes into each layer.
-    inputs: Vec<Buffer<f32>>,
-    /// What comes out of each but the last, before the activation.
-    outputs: Vec<Buffer<f32>>,
-    /// The slope of the loss behind each layer, or what is missing.
-    slopes: Vec<Buffer<f32>>,
-    /// Of the gradient of any layer.
-    parts: Buffer<f32>,
-}
-
-/// [`Adam`](crate::ops::mlp::Adam), as the kernel has it.
-#[derive(Clone, Copy, Pod, Zeroable)]
+/// Where a layer stands (cuda/mlp_fit.cu).
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
-struct AdamArg {
-    rate: f32,
-    keep: f32,
-    mean_scale: f32,
-    square_scale: f32,
+pub(super) struct Place {
+    pub(super) outputs: u32,
+    pub(super) inputs: u32,
+    /// Its first parameter: weights, outputs x inputs, padded both ways, then biases.
+    pub(super) first: u32,
+    /// Padded widths of the inputs, and outputs, of the layers before it.
+    pub(super) inputs_at: u32,
+    pub(super) outputs_at: u32,
+    /// Tiles of the weights of the layers before it.
+    pub(super) tiles_at: u32,
 }
 
-impl Layer {
-    fn new(device: &Device, dense: &Dense, bits: u8) -> Result<Layer, Error> {
-        let mut seen = dense.weights.as_slice().to_vec();
-        let top = top(bits);
-        for (row, &step) in seen.chunks_exact_mut(dense.inputs().max(1)).zip(&dense.steps) {
-            row.iter_mut().for_each(|w| *w = rounded(*w, step, top));
+impl Place {
+    fn wide(&self) -> usize {
+        padded(self.inputs as usize)
+    }
+
+    pub(super) fn high(&self) -> usize {
+        padded(self.outputs as usize)
+    }
+
+    /// Its first bias.
+    fn biases(&self) -> usize {
+        self.first as usize + self.high() * self.wide()
+    }
+
+    pub(super) fn tiles(&self) -> usize {
+        self.high() / WIDE * (self.wide() / WIDE)
+    }
+}
+
+/// A network with the state of its training.
+pub(crate) struct Net {
+    /// As it was loaded.
+    loaded: Mlp,
+    pub(super) layers: Vec<Place>,
+    pub(super) places: Buffer<Place>,
+    /// Of all layers, and what rows see of them: rounded weights, where there are steps.
+    pub(super) parameters: Buffer<f32>,
+    pub(super) seen: Buffer<f32>,
+    /// Means of the gradients and of their squares.
+    pub(super) moments: [Buffer<f32>; 2],
+    /// Of each output, 0 where weights are not rounded.
+    pub(super) steps: Buffer<f32>,
+    pub(super) top: f32,
+    input_scale: Buffer<f32>,
+    /// What the last step worked with, kept for the next.
+    pub(super) batch: Option<Batch>,
+}
+
+/// Rows on their way through the network.
+pub(super) struct Pass {
+    /// Rows, a multiple of those of a tile.
+    pub(super) padded: usize,
+    tall: bool,
+    /// What goes into each layer, and the slopes at what comes out of it, one layer behind the other.
+    pub(super) inputs: Buffer<f32>,
+    pub(super) slopes: Buffer<f32>,
+    /// Whether there are slopes of all layers, and not of the last alone.
+    back: bool,
+}
+
+/// What the slopes before the first layer are for: addresses, and of which rows (cuda/mlp.cu).
+#[derive(Debug, Clone, Copy, Default, Pod, Zeroable)]
+#[repr(C)]
+pub(super) struct Aim {
+    missing: u64,
+    rows: u64,
+    scale: u64,
+    damp: u64,
+    out: u64,
+    first: u32,
+    count: u32,
+}
+
+fn padded(width: usize) -> usize {
+    width.next_multiple_of(WIDE)
+}
+
+pub(super) fn net(device: &Device, mlp: &Mlp) -> Result<Net, Error> {
+    let mut layers: Vec<Place> = Vec::with_capacity(mlp.layers.len());
+    for dense in &mlp.layers {
+        let mut place = Place { outputs: dense.outputs() as u32, inputs: dense.inputs() as u32, ..Place::zeroed() };
+        if let Some(before) = layers.last() {
+            place.first = (before.biases() + before.high()) as u32;
+            place.inputs_at = before.inputs_at + before.wide() as u32;
+            place.outputs_at = before.outputs_at + before.high() as u32;
+            place.tiles_at = before.tiles_at + before.tiles() as u32;
         }
-        Ok(Layer {
-            inputs: dense.inputs(),
-            outputs: dense.outputs(),
-            steps: dense.steps.clone(),
-            steps_there: device.upload(&dense.steps)?,
-            weights: device.upload(dense.weights.as_slice())?,
-            bias: device.upload(&dense.bias)?,
-            seen: device.upload(&seen)?,
-            moments: None,
-        })
+        layers.push(place);
     }
-
-    /// Weights and biases.
-    fn parameters(&self) -> usize {
-        self.outputs * (self.inputs + 1)
+    let last = layers[layers.len() - 1];
+    let mut parameters = vec![0f32; last.biases() + last.high()];
+    let mut steps = vec![0f32; last.outputs_at as usize + last.high()];
+    for (place, dense) in layers.iter().zip(&mlp.layers) {
+        for (o, row) in
+            parameters[place.first as usize..].chunks_exact_mut(place.wide()).take(dense.outputs()).enumerate()
+        {
+            row[..dense.inputs()].copy_from_slice(dense.weights.row(o));
+        }
+        parameters[place.biases()..][..dense.outputs()].copy_from_slice(&dense.bias);
+        steps[place.outputs_at as usize..][..dense.steps.len()].copy_from_slice(&dense.steps);
     }
-}
-
-fn grid(rows: usize, columns: usize) -> [u32; 3] {
-    [rows.div_ceil(TILE) as u32, columns.div_ceil(TILE) as u32, 1]
+    let mut seen = parameters.clone();
+    let top = top(mlp.bits);
+    for (place, dense) in layers.iter().zip(&mlp.layers) {
+        for (row, &step) in seen[place.first as usize..].chunks_exact_mut(place.wide()).zip(&dense.steps) {
+            row[..dense.inputs()].iter_mut().for_each(|w| *w = rounded(*w, step, top));
+        }
+    }
+    Ok(Net {
+        loaded: mlp.clone(),
+        places: device.upload(&layers)?,
+        parameters: device.upload(&parameters)?,
+        seen: device.upload(&seen)?,
+        moments: [device.zeros(parameters.len())?, device.zeros(parameters.len())?],
+        steps: device.upload(&steps)?,
+        top,
+        input_scale: device.upload(&mlp.input_scale)?,
+        layers,
+        batch: None,
+    })
 }
 
 impl Net {
-    pub(super) fn new(device: &Device, mlp: &Mlp) -> Result<Net, Error> {
-        Ok(Net {
-            input_scale: mlp.input_scale.clone(),
-            bits: mlp.bits,
-            scale: device.upload(&mlp.input_scale)?,
-            layers: mlp.layers.iter().map(|dense| Layer::new(device, dense, mlp.bits)).collect::<Result<_, _>>()?,
-            scratch: None,
-        })
-    }
-
-    pub(super) fn download(&self, device: &Device) -> Result<Mlp, Error> {
-        let of = |layer: &Layer| -> Result<Dense, Error> {
-            let weights = Mat::new(device.download(&layer.weights)?, layer.outputs, layer.inputs)?;
-            Ok(Dense { weights, bias: device.download(&layer.bias)?, steps: layer.steps.clone() })
-        };
-        let layers = self.layers.iter().map(of).collect::<Result<_, _>>()?;
-        Ok(Mlp { input_scale: self.input_scale.clone(), layers, bits: self.bits })
-    }
-
-    fn width(&self) -> usize {
-        self.input_scale.len()
-    }
-
-    /// Kernels index by these shapes.
-    fn check(&self, rows: &Rows, targets: &Rows) -> Result<(), Error> {
-        if (rows.dim, targets.dim, targets.n) == (self.width(), self.width(), rows.n) {
-            return Ok(());
+    pub(super) fn mlp(&self, device: &Device) -> Result<Mlp, Error> {
+        let parameters = device.download(&self.parameters)?;
+        let mut mlp = self.loaded.clone();
+        for (place, dense) in self.layers.iter().zip(&mut mlp.layers) {
+            let (outputs, inputs) = (dense.outputs(), dense.inputs());
+            for (o, row) in parameters[place.first as usize..].chunks_exact(place.wide()).take(outputs).enumerate() {
+                dense.weights.row_mut(o).copy_from_slice(&row[..inputs]);
+            }
+            dense.bias.copy_from_slice(&parameters[place.biases()..][..outputs]);
         }
-        let (n, d, m, a) = (rows.n, rows.dim, targets.n, targets.dim);
-        Err(misuse(format!("{n} rows of {d} values and {m} targets of {a} for a network of {}", self.width())))
+        Ok(mlp)
     }
 
-    /// Rows that go through the network together.
-    fn piece(&self) -> usize {
-        let widest = self.layers.iter().map(|layer| layer.inputs.max(layer.outputs)).max().unwrap_or(1);
-        (VALUES / widest.max(1)).clamp(1, ROWS)
-    }
-
-    fn scratch(&self, device: &Device, rows: usize, training: bool) -> Result<Scratch, Error> {
-        let room = |widths: &mut dyn Iterator<Item = usize>| -> Result<Vec<Buffer<f32>>, Error> {
-            widths.map(|width| device.alloc(rows * width)).collect()
-        };
-        let outputs = || self.layers.iter().map(|layer| layer.outputs);
-        let most = self.layers.iter().map(Layer::parameters).max().unwrap_or(0);
-        Ok(Scratch {
-            rows,
-            missing: device.alloc(rows * self.width())?,
-            inputs: room(&mut self.layers.iter().map(|layer| layer.inputs))?,
-            outputs: room(&mut outputs().take(self.layers.len() - 1))?,
-            slopes: room(&mut outputs())?,
-            parts: device.alloc(if training { PARTS * most } else { 0 })?,
+    /// Room for up to `count` rows; with `back`, for slopes of all layers.
+    pub(super) fn pass(&self, device: &Device, count: usize, back: bool) -> Result<Pass, Error> {
+        let last = self.layers[self.layers.len() - 1];
+        let (inputs, slopes) =
+            (last.inputs_at as usize + last.wide(), if back { last.outputs_at as usize } else { 0 } + last.high());
+        // Tall tiles read less of the weights, where there are enough of them to go round.
+        let narrowest = self.layers.iter().map(|place| place.high() / WIDE).min().unwrap_or(1);
+        let tall = count / 128 * narrowest >= 2 * device.processors() as usize;
+        let padded = count.max(1).next_multiple_of(if tall { 128 } else { 64 });
+        Ok(Pass {
+            padded,
+            tall,
+            inputs: device.alloc(padded * inputs)?,
+            slopes: device.alloc(padded * slopes)?,
+            back,
         })
     }
 
-    /// Rows, those `picked` or from `first` on, through all layers; `scale` times what is missing then stands behind the last.
-    fn forward(
+    /// Where the slopes of a layer stand.
+    fn slopes<'a>(&self, pass: &'a Pass, layer: usize) -> Arg<'a> {
+        let before = if pass.back { self.layers[layer].outputs_at as usize } else { 0 };
+        Arg::at(&pass.slopes, pass.padded * before)
+    }
+
+    fn inputs<'a>(&self, pass: &'a Pass, layer: usize) -> Arg<'a> {
+        Arg::at(&pass.inputs, pass.padded * self.layers[layer].inputs_at as usize)
+    }
+
+    /// The rows picked, or those from `first` on, through all layers: `scale` times what is left of their targets stands in the
+    /// last slopes, zeros behind the last of them.
+    #[allow(clippy::too_many_arguments, reason = "both callers have them at hand")]
+    pub(super) fn forward(
         &self,
         device: &Device,
-        scratch: &Scratch,
-        (rows, targets): (&Rows, &Rows),
-        (picked, first, count): (Option<&Buffer<u32>>, usize, usize),
+        pass: &Pass,
+        rows: &Rows,
+        targets: &Rows,
+        picked: Option<&Buffer<u32>>,
+        first: usize,
+        count: usize,
         scale: f32,
     ) -> Result<(), Error> {
+        let last = self.layers.len() - 1;
         let args = [
             Arg::from(&rows.values),
             Arg::from(&targets.values),
+            Arg::from(rows.dim as u32),
+            Arg::from(&self.input_scale),
             picked.map_or(Arg::null(), Arg::from),
             Arg::from(first as u32),
             Arg::from(count as u32),
-            Arg::from(self.width() as i32),
-            Arg::from(&self.scale),
-            Arg::from(&scratch.inputs[0]),
-            Arg::from(&scratch.missing),
+            Arg::from(pass.padded as u32),
+            self.inputs(pass, 0),
+            self.slopes(pass, last),
         ];
-        device.launch(MLP, "gather_rows", [count as u32, 1, 1], 128, 0, &args)?;
-        let last = self.layers.len() - 1;
-        for (l, layer) in self.layers.iter().enumerate() {
-            let mut args = vec![
-                Arg::from(&scratch.inputs[l]),
-                Arg::from(count as u32),
-                Arg::from(layer.inputs as i32),
-                Arg::from(&layer.seen),
-                Arg::from(&layer.bias),
-                Arg::from(layer.outputs as u32),
-            ];
-            let kernel = if l == last {
-                args.extend([Arg::from(&scratch.missing), Arg::from(scale), Arg::from(&scratch.slopes[l])]);
-                "forward_last"
-            } else {
-                args.extend([Arg::from(&scratch.outputs[l]), Arg::from(&scratch.inputs[l + 1])]);
-                "forward"
-            };
-            device.launch(MLP, kernel, grid(count, layer.outputs), 256, 0, &args)?;
-        }
-        Ok(())
-    }
-
-    /// From the slopes behind the last layer to those behind each before it.
-    fn backward(&self, device: &Device, scratch: &Scratch, count: usize) -> Result<(), Error> {
-        for (l, layer) in self.layers.iter().enumerate().skip(1).rev() {
+        device.launch(MLP, "gather", [pass.padded as u32, 1, 1], 128, 0, &args)?;
+        for (l, place) in self.layers.iter().enumerate() {
             let args = [
-                Arg::from(&scratch.slopes[l]),
+                self.inputs(pass, l),
+                Arg::at(&self.seen, place.first as usize),
+                Arg::at(&self.seen, place.biases()),
+                Arg::from(place.inputs),
+                Arg::from(place.outputs),
+                if l < last { self.inputs(pass, l + 1) } else { Arg::null() },
+                if l < last && !pass.back { Arg::null() } else { self.slopes(pass, l) },
                 Arg::from(count as u32),
-                Arg::from(layer.outputs as i32),
-                Arg::from(&layer.seen),
-                Arg::from(layer.inputs as u32),
-                Arg::from(&scratch.outputs[l - 1]),
-                Arg::from(&scratch.slopes[l - 1]),
+                Arg::from(scale),
             ];
-            device.launch(MLP, "backward", grid(count, layer.inputs), 256, 0, &args)?;
+            pass.multiply(device, ["forward_64", "forward_128"], place.high(), &args)?;
         }
         Ok(())
     }
 
-    pub(super) fn fit(
-        &mut self,
+    /// From the slopes of the last layer to those of all before it; with `aim`, to what that says.
+    pub(super) fn backward(&self, device: &Device, pass: &Pass, aim: Option<Aim>) -> Result<(), Error> {
+        for (l, place) in self.layers.iter().enumerate().skip(usize::from(aim.is_none())).rev() {
+            let args = [
+                self.slopes(pass, l),
+                Arg::at(&self.seen, place.first as usize),
+                Arg::from(place.inputs),
+                Arg::from(place.outputs),
+                if l > 0 { self.slopes(pass, l - 1) } else { Arg::null() },
+                Arg::of(&aim.unwrap_or_default()),
+            ];
+            pass.multiply(device, ["backward_64", "backward_128"], place.wide(), &args)?;
+        }
+        Ok(())
+    }
+
+    /// Calls `each` with the number of the first row of every piece and how many it has, its rows gone through all layers.
+    fn over(
+        &self,
         device: &Device,
         rows: &Rows,
         targets: &Rows,
-        picked: &[u32],
-        step: FitStep,
+        back: bool,
+        mut each: impl FnMut(&Pass, usize, usize) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        self.check(rows, targets)?;
-        if let Some(missing) = picked.iter().find(|&&i| i as usize >= rows.n) {
-            return Err(misuse(format!("row {missing} of {}", rows.n)));
+        let last = self.layers[self.layers.len() - 1];
+        let values = last.inputs_at as usize + last.wide() + last.outputs_at as usize + last.high();
+        let most = (ROOM / values / 128 * 128).clamp(128, PIECE);
+        // Of about the same size: all tiles of a pass are worked on, whatever is in them.
+        let pieces = rows.n.div_ceil(most).max(1);
+        let most = rows.n.div_ceil(pieces).next_multiple_of(128).min(rows.n);
+        let pass = self.pass(device, most, back)?;
+        for first in (0..rows.n).step_by(most.max(1)) {
+            let count = most.min(rows.n - first);
+            self.forward(device, &pass, rows, targets, None, first, count, 1.0)?;
+            each(&pass, first, count)?;
         }
-        if picked.is_empty() || self.width() == 0 {
-            return Ok(());
-        }
-        let count = picked.len();
-        let scratch = match self.scratch.take().filter(|scratch| scratch.rows >= count) {
-            Some(scratch) => scratch,
-            None => self.scratch(device, count, true)?,
-        };
-        let numbers = device.upload(picked)?;
-        let scale = -2.0 / (count * self.width()) as f32;
-        self.forward(device, &scratch, (rows, targets), (Some(&numbers), 0, count), scale)?;
-        self.backward(device, &scratch, count)?;
-        let top = top(self.bits);
-        for (l, layer) in self.layers.iter_mut().enumerate() {
-            layer.step(device, &scratch, l, count, step, top)?;
-        }
-        self.scratch = Some(scratch);
         Ok(())
     }
 
     pub(super) fn misses(&self, device: &Device, rows: &Rows, targets: &Rows) -> Result<Vec<f32>, Error> {
-        self.check(rows, targets)?;
-        let errors = device.zeros(rows.n)?;
-        self.pieces(device, rows, targets, |scratch, first, count| {
+        let errors: Buffer<f32> = device.alloc(rows.n)?;
+        let last = self.layers.len() - 1;
+        self.over(device, rows, targets, false, |pass, first, count| {
             let args = [
-                Arg::from(&scratch.slopes[self.layers.len() - 1]),
+                self.slopes(pass, last),
+                Arg::from(rows.dim as u32),
                 Arg::from(count as u32),
-                Arg::from(self.width() as i32),
-                Arg::from(first as u32),
-                Arg::from(&errors),
+                Arg::at(&errors, first),
             ];
-            device.launch(MLP, "square_rows", [count.div_ceil(8) as u32, 1, 1], 256, 0, &args)
+            device.launch(MLP, "misses", [count.div_ceil(8) as u32, 1, 1], THREADS, 0, &args)
         })?;
         device.download(&errors)
     }
 
     pub(super) fn aim(&self, device: &Device, rows: &Rows, targets: &Rows, damp: &[f32]) -> Result<Rows, Error> {
-        self.check(rows, targets)?;
-        if damp.len() != rows.n {
-            return Err(misuse(format!("{} values of damp for {} rows", damp.len(), rows.n)));
-        }
-        let (damp, out) = (device.upload(damp)?, device.alloc(rows.n * rows.dim)?);
-        self.pieces(device, rows, targets, |scratch, first, count| {
-            self.backward(device, scratch, count)?;
-            let layer = &self.layers[0];
-            let args = [
-                Arg::from(&scratch.slopes[0]),
-                Arg::from(count as u32),
-                Arg::from(layer.outputs as i32),
-                Arg::from(&layer.seen),
-                Arg::from(layer.inputs as u32),
-                Arg::from(&rows.values),
-                Arg::from(first as u32),
-                Arg::from(&damp),
-                Arg::from(&scratch.slopes[self.layers.len() - 1]),
-                Arg::from(&self.scale),
-                Arg::from(&out),
-            ];
-            device.launch(MLP, "aim_rows", grid(count, layer.inputs), 256, 0, &args)
+        let out: Buffer<f32> = device.alloc(rows.n * rows.dim)?;
+        let damp = device.upload(damp)?;
+        let last = self.layers[self.layers.len() - 1];
+        self.over(device, rows, targets, true, |pass, first, count| {
+            let before = pass.padded * last.outputs_at as usize;
+            let aim = Aim {
+                missing: pass.slopes.part(before, pass.padded * last.high())?.0,
+                rows: rows.values.pointer(),
+                scale: self.input_scale.pointer(),
+                damp: damp.pointer(),
+                out: out.pointer(),
+                first: first as u32,
+                count: count as u32,
+            };
+            self.backward(device, pass, Some(aim))
         })?;
         Ok(Rows::new(out, rows.n, rows.dim))
     }
-
-    /// All rows through the network, so many at a time; `each` is given what they left, the first of them and their number.
-    fn pieces(
-        &self,
-        device: &Device,
-        rows: &Rows,
-        targets: &Rows,
-        each: impl Fn(&Scratch, usize, usize) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        if rows.n == 0 || self.width() == 0 {
-            return Ok(());
-        }
-        let piece = self.piece().min(rows.n);
-        let scratch = self.scratch(device, piece, false)?;
-        for first in (0..rows.n).step_by(piece) {
-            let count = piece.min(rows.n - first);
-            self.forward(device, &scratch, (rows, targets), (None, first, count), 1.0)?;
-            each(&scratch, first, count)?;
-        }
-        Ok(())
-    }
 }
 
-impl Layer {
-    /// Moves layer `l` by what a batch of `count` rows has left.
-    fn step(
-        &mut self,
+impl Pass {
+    /// The kernel for tiles of 64 rows, or of 128, over so many columns.
+    fn multiply(
+        &self,
         device: &Device,
-        scratch: &Scratch,
-        l: usize,
-        count: usize,
-        step: FitStep,
-        top: f32,
+        kernels: [&'static str; 2],
+        columns: usize,
+        args: &[Arg<'_>],
     ) -> Result<(), Error> {
-        let (outputs, inputs) = (self.outputs, self.inputs);
-        // Enough tiles for all processors; the number follows from the shapes alone, as the order of sums does.
-        let share = count.div_ceil(PARTS).max(PART_ROWS).next_multiple_of(16);
-        let parts = count.div_ceil(share);
-        let args = [
-            Arg::from(&scratch.slopes[l]),
-            Arg::from(outputs as u32),
-            Arg::from(&scratch.inputs[l]),
-            Arg::from(inputs as u32),
-            Arg::from(count as u32),
-            Arg::from(share as u32),
-            Arg::from(&scratch.parts),
-        ];
-        let [x, y, _] = grid(outputs, inputs + 1);
-        device.launch(MLP, "gradient", [x, y, parts as u32], 256, 0, &args)?;
-        if self.moments.is_none() {
-            self.moments = Some([device.zeros(self.parameters())?, device.zeros(self.parameters())?]);
-        }
-        let Some([means, squares]) = &self.moments else { return Err(misuse("a layer without moments")) };
-        let adam = step.adam();
-        let adam = AdamArg {
-            rate: adam.rate,
-            keep: adam.keep,
-            mean_scale: adam.mean_scale,
-            square_scale: adam.square_scale,
-        };
-        let args = [
-            Arg::from(&scratch.parts),
-            Arg::from(parts as u32),
-            Arg::from(outputs as u32),
-            Arg::from(inputs as u32),
-            Arg::of(&adam),
-            Arg::from(&self.weights),
-            Arg::from(&self.bias),
-            Arg::from(means),
-            Arg::from(squares),
-            if self.steps.is_empty() { Arg::null() } else { Arg::from(&self.steps_there) },
-            Arg::from(top),
-            Arg::from(&self.seen),
-        ];
-        let blocks = self.parameters().div_ceil(256).min(32 * device.processors() as usize);
-        device.launch(MLP, "move_weights", [blocks as u32, 1, 1], 256, 0, &args)
+        let side = if self.tall { 128 } else { 64 };
+        let grid = [(self.padded / side) as u32, (columns / WIDE) as u32, 1];
+        device.launch(MLP, kernels[usize::from(self.tall)], grid, THREADS, 0, args)
     }
 }

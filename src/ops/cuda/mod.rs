@@ -15,6 +15,7 @@ mod groups;
 mod images;
 mod launch;
 mod mlp;
+mod mlp_fit;
 mod pool;
 mod project;
 mod reduce;
@@ -127,11 +128,11 @@ impl Ops for Cuda {
     }
 
     fn net(&self, mlp: &Mlp) -> Result<mlp::Net, Error> {
-        mlp::Net::new(&self.device, mlp)
+        mlp::net(&self.device, mlp)
     }
 
     fn mlp(&self, net: &mlp::Net) -> Result<Mlp, Error> {
-        net.download(&self.device)
+        net.mlp(&self.device)
     }
 
     fn fit(
