@@ -489,7 +489,7 @@ fn peak_memory(sizes: &Sizes, sample: usize, symbols: usize, decoder: Option<Dec
     let rows = (sample * sizes.dim * 4) as u64;
     let matrices = (sizes.dim * sizes.dim * 8) as u64;
     let spool = (sizes.n * symbols as u64).min(crate::spool::SPOOL_MEMORY);
-    // Coordinates and codewords of all rows, at most as many values as they have, and copies of some.
-    let learned = decoder.map_or(0, |_| 4 * sizes.dim as u64 * (2 * sizes.n + (1 << 17)));
+    // Coordinates and codewords of the rows it is trained on, and copies of some.
+    let learned = decoder.map_or(0, |_| 4 * (sizes.dim as u64) * (2 * sizes.n.min(learned::ROWS as u64) + (1 << 17)));
     6 * rows + 8 * matrices + 13 * sizes.n + spool + learned + (64 << 20)
 }

@@ -134,7 +134,7 @@ fn with_lengths(unit: MatRef<'_>, picked: &[usize], lengths: &[f32], metric: Met
 }
 
 /// Reads the sample rows, neighbouring ones together.
-fn read_sample(rows: &dyn RowSource, sample: &[usize]) -> Result<Mat, Error> {
+pub(crate) fn read_sample(rows: &dyn RowSource, sample: &[usize]) -> Result<Mat, Error> {
     /// Rows of a unit of parallel work.
     const PART: usize = 1024;
     let dim = rows.dim();

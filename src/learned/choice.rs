@@ -3,15 +3,13 @@
 use super::{MOST_HIDDEN, MOST_WEIGHTS};
 use crate::{Config, Decoder, DecoderShape, Error, plan::Sizes};
 
-/// Widths that are considered.
-const WIDTHS: [usize; 6] = [128, 256, 512, 1024, 2048, 4096];
+/// Widths that are considered. What is wider takes minutes to train on a processor.
+const WIDTHS: [usize; 4] = [128, 256, 512, 1024];
 /// Share of the budget that a decoder may take. Twice as much lowers the distortion further, and no recall comes of it: the network
 /// learns by heart what makes no difference to neighbours.
 const SHARE: f64 = 0.025;
 /// Rows below which there is none: training takes its time, and a few more symbols do as much.
 const LEAST_ROWS: u64 = 10_000;
-/// Values of all rows above which there is none, as their coordinates are kept in memory while it is trained.
-const MOST_VALUES: u64 = 1 << 30;
 /// Bytes for each dimension above which there is none: at 0.2 it is worth 0.003 of recall, at 0.24 0.002, at 0.33 nothing.
 const MOST_RATE: f64 = 0.21;
 /// The expected distortion with a decoder, as a multiple of that without, below which it is taken.
@@ -27,7 +25,7 @@ pub(crate) fn expected_share(shape: DecoderShape) -> f64 {
 /// The decoders to weigh for a file of these sizes.
 pub(crate) fn considered(sizes: &Sizes) -> Vec<DecoderShape> {
     let per_value = sizes.budget / (sizes.n as f64 * sizes.dim as f64);
-    if sizes.n < LEAST_ROWS || sizes.n * sizes.dim as u64 > MOST_VALUES || per_value > MOST_RATE {
+    if sizes.n < LEAST_ROWS || per_value > MOST_RATE {
         return Vec::new();
     }
     let shapes = WIDTHS.into_iter().map(DecoderShape::of_width);

@@ -16,7 +16,7 @@ mod train;
 pub(crate) use choice::{WORTH, check, considered, expected_share};
 pub(crate) use rescore::{LearnedModel, Part, Rescorer};
 pub(crate) use synthesis::Synthesizer;
-pub(crate) use train::train;
+pub(crate) use train::{ROWS, train};
 
 use half::f16;
 

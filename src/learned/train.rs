@@ -4,18 +4,21 @@ use rayon::prelude::*;
 
 use super::{Learned, halved, stored_step, synthesis::Synthesizer};
 use crate::{
-    Config, DecoderShape, Error, Mat, MatRef, Stage,
+    Config, DecoderShape, Error, Mat, MatRef, Metric, Stage,
     encode::{RowCodes, encode_rows},
     ops::{
         Ops,
         mlp::{Dense, FitStep, Mlp},
         squared_distance,
     },
-    prepare::{Prepared, to_unit},
+    prepare::{Prepared, read_sample, to_unit},
     read::chunk_rows,
     train::{Random, Trained, calibration_sample, choose_alpha, gather},
 };
 
+/// Rows it is trained on at most. What the network makes of rows that it was not trained on is nearly as good, as their codes are
+/// chosen for it all the same.
+pub(crate) const ROWS: usize = 1 << 18;
 /// Rows of a step.
 const BATCH: usize = 1024;
 /// Passes over the rows in floats, and with weights rounded.
@@ -38,12 +41,13 @@ const LEAST_DEVIATION: f32 = 1e-3;
 const PURPOSE_WEIGHTS: u64 = 51;
 const PURPOSE_ORDER: u64 = 52;
 const PURPOSE_HELD: u64 = 53;
+const PURPOSE_ROWS: u64 = 54;
 
 /// Steps that lose least of a normal distribution of deviation 1, for 1 to 8 bits (Max, 1960; the last as wide as four deviations).
 const STEPS: [f32; 8] = [1.596, 0.9957, 0.5860, 0.3352, 0.1881, 0.1041, 0.0569, 0.0308];
 
-/// Trains the network of the plan on all rows, and calibrates the rest of the model to it: the exponent of the factor, the error.
-/// O(epochs n weights) time; memory for two matrices of n x active values.
+/// Trains the network of the plan on all rows or a sample, and calibrates the rest of the model to it: the exponent of the factor, the error.
+/// O(epochs rows weights) time; memory for two matrices of rows x active values.
 pub(crate) fn train<O: Ops>(
     ops: &O,
     base: &mut Trained,
@@ -55,7 +59,7 @@ pub(crate) fn train<O: Ops>(
     let Some(shape) = shape.filter(|_| base.model.charts.len() == 1 && base.model.charts[0].active() > 0) else {
         return Ok(None);
     };
-    let Seen { mut y, labels, mut symbols } = look(ops, base, prepared, report)?;
+    let Seen { numbers, mut y, labels, mut symbols } = look(ops, base, prepared, config.seed, report)?;
     let unit = left(&y, &Synthesizer::new(&base.model, &base.encoder, 1.0).codewords(&labels, &symbols));
     y.as_mut_slice().par_iter_mut().with_min_len(1 << 14).for_each(|v| *v /= unit);
     let synthesizer = Synthesizer::new(&base.model, &base.encoder, unit);
@@ -113,12 +117,8 @@ pub(crate) fn train<O: Ops>(
     base.alpha = choose_alpha(&base.model, &norms, decoded.view(), unit.view(), &gains, queries);
     base.energy = energy(unit.view(), decoded.view());
     if !held.is_empty() {
-        let mut unit = Mat::zeros(held.len(), prepared.unit.dim());
-        for (r, &i) in held.iter().enumerate() {
-            prepared.rows.read(i, unit.row_mut(r))?;
-        }
-        let at = |i, fault: crate::read::RowFault| fault.at(prepared.rows.path(), held[i]);
-        to_unit(&mut unit, config.metric, &prepared.center, at)?;
+        let held: Vec<usize> = held.into_iter().map(|i| numbers[i]).collect();
+        let unit = unit_rows(prepared, config.metric, &held)?;
         let decoded = as_read(ops, base, &learned, unit.view())?;
         learned.unseen_energy = energy(unit.view(), decoded.view());
     }
@@ -150,8 +150,10 @@ fn left(y: &Mat, codewords: &Mat) -> f32 {
     if deviation.is_normal() { deviation } else { 1.0 }
 }
 
-/// All rows as the base sees them.
+/// Rows as the base sees them.
 struct Seen {
+    /// Which they are.
+    numbers: Vec<usize>,
     /// Their coordinates in the chart, n x active, as they are.
     y: Mat,
     labels: Vec<u32>,
@@ -162,17 +164,18 @@ fn look<O: Ops>(
     ops: &O,
     base: &Trained,
     prepared: &Prepared<'_>,
+    seed: u64,
     report: &dyn Fn(Stage, usize, usize) -> Result<(), Error>,
 ) -> Result<Seen, Error> {
-    let (rows, dim) = (prepared.rows, prepared.unit.dim());
-    let n = rows.rows();
-    let mut seen = Seen { y: Mat::zeros(0, 0), labels: Vec::with_capacity(n), symbols: Vec::new() };
-    let mut y = Vec::with_capacity(n * base.model.charts[0].active());
+    let (rows, dim, active) = (prepared.rows, prepared.unit.dim(), base.model.charts[0].active());
+    let numbers = Random::new(seed, PURPOSE_ROWS).sample(rows.rows(), ROWS);
+    let n = numbers.len();
+    let (mut labels, mut symbols, mut y) = (Vec::with_capacity(n), Vec::new(), Vec::with_capacity(n * active));
     let mut take = |unit: MatRef<'_>| -> Result<(), Error> {
         let resident = ops.upload(unit)?;
-        let RowCodes { labels, symbols, .. } = encode_rows(ops, &base.encoder, &base.model, &resident)?;
-        seen.labels.extend(labels);
-        seen.symbols.extend(symbols);
+        let codes: RowCodes = encode_rows(ops, &base.encoder, &base.model, &resident)?;
+        labels.extend(codes.labels);
+        symbols.extend(codes.symbols);
         let placed = ops.give(ops.project(&resident, base.encoder.mean(), base.encoder.forward(0))?)?;
         y.extend_from_slice(placed.as_slice());
         Ok(())
@@ -181,17 +184,21 @@ fn look<O: Ops>(
     for first in (0..n).step_by(step) {
         report(Stage::Decoder, 0, n)?;
         let count = step.min(n - first);
-        if prepared.unit.rows() == n {
+        // The sample is at hand where it is all rows.
+        if prepared.unit.rows() == rows.rows() {
             take(prepared.unit.view().slice(first..first + count))?;
             continue;
         }
-        let mut unit = Mat::zeros(count, dim);
-        rows.read(first, unit.as_mut_slice())?;
-        to_unit(&mut unit, base.model.metric, &base.model.center, |i, fault| fault.at(rows.path(), first + i))?;
-        take(unit.view())?;
+        take(unit_rows(prepared, base.model.metric, &numbers[first..first + count])?.view())?;
     }
-    seen.y = Mat::new(y, n, base.model.charts[0].active())?;
-    Ok(seen)
+    Ok(Seen { numbers, y: Mat::new(y, n, active)?, labels, symbols })
+}
+
+/// Rows of these ascending numbers as unit rows.
+fn unit_rows(prepared: &Prepared<'_>, metric: Metric, numbers: &[usize]) -> Result<Mat, Error> {
+    let mut unit = read_sample(prepared.rows, numbers)?;
+    to_unit(&mut unit, metric, &prepared.center, |i, fault| fault.at(prepared.rows.path(), numbers[i]))?;
+    Ok(unit)
 }
 
 /// The share of the highest rate in step `number` (from 0) of `steps`.
