@@ -355,7 +355,8 @@ fn choose_decoder(
     for decoder in given {
         // One that does not fit is none.
         let Ok(found) = fit(Some(decoder)) else { continue };
-        if found.distortion < learned::WORTH * without && found.distortion < best.0.distortion {
+        let affordable = found.decoder_bytes as f64 <= learned::SHARE * sizes.budget;
+        if affordable && found.distortion < learned::WORTH * without && found.distortion < best.0.distortion {
             best = (found, Some(decoder));
         }
     }

@@ -7,7 +7,7 @@ use crate::{Config, Decoder, DecoderShape, Error, plan::Sizes};
 const WIDTHS: [usize; 4] = [128, 256, 512, 1024];
 /// Share of the budget that a decoder may take. Twice as much lowers the distortion further, and no recall comes of it: the network
 /// learns by heart what makes no difference to neighbours.
-const SHARE: f64 = 0.025;
+pub(crate) const SHARE: f64 = 0.025;
 /// Rows below which there is none: training takes its time, and a few more symbols do as much.
 const LEAST_ROWS: u64 = 10_000;
 /// Bytes for each dimension above which there is none: at 0.2 it is worth 0.003 of recall, at 0.24 0.002, at 0.33 nothing.
@@ -28,8 +28,7 @@ pub(crate) fn considered(sizes: &Sizes) -> Vec<DecoderShape> {
     if sizes.n < LEAST_ROWS || per_value > MOST_RATE {
         return Vec::new();
     }
-    let shapes = WIDTHS.into_iter().map(DecoderShape::of_width);
-    shapes.filter(|shape| super::bytes(*shape, sizes.dim) as f64 <= SHARE * sizes.budget).collect()
+    WIDTHS.into_iter().map(DecoderShape::of_width).collect()
 }
 
 /// Refuses what cannot be.
