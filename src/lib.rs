@@ -12,6 +12,7 @@ mod embedding;
 mod encode;
 mod error;
 mod exact;
+mod expected;
 mod filter;
 pub mod format;
 mod held_out;

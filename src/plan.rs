@@ -1,13 +1,12 @@
 //! The planner: from a small pilot sample to the sizes of the parts that fit the budget, and what recall they will buy.
 
-use rayon::prelude::*;
-
 use crate::{
-    AnnealingConfig, Budget, CodeKind, Config, Decoder, DecoderShape, Error, Mat, MatRef, Metric, RowSource, Stage,
+    AnnealingConfig, Budget, CodeKind, Config, DecoderShape, Error, Mat, MatRef, Metric, RowSource, Stage,
     embedding::all_metadata,
+    expected::expected_recall,
     format::{BlockShape, SECTIONS, file_len, metadata_bytes, row_ids_len},
     learned,
-    ops::{Ops, WithOps, dispatch, product_nt},
+    ops::{Ops, WithOps, dispatch},
     prepare::{Prepared, copy_rows, prepare},
     train::{self, Random, Shape, Space, Spectrum, allocate, symbol_bits},
 };
@@ -286,7 +285,7 @@ pub(crate) fn plan_on<O: Ops>(
         )?;
         let anchors = current.anchors.rows();
         let shape = Shape { rows: sizes.n as f64, dim: sizes.dim, anchors, kind: config.code, lags: sizes.lags };
-        match choose_decoder(sizes, shape, &spectrum, charts, config) {
+        match learned::choose(sizes, shape, &spectrum, charts, config) {
             Ok((fit, decoder)) if best.as_ref().is_none_or(|b| fit.distortion < b.fit.distortion) => {
                 best = Some(Best { fit, decoder, anchors: current.anchors, spectrum });
             }
@@ -329,38 +328,6 @@ struct Best {
     decoder: Option<DecoderShape>,
     anchors: Mat,
     spectrum: Spectrum,
-}
-
-/// The learned decoder that leaves least of the distortion in the budget, if any does better than none, and what then fits.
-fn choose_decoder(
-    sizes: &Sizes,
-    shape: Shape,
-    spectrum: &Spectrum,
-    charts: usize,
-    config: &Config<'_>,
-) -> Result<(Fit, Option<DecoderShape>), Error> {
-    let fit = |decoder: Option<DecoderShape>| -> Result<Fit, Error> {
-        let sizes = Sizes { decoder, ..*sizes };
-        let mut fit = fit_symbols(&sizes, &[(shape, &spectrum.variances, &spectrum.anchors)], config)?;
-        fit.distortion *= decoder.map_or(1.0, learned::expected_share);
-        Ok(fit)
-    };
-    let given = match config.decoder {
-        Decoder::Of(decoder) => return Ok((fit(Some(decoder))?, Some(decoder))),
-        Decoder::Auto if charts == 1 && config.refine.is_none() => learned::considered(sizes),
-        _ => Vec::new(),
-    };
-    let mut best = (fit(None)?, None);
-    let without = best.0.distortion;
-    for decoder in given {
-        // One that does not fit is none.
-        let Ok(found) = fit(Some(decoder)) else { continue };
-        let affordable = found.decoder_bytes as f64 <= learned::SHARE * sizes.budget;
-        if affordable && found.distortion < learned::WORTH * without && found.distortion < best.0.distortion {
-            best = (found, Some(decoder));
-        }
-    }
-    Ok(best)
 }
 
 /// The numbers of anchors that are weighed, ascending.
@@ -439,50 +406,6 @@ impl<'a> Piloted<'a> {
         spectrum.variances.iter_mut().for_each(|v| *v *= correction);
         Ok(spectrum)
     }
-}
-
-/// The squared error of the scores that decide, those near the top, in units of the mean over all rows and queries.
-/// Fitted to what four budgets from 2 to 8 % bought on text embeddings; it predicts 2 % to 0.06 and
-/// the others to 0.01.
-const NEAR_ERROR: f64 = 1.6;
-
-/// Recall@10 from the mean squared error of a score and how fast true scores fall with rank.
-///
-/// Near the top the score of rank r is close to a - b ln r, whatever n is, so recall depends on the error in units of b
-/// alone. b is read off the pilot for each query; the rest is a small simulation with a fixed seed.
-fn expected_recall(prepared: &Prepared<'_>, pilot: MatRef<'_>, distortion: f64, config: &Config<'_>) -> Option<f64> {
-    const RANKS: usize = 400;
-    const QUERIES: usize = 64;
-    const DRAWS: usize = 4;
-    let (near, far) = (4, 40.min(pilot.rows() / 4));
-    if pilot.rows() < 200 || config.metric != Metric::Cosine {
-        return None;
-    }
-    let queries = prepared.training_queries().unwrap_or(pilot);
-    let count = queries.rows().min(QUERIES);
-    let deviation = (NEAR_ERROR * distortion).sqrt();
-    let logarithms: Vec<f64> = (0..RANKS).map(|r| (r as f64 + 0.5).ln()).collect();
-    let mut chosen = Mat::zeros(count, queries.dim());
-    (0..count).for_each(|q| chosen.row_mut(q).copy_from_slice(queries.row(q * queries.rows() / count)));
-    let mut products = Mat::zeros(count, pilot.rows());
-    let of_query = |(q, products): (usize, &mut [f32])| -> f64 {
-        product_nt(products, chosen.view().slice(q..q + 1), pilot, 1.0);
-        let mut random = Random::new(config.seed, PURPOSE_PILOT + 1 + ((q as u64) << 8));
-        let mut hits = 0;
-        products.select_nth_unstable_by(far, |a, b| b.total_cmp(a));
-        products[..=far].sort_unstable_by(|a, b| b.total_cmp(a));
-        let fall = f64::from(products[near] - products[far]) / ((far + 1) as f64 / (near + 1) as f64).ln();
-        for _ in 0..DRAWS {
-            let mut noisy: Vec<(f64, usize)> =
-                (0..RANKS).map(|r| (deviation * f64::from(random.normal()) - fall * logarithms[r], r)).collect();
-            noisy.select_nth_unstable_by(9, |a, b| b.0.total_cmp(&a.0));
-            hits += noisy[..10].iter().filter(|(_, r)| *r < 10).count();
-        }
-        hits as f64 / 10.0
-    };
-    // Added up in order, so that the sum does not depend on the threads.
-    let found: Vec<f64> = products.as_mut_slice().par_chunks_mut(pilot.rows()).enumerate().map(of_query).collect();
-    Some(found.iter().sum::<f64>() / (count * DRAWS) as f64)
 }
 
 /// Copies of the sample that are alive at the worst moment, the buffers of a chunk, and what is kept per row.

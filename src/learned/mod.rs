@@ -13,7 +13,7 @@ mod rescore;
 mod synthesis;
 mod train;
 
-pub(crate) use choice::{SHARE, WORTH, check, considered, expected_share};
+pub(crate) use choice::{check, choose};
 pub(crate) use rescore::{LearnedModel, Part, Rescorer};
 pub(crate) use synthesis::Synthesizer;
 pub(crate) use train::{ROWS, train};

@@ -3,7 +3,6 @@
 //! floats where there is an instruction for it. What that moves, about a hundredth of what the network adds to a row, is far below
 //! what its codes lose. Sums are exact, so all machines give the same.
 
-use bytemuck::cast;
 use pulp::{Arch, Simd, WithSimd};
 
 use crate::ops::mlp::{Mlp, act};
@@ -233,7 +232,9 @@ fn vectors() -> bool {
 mod vnni {
     use std::arch::x86_64::{__m512i, _mm512_dpbusd_epi32, _mm512_set1_epi32, _mm512_setzero_si512};
 
-    use super::{INPUTS, OUTPUTS, ROWS, cast};
+    use bytemuck::cast;
+
+    use super::{INPUTS, OUTPUTS, ROWS};
 
     #[target_feature(enable = "avx512f,avx512vnni")]
     pub(super) fn products(bytes: &[[u32; ROWS]], weights: &[[i8; OUTPUTS * INPUTS]]) -> [[i32; OUTPUTS]; ROWS] {
