@@ -9,7 +9,7 @@ pub mod sealed;
 pub mod vectors;
 
 /// Stores that the structured targets start from; `examples/bases.rs` made them.
-pub const BASES: [&[u8]; 8] = [
+pub const BASES: [&[u8]; 9] = [
     include_bytes!("../bases/rows.vlc"),
     include_bytes!("../bases/numbers.vlc"),
     include_bytes!("../bases/text.vlc"),
@@ -18,6 +18,7 @@ pub const BASES: [&[u8]; 8] = [
     include_bytes!("../../tests/golden/v1-cosine.vlc"),
     include_bytes!("../../tests/golden/v1-l2.vlc"),
     include_bytes!("../../tests/golden/v1-pq8.vlc"),
+    include_bytes!("../../tests/golden/v2-decoder.vlc"),
 ];
 
 /// Makes the calling thread the only one that works.

@@ -210,9 +210,9 @@ fn overwrite(bytes: &mut [u8], input: &mut Input<'_>) {
     bytes.iter_mut().skip(at).zip(&value.to_le_bytes()[..width]).for_each(|(to, from)| *to = *from);
 }
 
-const KINDS: [&[u8; 4]; 17] = [
+const KINDS: [&[u8; 4]; 18] = [
     b"META", b"MEAN", b"CHRT", b"ANCH", b"SIDE", b"MREF", b"KEYV", b"HIST", b"SEGM", b"CELL", b"TOMB", b"ROWS",
-    b"CODE", b"IDSU", b"IDSS", b"DEAD", b"XTRA",
+    b"CODE", b"IDSU", b"IDSS", b"DEAD", b"DECO", b"XTRA",
 ];
 
 fn change(parts: &mut Parts, input: &mut Input<'_>) {
