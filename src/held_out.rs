@@ -51,20 +51,25 @@ pub(crate) fn measure(
     let recall_of = |index: &crate::Index<&[u8]>| -> Result<f64, Error> {
         Ok(recall(without_self(&ask(index, k)?.0.ids, k)?.view(), truth.view()))
     };
-    let mut shortlist = None;
+    // How many candidates are scored again depends on how many rows are asked for.
+    let (mut recall_again, mut shortlist) = (None, None);
     if index.parsed().learned.is_some() {
         let long = recall_of(index.with_shortlist(LONG))?;
         for length in SHORTLISTS {
-            shortlist = Some(length);
-            if recall_of(index.with_shortlist(length))? >= long - LOSS {
+            let recall = recall_of(index.with_shortlist(length))?;
+            (recall_again, shortlist) = (Some(recall), Some(length));
+            if recall >= long - LOSS {
                 break;
             }
         }
+    } else if index.parsed().refine.is_some() {
+        recall_again = Some(recall_of(&index)?);
     }
     let (found, bases) = ask(&index, MEASURED[1])?;
-    // How many candidates are scored again depends on how many rows are asked for.
-    let again = index.parsed().refine.is_some() || shortlist.is_some();
-    let recall = if again { recall_of(&index)? } else { recall(without_self(&found.ids, k)?.view(), truth.view()) };
+    let recall = match recall_again {
+        Some(recall) => recall,
+        None => recall(without_self(&found.ids, k)?.view(), truth.view()),
+    };
     let mut cells = without_self(&found.ids, MEASURED[1])?;
     cells.as_mut_slice().iter_mut().for_each(|row| *row = labels[*row as usize].into());
     let sizes: Vec<u64> = index.parsed().segments[0].cells.windows(2).map(|w| w[1] - w[0]).collect();

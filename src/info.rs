@@ -187,7 +187,7 @@ impl<D: AsRef<[u8]>> Index<D> {
             refine_bytes: parsed.refine.as_ref().map(|refine| refine.width() as u32),
             decoder: parsed.learned.as_ref().map(|learned| DecoderInfo {
                 shape: learned.shape(),
-                bytes: parsed.learned_bytes,
+                bytes: learned.bytes(),
                 shortlist: learned.shortlist,
                 unseen_energy: Some(learned.unseen_energy).filter(|e| e.is_finite()),
             }),

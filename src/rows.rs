@@ -76,7 +76,7 @@ pub(crate) struct Encoding<'a> {
     pub(crate) model: &'a Model,
     pub(crate) encoder: &'a Encoder,
     pub(crate) refine: Option<(&'a Refine, &'a RefineEncoder)>,
-    pub(crate) learned: Option<&'a Learned>,
+    pub(crate) learned: Option<(&'a Learned, &'a Synthesizer)>,
     /// Exponent of the score factor.
     pub(crate) alpha: f32,
     /// The file to be, for messages, and beside which there is room.
@@ -130,16 +130,13 @@ impl Encoding<'_> {
     /// Encodes unit rows, which are on the device as `resident`.
     fn encode<O: Ops>(&self, ops: &O, unit: &Mat, resident: &O::Rows) -> Result<Found, Error> {
         let mut codes = encode_rows(ops, self.encoder, self.model, resident)?;
-        if let Some(learned) = self.learned {
-            Synthesizer::new(self.model, self.encoder, learned.unit).encode(ops, learned, resident, &mut codes)?;
+        if let Some((learned, synthesizer)) = self.learned {
+            synthesizer.encode(ops, learned, resident, &mut codes)?;
         }
         let mut found = Found { codes, refine: None, error: 0 };
         if self.errors || self.refine.is_some() {
             let decoded = match self.learned {
-                Some(learned) => {
-                    let synthesizer = Synthesizer::new(self.model, self.encoder, learned.unit);
-                    synthesizer.decode(learned, self.encoder, &found.codes)
-                }
+                Some((learned, synthesizer)) => synthesizer.decode(learned, self.encoder, &found.codes),
                 None => self.encoder.decode(self.model, &found.codes),
             };
             if self.errors {
@@ -242,7 +239,8 @@ pub(crate) fn encode_prepared<O: Ops>(
     let exact = (prepared.held.rows() > 0).then(|| Exact::new(prepared.held.clone(), k, metric));
     let (model, encoder, alpha) = (&trained.model, &trained.encoder, trained.alpha);
     let refine = further.refine.map(|t| (&t.refine, &t.encoder));
-    let learned = further.learned;
+    let synthesizer = further.learned.map(|learned| Synthesizer::new(model, encoder, learned.unit));
+    let learned = further.learned.zip(synthesizer.as_ref());
     let encoding = Encoding { rows: prepared.rows, model, encoder, refine, learned, alpha, output, errors: false };
     encode_all(ops, &encoding, exact, report)
 }

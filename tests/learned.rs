@@ -40,7 +40,9 @@ fn answers_are_those_of_the_reference() {
             let settings = Config { code, ..with_decoder(metric, 12.0, shape) };
             let index = vlc::compress(rows.view(), &settings).unwrap();
             index.verify().unwrap();
-            assert_eq!(index.info().decoder.unwrap().shape, shape);
+            let info = index.info();
+            let section = info.sections.iter().find(|(name, _)| name == "DECO").unwrap();
+            assert_eq!((info.decoder.unwrap().shape, info.decoder.unwrap().bytes), (shape, section.1));
             let file = reference(&index);
             assert!(file.learned.is_some() && file.side.factor_levels.is_empty());
             let queries = clustered(4, 5, 20);

@@ -39,8 +39,6 @@ pub(crate) struct Parsed {
     pub(crate) refine: Option<Refine>,
     /// The learned decoder, where there is one.
     pub(crate) learned: Option<Learned>,
-    /// Its bytes.
-    pub(crate) learned_bytes: u64,
     /// What the model is known by.
     pub(crate) model_hash: u128,
     /// Where the model is, when it is not in the file.
@@ -144,7 +142,6 @@ pub(crate) fn parse(bytes: &[u8], model_file: Option<&[u8]>) -> Result<Parsed, P
     let [mean, charts, anchors, side] = parts.base;
     let model = Arc::new(model::parse(&meta, mean, charts, anchors, side)?);
     let refine = parts.refine.map(|bytes| refine::parse(bytes, &meta)).transpose()?;
-    let learned_bytes = parts.learned.map_or(0, |bytes| bytes.len() as u64);
     let learned = parts.learned.map(|bytes| learned::parse(bytes, &meta, &model)).transpose()?;
     if refine.is_some() && learned.is_some() {
         return Err(ParseError::invalid("DECO", "there is a refine layer beside it"));
@@ -167,7 +164,6 @@ pub(crate) fn parse(bytes: &[u8], model_file: Option<&[u8]>) -> Result<Parsed, P
         model,
         refine,
         learned,
-        learned_bytes,
         model_hash,
         model_ref,
         metadata,

@@ -84,6 +84,11 @@ impl Learned {
         DecoderShape { width: self.mlp.layers[0].outputs(), layers: hidden, bits: self.mlp.bits }
     }
 
+    /// Its bytes in a file.
+    pub(crate) fn bytes(&self) -> u64 {
+        bytes(self.shape(), self.mlp.width())
+    }
+
     /// Rows to be scored again for `k` hits.
     pub(crate) fn candidates(&self, k: usize) -> usize {
         let more = k.saturating_sub(10);

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Rows that go through the network together: always so many, so that a row's score does not depend on which come with it.
-pub(super) const ROWS: usize = 32;
+const ROWS: usize = 32;
 
 /// The network as scoring computes it.
 #[derive(Debug)]

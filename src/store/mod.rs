@@ -25,6 +25,7 @@ use crate::{
     Backend, Config, DeviceChoice, Embedding, Error, Event, Ids, Index, InputError, ProgressFn, RowSource, Stage,
     encode::Encoder,
     format::{self, Meta, ParseError},
+    learned::Synthesizer,
     mmap::MappedFile,
     ops::{Ops, WithOps, dispatch},
     platform::Stopwatch,
@@ -270,12 +271,14 @@ fn encode<O: Ops, D: AsRef<[u8]>>(
     let encoder = Encoder::of(model)?;
     let layer = index.parsed().refine.as_ref();
     let layer_encoder = layer.map(RefineEncoder::of).transpose()?;
+    let learned = index.parsed().learned.as_ref();
+    let synthesizer = learned.map(|learned| Synthesizer::new(model, &encoder, learned.unit));
     let encoding = Encoding {
         rows,
         model,
         encoder: &encoder,
         refine: layer.zip(layer_encoder.as_ref()),
-        learned: index.parsed().learned.as_ref(),
+        learned: learned.zip(synthesizer.as_ref()),
         alpha: meta.alpha,
         output,
         errors: true,
