@@ -36,6 +36,7 @@ mod refine;
 mod rows;
 mod search;
 mod segments;
+mod select;
 mod spool;
 mod store;
 mod topk;
