@@ -114,9 +114,9 @@ fn decode(args: &Args, out: &Output) -> Result<(), CliError> {
     };
     stopped?;
     decoded?;
+    drop(progress);
     writer.finish()?;
     ids.map_or(Ok(()), Sink::finish)?;
-    drop(progress);
     let decoded = Decoded { rows: total, dim: index.dim(), seconds: start.elapsed().as_secs_f64() };
     let text = |Decoded { rows, dim, seconds }: &Decoded| {
         format!("{}: {} vectors x {dim} in {seconds:.2} s", shown(&args.output), count(rows))
