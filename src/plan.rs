@@ -4,7 +4,7 @@ use crate::{
     AnnealingConfig, Budget, CodeKind, Config, DecoderShape, Error, Mat, MatRef, Metric, RowSource, Stage,
     embedding::all_metadata,
     expected::expected_recall,
-    format::{BlockShape, SECTIONS, file_len, metadata_bytes, row_ids_len},
+    format::{BlockShape, SECTIONS, file_len, metadata_bytes, row_ids_len, sums_len},
     learned,
     ops::{Ops, WithOps, dispatch},
     prepare::{Prepared, copy_rows, prepare},
@@ -139,9 +139,10 @@ impl Sizes {
             row_ids_len(self.n, anchors as u64),
             block.code_bytes(self.n),
         ];
-        // Ids are a section more, as a decoder is: its entry, and what it is padded with.
+        // Ids are a section more, as a decoder is and the hashes of parts are: its entry, and what it is padded with.
         let further = |bytes: u64| if bytes > 0 { bytes + 96 } else { 0 };
-        file_len(&lengths) + further(self.ids) + further(decoder)
+        let sums = [lengths[8], lengths[9], self.ids].map(sums_len).iter().sum();
+        file_len(&lengths) + further(self.ids) + further(decoder) + further(sums)
     }
 }
 

@@ -2,8 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use vlc::Event;
+
 use crate::{
     error::CliError,
+    interrupt,
     output::Output,
     outputs::{ForceArg, input},
     progress::Progress,
@@ -34,8 +37,14 @@ pub(crate) fn run(args: Args, out: &Output) -> Result<(), CliError> {
     let inputs: Vec<&Path> = args.files.iter().map(PathBuf::as_path).collect();
     args.force.check(&args.output, &inputs)?;
     let progress = Progress::new(out);
-    progress.update("merging", 0, 1);
-    let report = vlc::merge(&args.files, &args.output)?;
+    let on_event = |event: &Event<'_>| {
+        if let Event::Progress { done, total, .. } = event {
+            progress.update("merging", *done, *total);
+        }
+        interrupt::hear(event)
+    };
+    let _careful = interrupt::careful();
+    let report = vlc::merge(&args.files, &args.output, Some(&on_event))?;
     drop(progress);
     let built = Built::new(&report);
     out.result(&built, || built.text(&args.output))
