@@ -77,6 +77,7 @@ fn decode(args: &Args, out: &Output) -> Result<(), CliError> {
     let ids = args.ids.as_deref().map(|path| Target::new("--ids", path, &inputs)).transpose()?;
     let targets: Vec<&Target> = std::iter::once(&vectors).chain(&ids).collect();
     check_apart(&targets, out)?;
+    let files = targets.iter().any(|target| target.is_file());
     let on_stdout = targets.iter().any(|target| target.is_stdout());
     if let Some(ids) = &ids
         && ids.ending(&["npy", "txt"])? == Some("npy")
@@ -90,7 +91,7 @@ fn decode(args: &Args, out: &Output) -> Result<(), CliError> {
         Some(rows) => rows.within(index.len())?,
         None => 0..index.len(),
     };
-    let _careful = interrupt::careful();
+    let _careful = files.then(interrupt::careful);
     // First, as they may not fit the file. Neither file is there before both are whole.
     let ids = ids.as_ref().map(|target| write_ids(target, &index, selected.as_ref(), rows.clone())).transpose()?;
     let progress = Progress::new(out);
@@ -115,7 +116,7 @@ fn decode(args: &Args, out: &Output) -> Result<(), CliError> {
     stopped?;
     decoded?;
     drop(progress);
-    if targets.iter().any(|target| target.is_file()) {
+    if files {
         interrupt::commit()?;
     }
     // Files first: of a stream that fails it can be said that they are there.

@@ -156,8 +156,8 @@ fn query<D: AsRef<[u8]>>(index: &Index<D>, args: &Args, targets: &Targets, out: 
     let queries = read_queries(&args.queries, index.dim())?;
     note_base_as_queries((&args.index, index), (&args.queries, queries.rows()), out);
     let searcher = Searcher::open_on(index, args.compute.backend.into(), args.compute.device())?;
-    let careful = targets.hits.is_some() || targets.scores.is_some();
-    let _careful = careful.then(interrupt::careful);
+    let files = targets.hits.iter().map(|(target, _)| target).chain(&targets.scores).any(Target::is_file);
+    let _careful = files.then(interrupt::careful);
     let start = Instant::now();
     let hits = search(index, &searcher, &queries, args, out)?;
     let seconds = start.elapsed().as_secs_f64();
@@ -200,7 +200,7 @@ fn query<D: AsRef<[u8]>>(index: &Index<D>, args: &Args, targets: &Targets, out: 
         sink.npy_f32(MatRef::new(&hits.scores, queries.rows(), hits.k)?)?;
         sinks.push(sink);
     }
-    if targets.hits.iter().map(|(target, _)| target).chain(&targets.scores).any(Target::is_file) {
+    if files {
         interrupt::commit()?;
     }
     sinks.into_iter().try_for_each(Sink::finish)?;
