@@ -63,12 +63,12 @@ impl<D: AsRef<[u8]>> Index<D> {
     /// searches of this index.
     ///
     /// # Errors
-    /// [`Error::Config`] for ids of another kind than the store's.
+    /// [`Error::Config`] for ids of another kind than the store's, [`Error::Format`] where what they are looked up in is damaged.
     pub fn filter(&self, filter: Filter<'_>) -> Result<RowFilter, Error> {
         let (parsed, bytes) = (self.parsed(), self.bytes());
         let (Filter::Allow(ids) | Filter::Deny(ids)) = filter;
         parsed.check_kind(Some(ids))?;
-        self.check_whole()?;
+        self.check_lookup()?;
         let wanted = Wanted::new(ids);
         let masks = parsed.segments.iter().map(|segment| {
             // Nothing of it is searched, and what it says it holds need not have any bytes.

@@ -27,6 +27,8 @@ pub struct Index<D> {
     path: Option<PathBuf>,
     /// Where the bytes are a mapped file's.
     watch: Option<Watch>,
+    /// Set once what ids are looked up in was found to be sound.
+    looked_up: OnceLock<()>,
     /// Unpacked for the first query.
     query_model: OnceLock<QueryModel>,
     learned_model: OnceLock<LearnedModel>,
@@ -152,7 +154,7 @@ impl<D: AsRef<[u8]>> Index<D> {
     }
 
     pub(crate) fn of(bytes: D, parsed: Parsed) -> Self {
-        Index { bytes, parsed, path: None, watch: None, query_model: OnceLock::new(), learned_model: OnceLock::new() }
+        Index { bytes, parsed, path: None, watch: None, looked_up: OnceLock::new(), query_model: OnceLock::new(), learned_model: OnceLock::new() }
     }
 
     /// The same with another number of rows that its learned decoder scores again.
@@ -190,6 +192,18 @@ impl<D: AsRef<[u8]>> Index<D> {
     /// Refuses to go on where the mapped file has been truncated.
     pub(crate) fn check_whole(&self) -> Result<(), Error> {
         self.watch.as_ref().map_or(Ok(()), |watch| watch.check(self.parsed.layout.end))
+    }
+
+    /// Refuses to look up ids in bytes that are damaged: others would be found, or none, without a word. The first time O(row numbers and
+    /// ids) at gigabytes a second.
+    pub(crate) fn check_lookup(&self) -> Result<(), Error> {
+        self.check_whole()?;
+        if self.looked_up.get().is_none() {
+            let used = |e: &format::SectionEntry| [*b"ROWS", *b"IDSU", *b"IDSS"].contains(&e.kind);
+            format::check_sections(&self.parsed, self.bytes(), used).map_err(|source| damaged(self.path(), source))?;
+            let _ = self.looked_up.set(());
+        }
+        Ok(())
     }
 
     /// The bytes of the file, as far as they are committed.
@@ -265,12 +279,13 @@ impl<D: AsRef<[u8]>> Index<D> {
     /// The ids of the rows `rows`, counted as [`Index::decode`] does.
     ///
     /// # Errors
-    /// [`Error::Config`] when the range is not within the rows.
+    /// [`Error::Config`] when the range is not within the rows, [`Error::Format`] when row numbers or ids are damaged.
     pub fn ids(&self, rows: Range<usize>) -> Result<Ids, Error> {
         if rows.start > rows.end || rows.end > self.len() {
             let message = format!("rows {}..{} of an index of {}", rows.start, rows.end, self.len());
             return Err(Error::Config(message));
         }
+        self.check_lookup()?;
         let places = Live::new(&self.parsed, self.bytes(), rows.start as u64).take(rows.len());
         let text = self.parsed.segments.first().is_some_and(|s| s.ids_kind() == Some(IdsKind::Text));
         Ok(if text {

@@ -54,7 +54,7 @@ impl<D: AsRef<[u8]>> Index<D> {
     fn places(&self, ids: &Ids) -> Result<Vec<Place>, Error> {
         let (parsed, bytes) = (self.parsed(), self.bytes());
         parsed.check_kind(Some(ids))?;
-        self.check_whole()?;
+        self.check_lookup()?;
         let wanted = Wanted::new(ids);
         let mut found: Vec<Option<Place>> = vec![None; ids.len()];
         for (number, segment) in parsed.segments.iter().enumerate().filter(|(_, segment)| segment.live() > 0) {
