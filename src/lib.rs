@@ -20,6 +20,7 @@ mod ids;
 mod index;
 mod info;
 mod learned;
+mod lengths;
 mod live;
 mod matrix;
 pub mod measure;
@@ -32,6 +33,7 @@ mod prepare;
 mod probe;
 mod query;
 pub mod read;
+mod recall;
 mod refine;
 mod rows;
 mod search;
@@ -47,7 +49,7 @@ pub use config::{
 };
 pub use embedding::Embedding;
 pub use error::{Error, InputError};
-pub use exact::{exact_neighbors, recall};
+pub use exact::exact_neighbors;
 pub use filter::{Filter, RowFilter};
 pub use ids::Ids;
 pub use index::{Index, write_index};
@@ -58,10 +60,11 @@ pub use ops::{Assignments, Backend, DeviceChoice};
 pub use plan::{Plan, plan};
 pub use probe::Probe;
 pub use read::{RowSource, VectorFile};
+pub use recall::{recall, recall_among, recall_beside};
 pub use search::{Hit, Neighbors, SearchOptions, Searcher};
 pub use store::{
-    AppendReport, BuildReport, DRIFT, DeleteReport, EncodeOptions, Store, compress_with_model, merge, train_to,
-    transcode,
+    AppendReport, BuildReport, DRIFT, DeleteReport, EncodeOptions, LONGER, Store, compress_with_model, merge,
+    train_to, transcode,
 };
 pub use train::{AnchorSet, anneal};
 

@@ -3,6 +3,7 @@
 mod bits;
 mod commit;
 mod elias_fano;
+mod gain;
 mod header;
 mod history;
 mod ids;
@@ -21,6 +22,7 @@ mod write;
 pub(crate) use elias_fano::bytes_at_most as row_ids_len;
 #[cfg(test)]
 pub(crate) use elias_fano::encode as encode_rows;
+pub(crate) use gain::{KIND as GAIN, LengthScale, MOST_BYTES as MOST_GAIN, MOST_PIECES, Piece, codes_of, within};
 pub(crate) use header::{DEAD, Layout, SLOTS_END as HEADER_BYTES, SectionEntry};
 pub(crate) use history::{Written as Appended, bytes as history_bytes, fixed};
 pub(crate) use ids::{Ids, IdsKind, numbers_bytes, text_bytes};

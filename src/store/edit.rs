@@ -39,6 +39,8 @@ pub(crate) struct Editor<'a, D> {
 pub(crate) struct NewRows<'a> {
     pub(crate) labels: &'a [u32],
     pub(crate) records: &'a [u8],
+    /// The length of each; empty where lengths are not kept.
+    pub(crate) lengths: &'a [f32],
     pub(crate) ids: Option<&'a Ids>,
     /// Sum of their squared errors.
     pub(crate) error: u128,
@@ -91,7 +93,7 @@ impl<D: Disk> Editor<'_, D> {
         let tail = &parsed.segments[kept..];
         let first = tail.first().map_or(parsed.next_row(), |s| s.first);
         let Gathered { mut sources, mut ids, span } = gather(tail, bytes, first);
-        sources.push(Source::fresh(rows.labels, parsed.model.anchors(), rows.records, span));
+        sources.push(Source::fresh(rows.labels, parsed.model.anchors(), rows.records, rows.lengths, span));
         if let (Some(all), Some(new)) = (&mut ids, rows.ids) {
             all.extend_from(new);
         }
@@ -231,7 +233,7 @@ pub(crate) fn gather<'a>(segments: &'a [Segment], bytes: &'a [u8], first: u64) -
 
 /// Whether a section belongs to a segment rather than to the file.
 fn is_of_segment(entry: &SectionEntry) -> bool {
-    [*b"SEGM", *b"CELL", *b"ROWS", *b"CODE", *b"RFNC", *b"TOMB", *b"IDSU", *b"IDSS"].contains(&entry.kind)
+    [*b"SEGM", *b"CELL", *b"ROWS", *b"CODE", *b"RFNC", *b"TOMB", *b"IDSU", *b"IDSS", *b"GAIN"].contains(&entry.kind)
 }
 
 /// Refuses ids that cannot be added: of another kind, or there already.

@@ -7,15 +7,17 @@ use xxhash_rust::xxh3::xxh3_64;
 /// Kinds that stand in a file once, for all rows.
 pub const OF_FILE: [&[u8; 4]; 9] = [b"META", b"MEAN", b"CHRT", b"ANCH", b"SIDE", b"DECO", b"MREF", b"KEYV", b"HIST"];
 /// Kinds that stand in a file once for each segment.
-pub const OF_SEGMENT: [&[u8; 4]; 7] = [b"SEGM", b"CELL", b"TOMB", b"ROWS", b"CODE", b"IDSU", b"IDSS"];
+pub const OF_SEGMENT: [&[u8; 4]; 8] = [b"SEGM", b"CELL", b"TOMB", b"GAIN", b"ROWS", b"CODE", b"IDSU", b"IDSS"];
 /// The kinds of version 1.
 pub const OF_VERSION_1: [&[u8; 4]; 9] =
     [b"META", b"MEAN", b"CHRT", b"ANCH", b"SIDE", b"KEYV", b"CELL", b"ROWS", b"CODE"];
 /// What a model is, but for `META`.
 pub const MODEL: [&[u8; 4]; 4] = [b"MEAN", b"CHRT", b"ANCH", b"SIDE"];
 /// The sections that a reader loads and checks to open a file.
-pub const AT_OPEN: [&[u8; 4]; 12] =
-    [b"META", b"MEAN", b"CHRT", b"ANCH", b"SIDE", b"DECO", b"MREF", b"KEYV", b"HIST", b"SEGM", b"CELL", b"TOMB"];
+pub const AT_OPEN: [&[u8; 4]; 13] = [
+    b"META", b"MEAN", b"CHRT", b"ANCH", b"SIDE", b"DECO", b"MREF", b"KEYV", b"HIST", b"SEGM", b"CELL", b"TOMB",
+    b"GAIN",
+];
 /// Sections checked at open together have at most this many bytes.
 pub const OPEN_LIMIT: usize = 1 << 30;
 /// A file has at most so many segments.
