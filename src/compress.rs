@@ -14,7 +14,7 @@ use crate::{
     read::chunk_rows,
     refine,
     rows::{FileTarget, Further, Target, encode_prepared, write_file},
-    store::publish_at,
+    store::{publish_at, teller},
     train::{Training, symbol_bits, train},
 };
 
@@ -91,7 +91,7 @@ pub fn compress_to(rows: &dyn RowSource, path: impl AsRef<Path>, config: &Config
 
 /// The same for metadata of any keys.
 pub(crate) fn compress_as_is(rows: &dyn RowSource, path: &Path, config: &Config<'_>) -> Result<Report, Error> {
-    publish_at(path, |file| {
+    publish_at(path, &teller(config.progress), |file| {
         let target = FileTarget(file.try_clone().map_err(|e| Error::io(path, e))?);
         let job = Job { rows, config, target, output: path };
         with_threads(config, || dispatch(config.backend, config.device, job)).map(|(_, report)| report)

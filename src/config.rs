@@ -141,6 +141,9 @@ pub enum Stage {
 pub enum Event<'a> {
     /// What the file will be, before the work on it starts.
     Plan(&'a Plan),
+    /// A change is about to become visible: the last moment to cancel it. After that a call goes on to its end, and what it says is what
+    /// happened.
+    Committing,
     /// `done` of `total` units of `stage`; `done == total` ends it.
     Progress {
         /// The stage.

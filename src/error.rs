@@ -70,6 +70,17 @@ pub enum Error {
         /// The driver's own error.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The last step of a change failed: it may be there or not. Look (`vlc info`) before trying again.
+    #[error(
+        "{}: {source}, in the last step of the change: it may be committed or not; look with vlc info before trying again",
+        path.display()
+    )]
+    Uncertain {
+        /// The file.
+        path: PathBuf,
+        /// The system's own error.
+        source: std::io::Error,
+    },
     /// The progress callback asked to stop. Nothing was written.
     #[error("cancelled")]
     Cancelled,
@@ -89,6 +100,19 @@ fn holder(pid: Option<u32>) -> String {
 }
 
 impl Error {
+    /// The same error, of this file.
+    pub(crate) fn of_file(self, path: &Path) -> Self {
+        match self {
+            Error::Format { source, .. } => Error::Format { path: path.to_owned(), source },
+            other => other,
+        }
+    }
+
+    /// Wraps an I/O error after which nobody can tell whether a change is there.
+    pub(crate) fn uncertain(path: &Path, source: std::io::Error) -> Self {
+        Error::Uncertain { path: path.to_owned(), source }
+    }
+
     /// Wraps an I/O error with the path it happened on.
     pub(crate) fn io(path: &Path, source: std::io::Error) -> Self {
         Error::Io { path: path.to_owned(), source }

@@ -282,11 +282,12 @@ fn in_memory(source: format::ParseError) -> Error {
 /// what it held before or the whole index.
 ///
 /// # Errors
-/// [`Error::Io`]; nothing is left behind then. [`Error::Locked`] while another writer has `path`.
+/// [`Error::Format`] where the index is damaged, [`Error::Io`]; nothing is left behind then. [`Error::Locked`] while another writer has `path`.
 pub fn write_index<D: AsRef<[u8]>>(index: &Index<D>, path: impl AsRef<Path>) -> Result<(), Error> {
     use std::io::Write;
     let path = path.as_ref();
-    publish_at(path, |file| file.write_all(index.bytes()).map_err(|e| Error::io(path, e)))
+    index.verify()?;
+    publish_at(path, &|_| Ok(()), |file| file.write_all(index.bytes()).map_err(|e| Error::io(path, e)))
 }
 
 /// Refuses metadata that the file keeps for itself.

@@ -63,8 +63,8 @@ pub use read::{RowSource, VectorFile};
 pub use recall::{recall, recall_among, recall_beside};
 pub use search::{Hit, Neighbors, SearchOptions, Searcher};
 pub use store::{
-    AppendReport, BuildReport, DRIFT, DeleteReport, EncodeOptions, LONGER, Store, compress_with_model, merge,
-    train_to, transcode,
+    AppendReport, BuildReport, DRIFT, DeleteReport, EncodeOptions, LONGER, SalvageReport, Store, compress_with_model,
+    merge, salvage, train_to, transcode,
 };
 pub use train::{AnchorSet, anneal};
 

@@ -32,6 +32,11 @@ impl Bits {
         Bits(words)
     }
 
+    /// How many bits are set.
+    pub(crate) fn count(&self) -> u64 {
+        self.0.iter().map(|word| u64::from(word.count_ones())).sum()
+    }
+
     pub(crate) fn has(&self, position: u64) -> bool {
         self.0.get((position / 64) as usize).is_some_and(|word| word >> (position % 64) & 1 == 1)
     }

@@ -4,7 +4,7 @@ use crate::{
     AnnealingConfig, Budget, CodeKind, Config, DecoderShape, Error, Mat, MatRef, Metric, RowSource, Stage,
     embedding::all_metadata,
     expected::expected_recall,
-    format::{BlockShape, SECTIONS, file_len, metadata_bytes, row_ids_len},
+    format::{BlockShape, SECTIONS, file_len, metadata_bytes, row_ids_len, sums_len},
     info::QuerySource,
     learned,
     ops::{Ops, WithOps, dispatch},
@@ -145,11 +145,12 @@ impl Sizes {
             row_ids_len(self.n, anchors as u64),
             block.code_bytes(self.n),
         ];
-        // Ids are a section more, as a decoder is: its entry, and what it is padded with. A scale of lengths is two: the file names what
-        // a reader must know for it.
+        // Ids are a section more, as a decoder is and the hashes of parts are: its entry, and what it is padded with. A scale of lengths is
+        // two: the file names what a reader must know for it.
         let further = |bytes: u64| if bytes > 0 { bytes + 96 } else { 0 };
         let gains = if self.gains > 0 { further(self.gains) + further(64) } else { 0 };
-        file_len(&lengths) + further(self.ids) + further(decoder) + gains
+        let sums = [lengths[8], lengths[9], self.ids].map(sums_len).iter().sum();
+        file_len(&lengths) + further(self.ids) + further(decoder) + further(sums) + gains
     }
 }
 

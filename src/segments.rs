@@ -61,16 +61,21 @@ enum Codes<'a> {
 }
 
 impl<'a> Source<'a> {
-    /// The live rows of a segment of the file `bytes`. With `renumber` they get numbers without gaps.
-    pub(crate) fn stored(segment: &'a Segment, bytes: &'a [u8], base: u64, renumber: bool) -> Source<'a> {
+    /// The rows of a segment of the file `bytes` that are not at `positions`, which ascend. With `renumber` they get numbers without gaps.
+    pub(crate) fn stored(
+        segment: &'a Segment,
+        bytes: &'a [u8],
+        positions: &[u64],
+        base: u64,
+        renumber: bool,
+    ) -> Source<'a> {
         let ids = segment.row_ids(bytes);
-        let positions = segment.deleted_positions(bytes);
         let mut gaps = Vec::new();
         if renumber {
             gaps = positions.iter().map(|&position| ids.row(position)).collect();
             gaps.sort_unstable();
         }
-        let dead = Bits::new(segment.n, &positions);
+        let dead = Bits::new(segment.n, positions);
         let codes = Codes::Blocks(segment.codes(bytes), segment.refine_rows(bytes));
         let lengths = RowLengths::Coded(segment.scale());
         Source { rows: Rows::Stored { ids, dead, gaps }, codes, lengths, base }
@@ -93,6 +98,14 @@ impl<'a> Source<'a> {
     pub(crate) fn shifted(mut self, by: u64) -> Self {
         self.base += by;
         self
+    }
+
+    /// How many rows it has.
+    pub(crate) fn rows(&self) -> u64 {
+        match &self.rows {
+            Rows::Stored { ids, dead, .. } => ids.n - dead.count(),
+            Rows::Fresh { rows, .. } => rows.len() as u64,
+        }
     }
 
     /// How many rows it has in a cell.
@@ -317,10 +330,10 @@ pub(crate) fn write_segment<W: Write>(
     if let Some(scale) = &scale {
         writer.section(GAIN, new.number, &scale.to_bytes()).map_err(io)?;
     }
-    match ids {
-        Some(ids) => writer.section(ids.kind().section(), new.number, &ids.bytes()).map_err(io),
-        None => Ok(()),
+    if let Some(ids) = ids {
+        writer.section(ids.kind().section(), new.number, &ids.bytes()).map_err(io)?;
     }
+    writer.end_segment(new.number).map_err(io)
 }
 
 /// Gives source and place of all rows in cell order, [`BLOCKS`] whole blocks at a time but for the last ones.

@@ -15,13 +15,14 @@ use std::{
 use common::{
     Random, assert_answers, assert_store_answers, assert_store_rows, clustered, config, reference,
     sections::{
-        SLOTS_END, Section, assemble, assemble_v1, hist, mutate, nasty, part, seal, section, sections, segm, tomb,
+        SLOTS_END, Section, assemble, assemble_as, assemble_v1, hist, mutate, nasty, part, seal, section, sections,
+        segm, tomb,
     },
 };
 use vlc::{CodeKind, Config, EncodeOptions, Error, Ids, Index, Metric, Store, format::ParseError};
 use vlc_reference::{
     container,
-    header::{self, Slot, slot_bytes},
+    header::{self, Fields, Slot, slot_bytes},
 };
 
 /// Counts what is allocated and the most there was at a time.
@@ -304,9 +305,9 @@ fn survives(bytes: &[u8], case: &str) -> bool {
 fn files_are_taken_apart_and_put_together() {
     let _alone = alone();
     for good in SMALL.iter().chain(GOLDEN.iter()) {
-        let again = if version(good) == 1 { assemble_v1(&sections(good)) } else { assemble(&sections(good)) };
+        let again = assemble_as(version(good).into(), &sections(good));
         // Only the slots know how many commits there were.
-        let header = if version(good) == 2 { 64 } else { 0 };
+        let header = if version(good) > 1 { 64 } else { 0 };
         assert!(again[..header] == good[..header]);
         let from = if container::open(good).unwrap().commit.generation == 1 { 0 } else { SLOTS_END };
         assert!(again[from..] == good[from..]);
@@ -379,7 +380,7 @@ fn made_up_contents_do_no_harm() {
     let mut sound = 0;
     for (f, file) in SMALL.iter().chain(&GOLDEN[..2]).enumerate() {
         let good = sections(file);
-        let assemble = if version(file) == 1 { assemble_v1 } else { assemble };
+        let assemble = |parts: &[Section]| assemble_as(version(file).into(), parts);
         for seed in 0..2500 {
             let mut random = Random(seed * 16 + f as u64);
             let mut bad = good.clone();
@@ -448,16 +449,16 @@ fn made_up_tables_do_no_harm() {
             for _ in 0..1 + random.below(2) {
                 let value = if random.below(4) == 0 { good.len() as u64 } else { nasty(&mut random) };
                 let slot = 64 + 64 * random.below(2);
-                if commit.version == 2 && random.below(4) == 0 {
-                    let fields = header::slot(&bad[slot..slot + 64]);
-                    let Slot::Valid { mut generation, mut table, mut entries, table_hash } = fields else { continue };
-                    match random.below(3) {
-                        0 => generation = value,
-                        1 => table = value,
-                        _ => entries = value as u32,
+                if commit.version > 1 && random.below(4) == 0 {
+                    let found = header::slot(&bad[slot..slot + 64], commit.version);
+                    let Slot::Valid(mut fields) = found else { continue };
+                    match random.below(4) {
+                        0 => fields.generation = value,
+                        1 => fields.table = value,
+                        2 => fields.features = value,
+                        _ => fields.entries = value as u32,
                     }
-                    let fields = slot_bytes(generation, table, entries, table_hash);
-                    bad[slot..slot + 64].copy_from_slice(&fields);
+                    bad[slot..slot + 64].copy_from_slice(&slot_bytes(commit.version, fields));
                     continue;
                 }
                 let width = [1, 4, 8][random.below(3)];
@@ -478,7 +479,7 @@ fn made_up_tables_do_no_harm() {
 fn missing_sections_are_named() {
     let _alone = alone();
     let (old, new) = (&GOLDEN[0], plain());
-    assert_eq!([version(old), version(new)], [1, 2]);
+    assert_eq!([version(old), version(new)], [1, 3]);
     for kind in [b"META", b"MEAN", b"CHRT", b"ANCH", b"SIDE", b"CELL", b"ROWS", b"CODE"] {
         let without = |file| -> Vec<Section> { sections(file).into_iter().filter(|s| s.kind != *kind).collect() };
         for bytes in [assemble(&without(new)), assemble_v1(&without(old))] {
@@ -533,8 +534,14 @@ fn misplaced_sections_are_refused() {
         assert!(matches!(open(&assemble(&bad)), Err(Error::Format { .. })), "{second:?}");
         assert!(vlc_reference::Store::parse(&assemble(&bad)).is_err());
     }
+    // What came with version 3 does not stand in version 2.
+    for kind in [b"FEAT", b"SUMS"] {
+        let bytes = assemble_as(2, &[both.clone(), vec![section(kind, 0, vec![])]].concat());
+        assert!(vlc_reference::Store::parse(&bytes).is_err());
+        assert!(matches!(open(&bytes), Err(Error::Format { .. })));
+    }
     // What came with version 2 does not stand in version 1.
-    for kind in [b"SEGM", b"TOMB", b"IDSU", b"IDSS", b"HIST", b"MREF", b"DEAD"] {
+    for kind in [b"SEGM", b"TOMB", b"IDSU", b"IDSS", b"HIST", b"MREF", b"DEAD", b"SUMS"] {
         let mut old = sections(&GOLDEN[0]);
         old.push(section(kind, 0, vec![]));
         assert!(matches!(open(&assemble_v1(&old)), Err(Error::Format { .. })));
@@ -693,7 +700,7 @@ fn unknown_sections_are_passed_over_unless_they_must_be_known() {
 #[test]
 fn a_newer_version_is_refused_by_name() {
     let _alone = alone();
-    for version in [3u32, 7, u32::MAX] {
+    for version in [4u32, 7, u32::MAX] {
         let mut newer = plain().clone();
         newer[8..12].copy_from_slice(&version.to_le_bytes());
         // Whether or not its header still hashes as ours does.
@@ -711,6 +718,34 @@ fn a_newer_version_is_refused_by_name() {
     older[8..12].fill(0);
     seal(&mut older);
     assert!(open(&older).is_err());
+}
+
+/// A file that uses what this build does not know is refused by the name it gives; names and bits must agree.
+#[test]
+fn an_unknown_feature_is_refused_by_name() {
+    let _alone = alone();
+    let with = |features: u64, names: Option<&[u8]>| {
+        let mut parts = sections(plain());
+        parts.extend(names.map(|names| section(b"FEAT", 0, names.to_vec())));
+        let mut bytes = assemble(&parts);
+        let Slot::Valid(fields) = header::slot(&bytes[128..192], 3) else { panic!("no slot") };
+        bytes[128..192].copy_from_slice(&slot_bytes(3, Fields { features, ..fields }));
+        let Err(Error::Format { source, .. }) = open(&bytes) else { panic!("opened with features {features:#x}") };
+        assert!(vlc_reference::Store::parse(&bytes).is_err());
+        source
+    };
+    let error = with(1 << 40, Some(b"\x28\x08hot rows"));
+    assert_eq!(error, ParseError::Feature { bit: 40, name: "hot rows".into() });
+    assert!(error.to_string().contains("hot rows") && error.to_string().contains("upgrade"), "{error}");
+    // Behind others, without a name, with a damaged one.
+    assert_eq!(with(1 << 63, Some(b"\x00\x01a\x3f\x01b")), ParseError::Feature { bit: 63, name: "b".into() });
+    for names in [None, Some(&b""[..]), Some(b"\x28"), Some(b"\x28\x09hot rows"), Some(b"\x28\x02\xff\xff")] {
+        let ParseError::Feature { bit: 40, .. } = with(1 << 40, names) else { panic!("{names:?}") };
+    }
+    // Known, and not named; named, and not there.
+    assert!(with(1, None).to_string().contains("FEAT"));
+    assert!(with(1, Some(b"\x00\x07length")).to_string().contains("FEAT"));
+    assert!(with(0, Some(b"\x00\x07lengths")).to_string().contains("FEAT"));
 }
 
 /// A row has no bytes at all when there is no symbol and nothing beside: sound by docs/format.md.

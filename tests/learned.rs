@@ -264,7 +264,7 @@ fn all_rows_of_a_model_are_encoded_alike() {
                 at(&name)
             })
             .collect();
-        merge(&names, at("merged.vlc")).unwrap();
+        merge(&names, at("merged.vlc"), None).unwrap();
         assert!(fs::read(at("merged.vlc")).unwrap() == fs::read(at("whole.vlc")).unwrap(), "{metric:?}");
         // The same from a compression of its own: codes do not tell how the network came about.
         compress_to(&rows.view(), at("own.vlc"), &with_decoder(metric, 0.5, SMALL)).unwrap();

@@ -196,10 +196,10 @@ fn rows_encoded_with_a_model_of_other_lengths_are_found_and_told_of() {
     // Parts of the lengths the model has, merged, are the whole byte for byte; others are as good.
     encode(rows.view().slice(0..400), "a.vlc");
     encode(rows.view().slice(400..900), "b.vlc");
-    merge(&[at("a.vlc"), at("b.vlc")], at("merged.vlc")).unwrap();
+    merge(&[at("a.vlc"), at("b.vlc")], at("merged.vlc"), None).unwrap();
     assert!(fs::read(at("merged.vlc")).unwrap() == fs::read(at("same.vlc")).unwrap());
     encode(long.view().slice(400..900), "b.vlc");
-    merge(&[at("a.vlc"), at("b.vlc")], at("merged.vlc")).unwrap();
+    merge(&[at("a.vlc"), at("b.vlc")], at("merged.vlc"), None).unwrap();
     check(&at("merged.vlc"), queries.view());
     let all = joined(&[rows.view().slice(0..400), long.view().slice(400..900)]);
     let truth = exact_neighbors(&all.view(), queries.view(), 21, Metric::Dot).unwrap();
@@ -274,9 +274,7 @@ fn broken_scales_are_refused() {
         assert_eq!(ours.is_ok(), theirs.is_ok(), "{ours:?} {:?}", theirs.err());
         ours
     };
-    if vlc::format::VERSION < 3 {
-        open(&whole).unwrap();
-    }
+    open(&whole).unwrap();
     let piece = |codes: u16, first: f32, last: f32| {
         [&codes.to_le_bytes()[..], &first.to_le_bytes(), &last.to_le_bytes()].concat()
     };

@@ -16,7 +16,10 @@ use common::{
     sections::{assemble, part, sections, segm},
 };
 use vlc::{Config, Index, Metric};
-use vlc_reference::{header::slot_bytes, rows::low_bits};
+use vlc_reference::{
+    header::{Fields, slot_bytes},
+    rows::low_bits,
+};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Rows of the large file: more than a gigabyte of codes.
@@ -52,7 +55,9 @@ fn enlarge(small: &[u8], path: &Path) -> u64 {
     table[32 * code + 8..][..8].copy_from_slice(&code_at.to_le_bytes());
     table[32 * code + 16..][..8].copy_from_slice(&code_bytes.to_le_bytes());
     let table_at = (code_at + code_bytes).next_multiple_of(64);
-    head[128..192].copy_from_slice(&slot_bytes(1, table_at, parts.len() as u32, xxh3_64(&table)));
+    let (entries, table_hash) = (parts.len() as u32, xxh3_64(&table));
+    let fields = Fields { generation: 1, table: table_at, entries, table_hash, features: 0 };
+    head[128..192].copy_from_slice(&slot_bytes(3, fields));
     let mut file = File::create(path).unwrap();
     file.write_all(&head).unwrap();
     file.seek(SeekFrom::Start(table_at)).unwrap();

@@ -204,7 +204,7 @@ fn shards_merged_are_one_run() {
                 at(&name)
             })
             .collect();
-        merge(&names, at("merged.vlc")).unwrap();
+        merge(&names, at("merged.vlc"), None).unwrap();
         assert!(fs::read(at("merged.vlc")).unwrap() == fs::read(at("whole.vlc")).unwrap(), "{metric:?}");
         let index = Index::open(at("merged.vlc")).unwrap();
         index.verify().unwrap();

@@ -46,7 +46,7 @@ fn shards_merged_are_one_run() {
                 at(&name)
             })
             .collect();
-        let merged = merge(&names, at("merged.vlc")).unwrap();
+        let merged = merge(&names, at("merged.vlc"), None).unwrap();
         assert!(fs::read(at("merged.vlc")).unwrap() == fs::read(at("whole.vlc")).unwrap(), "{metric:?}");
         assert_eq!((merged.n, merged.model_hash, merged.energy), (1300, whole.model_hash, whole.energy));
         Index::open(at("merged.vlc")).unwrap().verify().unwrap();
@@ -147,7 +147,7 @@ fn a_model_may_stand_beside_its_stores() {
     index.verify().unwrap();
     Store::open_with_model(at("small.vlc"), at("elsewhere.vlc")).unwrap().delete(&[3].into_iter().collect()).unwrap();
     // A file of another model cannot be merged in.
-    let error = merge(&[at("large.vlc"), at("small.vlc")], at("both.vlc")).unwrap_err();
+    let error = merge(&[at("large.vlc"), at("small.vlc")], at("both.vlc"), None).unwrap_err();
     assert!(!at("both.vlc").exists(), "{error}");
 }
 

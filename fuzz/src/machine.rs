@@ -238,7 +238,7 @@ impl Machine {
         let (other, out) = (folder().join("other.vlc"), folder().join("out.vlc"));
         fs::write(&other, BASES[self.kind as usize]).unwrap();
         let more = contents(&Index::open(&other).unwrap());
-        let outcome = merge(&[&self.path, &other], &out);
+        let outcome = merge(&[&self.path, &other], &out, None);
         fs::remove_file(&other).unwrap();
         if self.kind == Kind::Rows {
             let report = outcome.unwrap();

@@ -13,10 +13,10 @@ pub(crate) const MAGIC: [u8; 8] = *b"\x89VLC\r\n\x1a\n";
 pub(crate) const HEADER_LEN: usize = 64;
 pub(crate) const ENTRY_LEN: usize = 32;
 pub(crate) const ALIGN: u64 = 64;
-/// Bytes of the header of version 2 with its slots.
+/// Bytes of the header with its slots, since version 2.
 pub(crate) const SLOTS_END: usize = HEADER_LEN + 2 * SLOT_LEN;
-/// Sections a file may have at most: in version 1, and since.
-const MAX_SECTIONS: [u32; 2] = [64, 4096];
+/// Sections a file may have at most, in version 1 and since.
+pub(crate) const MAX_SECTIONS: [u32; 2] = [64, 4096];
 /// Flag of a section that a reader must know.
 pub(crate) const FLAG_MUST_KNOW: u16 = 1;
 /// Bytes that earlier commits used.
@@ -130,11 +130,18 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Layout, ParseError> {
         return Err(ParseError::invalid("header", "version 0 does not exist"));
     }
     let reserved = if version == 1 { 32 } else { 12 };
-    let (commit, torn) = if version == 1 { (whole(bytes)?, false) } else { committed(bytes)? };
+    let (commit, torn) = if version == 1 { (whole(bytes)?, false) } else { committed(bytes, version)? };
     if bytes[reserved..HEADER_LEN - 8].iter().any(|&b| b != 0) {
         return Err(ParseError::invalid("header", "reserved bytes are not zero"));
     }
-    let most = MAX_SECTIONS[version as usize - 1];
+    let (entries, end) = table_of(bytes, version, &commit)?;
+    Ok(Layout { version, commit, torn, entries, end })
+}
+
+/// The table of a commit, and where what is committed ends.
+fn table_of(bytes: &[u8], version: u32, commit: &Commit) -> Result<(Vec<SectionEntry>, u64), ParseError> {
+    let found = bytes.len() as u64;
+    let most = MAX_SECTIONS[usize::from(version > 1)];
     if commit.entries == 0 || commit.entries > most {
         return Err(ParseError::invalid("header", format!("{} sections; 1 to {most} are allowed", commit.entries)));
     }
@@ -145,14 +152,32 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Layout, ParseError> {
     if xxh3_64(&bytes[table.clone()]) != commit.table_hash {
         return Err(ParseError::Checksum { part: "the section table".into() });
     }
-    // Sections lie one behind the other, the table of version 2 behind the last.
+    // Sections lie one behind the other, the table of a commit behind the last.
     let (start, behind) = match version {
         1 => (sections_start(commit.entries.into()), found),
         _ => (SLOTS_END as u64, commit.table),
     };
     let entries = parse_table(&bytes[table], start, behind, version)?;
-    let end = if version == 1 { found } else { commit.end() };
-    Ok(Layout { version, commit, torn, entries, end })
+    Ok((entries, if version == 1 { found } else { commit.end() }))
+}
+
+/// The layouts that a damaged file may still have: of each commit whose slot and table are whole, the latest first.
+pub(crate) fn salvage(bytes: &[u8]) -> Vec<Layout> {
+    if bytes.len() < SLOTS_END || !bytes.starts_with(&MAGIC) {
+        return parse(bytes).into_iter().collect();
+    }
+    // The number of the version is in the damaged part itself; a slot of one is none of another.
+    let of = |version: u32| {
+        commit::whole(bytes, version).into_iter().filter_map(move |commit| {
+            check_commit(&commit).ok()?;
+            let (entries, end) = table_of(bytes, version, &commit).ok()?;
+            Some(Layout { version, commit, torn: false, entries, end })
+        })
+    };
+    match parse(bytes) {
+        Ok(layout) => vec![layout],
+        Err(_) => (2..=VERSION).rev().flat_map(of).collect(),
+    }
 }
 
 /// The one commit of a file of version 1.
@@ -162,20 +187,26 @@ fn whole(bytes: &[u8]) -> Result<Commit, ParseError> {
     if entries <= MAX_SECTIONS[0] && (expected != found || found < start) {
         return Err(ParseError::Length { expected: expected.max(start), found });
     }
-    Ok(Commit { generation: 0, table: HEADER_LEN as u64, entries, table_hash: u64_at(bytes, 24) })
+    let table_hash = u64_at(bytes, 24);
+    Ok(Commit { generation: 0, table: HEADER_LEN as u64, entries, table_hash, features: 0 })
 }
 
-/// The last commit of a file of version 2, and whether a later one was interrupted.
-fn committed(bytes: &[u8]) -> Result<(Commit, bool), ParseError> {
+/// The last commit of a file of version 2 or later, and whether a later one was interrupted.
+fn committed(bytes: &[u8], version: u32) -> Result<(Commit, bool), ParseError> {
     let found = bytes.len() as u64;
     if bytes.len() < SLOTS_END {
         return Err(ParseError::Length { expected: SLOTS_END as u64, found });
     }
-    let commit::Found { commit, torn } = commit::last(bytes, found)?;
+    let commit::Found { commit, torn } = commit::last(bytes, found, version)?;
+    check_commit(&commit)?;
+    Ok((commit, torn))
+}
+
+fn check_commit(commit: &Commit) -> Result<(), ParseError> {
     if commit.table % ALIGN != 0 || commit.table < SLOTS_END as u64 || commit.table > 1 << 62 {
         return Err(ParseError::invalid("header", "the section table is out of place"));
     }
-    Ok((commit, torn))
+    Ok(())
 }
 
 /// The entries of a table whose sections lie from `start` to `behind`.

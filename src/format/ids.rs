@@ -82,6 +82,27 @@ impl<'a> Ids<'a> {
         Some(std::str::from_utf8(bytes).unwrap_or_default())
     }
 
+    /// Whether the id of row `i` lies in some of these parts of its section.
+    pub(crate) fn touches(&self, i: usize, parts: &[std::ops::Range<u64>]) -> bool {
+        let hit = |range: std::ops::Range<u64>| {
+            range.start < range.end && parts.iter().any(|part| part.start < range.end && range.start < part.end)
+        };
+        let of_number = |numbers: &Numbers<'_>, from: u64, i: usize| {
+            numbers.places(i).into_iter().any(|place| hit(place.start + from..place.end + from))
+        };
+        match self {
+            Ids::Numbers(numbers) => of_number(numbers, 0, i),
+            Ids::Text(ends, _) => {
+                let text = 8 + ends.len_bytes();
+                let from = if i == 0 { 0 } else { ends.get(i - 1) };
+                hit(0..8)
+                    || of_number(ends, 8, i)
+                    || (i > 0 && of_number(ends, 8, i - 1))
+                    || hit(text.saturating_add(from)..text.saturating_add(ends.get(i)))
+            }
+        }
+    }
+
     /// Checks every byte.
     pub(crate) fn check(&self) -> Result<(), ParseError> {
         match self {

@@ -3,6 +3,7 @@
 mod bits;
 mod commit;
 mod elias_fano;
+mod features;
 mod gain;
 mod header;
 mod history;
@@ -16,30 +17,37 @@ mod parse;
 mod refine;
 mod row_ids;
 mod rows;
+mod salvage;
 mod segment;
+mod sums;
 mod write;
 
 pub(crate) use elias_fano::bytes_at_most as row_ids_len;
 #[cfg(test)]
 pub(crate) use elias_fano::encode as encode_rows;
 pub(crate) use gain::{KIND as GAIN, LengthScale, MOST_BYTES as MOST_GAIN, MOST_PIECES, Piece, codes_of, within};
-pub(crate) use header::{DEAD, Layout, SLOTS_END as HEADER_BYTES, SectionEntry};
+pub(crate) use header::{
+    DEAD, Layout, MAGIC, MAX_SECTIONS, SLOTS_END as HEADER_BYTES, SectionEntry, parse as parse_header,
+    salvage as layouts_left,
+};
 pub(crate) use history::{Written as Appended, bytes as history_bytes, fixed};
 pub(crate) use ids::{Ids, IdsKind, numbers_bytes, text_bytes};
 pub(crate) use learned::learned_bytes;
 pub(crate) use meta::{MOST_ROWS, Meta};
-pub(crate) use model_ref::ModelRef;
-pub(crate) use parse::{Parsed, parse, verify};
+pub(crate) use model_ref::{ModelRef, hash_of as model_hash};
+pub(crate) use parse::{Parsed, check_sections, is_of_segment, parse, verify};
 pub(crate) use refine::{MOST_SYMBOLS, RefineRows, put_refine_rows};
 #[cfg(test)]
 pub(crate) use row_ids::starts as row_starts;
 pub(crate) use row_ids::{RowIds, Walk};
 pub(crate) use rows::{BLOCK, BlockShape, place_side, place_symbols};
+pub(crate) use salvage::{Sound, sound};
 pub(crate) use segment::{Segment, tombs_bytes};
+pub(crate) use sums::sums_len;
 pub(crate) use write::{FileShape, SECTIONS, Writer, file_len, metadata_bytes};
 
 /// The newest version of the file this build reads and the one it writes.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// What is wrong with the bytes of a `.vlc` file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -74,6 +82,14 @@ pub enum ParseError {
     /// The file needs something this build does not know.
     #[error("section {0} is unknown to this build and needed to read the file; upgrade vlc to read it")]
     Unknown(String),
+    /// The file uses a feature of the format that this build does not know.
+    #[error("the file uses the feature {name:?} (bit {bit}), which this build does not know; upgrade vlc to read it")]
+    Feature {
+        /// Its bit.
+        bit: u8,
+        /// Its name, as the file has it.
+        name: String,
+    },
     /// The file names a model that stands in a file of its own.
     #[error("the file needs the model {name} (hash {hash:032x}), which is not beside it; name it with --model")]
     Model {

@@ -2,7 +2,7 @@
 
 use xxhash_rust::xxh3::Xxh3;
 
-use super::{ParseError, SectionEntry, header};
+use super::{ParseError, SectionEntry, features, header};
 
 /// The sections that every model has, beside the facts in `META`.
 const PARTS: [&str; 4] = ["MEAN", "CHRT", "ANCH", "SIDE"];
@@ -47,6 +47,7 @@ impl ModelRef {
     pub(super) fn resolve<'a>(&self, file: Option<&'a [u8]>) -> Result<ModelParts<'a>, ParseError> {
         let file = file.ok_or_else(|| ParseError::Model { name: self.name.clone(), hash: self.hash })?;
         let layout = header::parse(file)?;
+        features::check(&layout, file)?;
         for entry in layout.entries.iter().filter(|e| is_part(e)) {
             super::segment::intact(file, entry)?;
         }
@@ -71,6 +72,14 @@ pub(super) fn parts<'a>(entries: &[SectionEntry], bytes: &'a [u8]) -> Result<Mod
         *part = find(kind.as_bytes()).ok_or(ParseError::Missing(kind))?;
     }
     Ok(ModelParts { base, refine: find(&REFINE), learned: find(&LEARNED) })
+}
+
+/// What a model of these sections is known by.
+pub(crate) fn hash_of(head: &[([u8; 4], Vec<u8>)]) -> u128 {
+    let find = |kind: &[u8]| head.iter().find(|(k, _)| k == kind).map(|(_, bytes)| bytes.as_slice());
+    let base = PARTS.map(|kind| find(kind.as_bytes()).unwrap_or_default());
+    let parts = ModelParts { base, refine: find(&REFINE), learned: find(&LEARNED) };
+    hash(find(b"META").unwrap_or(&[0; 8]), &parts)
 }
 
 /// What a model is known by: XXH3-128 of its facts and sections. The number of rows in the facts, which version 1 has there, is

@@ -82,6 +82,20 @@ impl<'a> Numbers<'a> {
         (u128::from_le_bytes(word) >> (at % 8) & ((1 << width) - 1)) as u64
     }
 
+    /// Bytes that they take.
+    pub(crate) fn len_bytes(&self) -> u64 {
+        (self.directory.len() + self.bits.len()) as u64
+    }
+
+    /// Where number `i` stands: the entry of its block, and its bits.
+    pub(crate) fn places(&self, i: usize) -> [std::ops::Range<u64>; 2] {
+        let entry = (i / BLOCK * ENTRY) as u64;
+        let (_, at, width) = self.entry(i / BLOCK);
+        let at = at.saturating_add((i % BLOCK) as u64 * u64::from(width));
+        let bits = self.directory.len() as u64;
+        [entry..entry + ENTRY as u64, bits + at / 8..bits + at.saturating_add(u64::from(width)).div_ceil(8)]
+    }
+
     /// All of them in order. O(n).
     pub(crate) fn iter(self) -> impl Iterator<Item = u64> + 'a {
         (0..self.n).map(move |i| self.get(i))

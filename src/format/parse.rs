@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
-    BlockShape, Meta, ParseError, SectionEntry,
+    BlockShape, Meta, ParseError, SectionEntry, features,
     gain::KIND as GAIN,
     header::{self, DEAD, FLAG_MUST_KNOW, SLOTS_END, u32_at},
     history::{self, Written},
@@ -12,22 +12,24 @@ use super::{
     model_ref::{self, ModelRef},
     refine,
     segment::{MOST_SEGMENTS, Segment, SegmentShape, intact},
+    sums,
 };
 use crate::{Error, learned::Learned, model::Model, refine::Refine};
 
 /// Sections that are checked when a file is opened.
-const OPEN: [[u8; 4]; 14] = [
+const OPEN: [[u8; 4]; 15] = [
     *b"META", *b"MEAN", *b"CHRT", *b"ANCH", *b"SIDE", *b"RFNM", *b"DECO", *b"CELL", *b"KEYV", *b"SEGM", *b"TOMB",
-    *b"HIST", *b"MREF", GAIN,
+    *b"HIST", *b"MREF", *b"FEAT", GAIN,
 ];
 /// The others that this build knows.
-const LATER: [[u8; 4]; 6] = [*b"ROWS", *b"CODE", *b"RFNC", *b"IDSU", *b"IDSS", DEAD];
+const LATER: [[u8; 4]; 7] = [*b"ROWS", *b"CODE", *b"RFNC", *b"IDSU", *b"IDSS", *b"SUMS", DEAD];
 /// Kinds that each segment has for itself.
-const OF_SEGMENT: [[u8; 4]; 9] =
-    [*b"SEGM", *b"CELL", *b"TOMB", *b"ROWS", *b"CODE", *b"RFNC", *b"IDSU", *b"IDSS", GAIN];
-/// Kinds that came with version 2.
-const NEW: [[u8; 4]; 11] =
-    [*b"SEGM", *b"TOMB", *b"IDSU", *b"IDSS", *b"HIST", *b"MREF", *b"RFNM", *b"RFNC", *b"DECO", GAIN, DEAD];
+const OF_SEGMENT: [[u8; 4]; 10] =
+    [*b"SEGM", *b"CELL", *b"TOMB", *b"ROWS", *b"CODE", *b"RFNC", *b"IDSU", *b"IDSS", *b"SUMS", GAIN];
+/// Kinds that came with version 2, and with version 3.
+const SINCE_2: [[u8; 4]; 10] =
+    [*b"SEGM", *b"TOMB", *b"IDSU", *b"IDSS", *b"HIST", *b"MREF", *b"RFNM", *b"RFNC", *b"DECO", DEAD];
+const SINCE_3: [[u8; 4]; 3] = [*b"FEAT", *b"SUMS", GAIN];
 /// Bytes the sections checked at open may have together.
 const MAX_MODEL: u64 = 1 << 30;
 
@@ -109,6 +111,27 @@ impl Parsed {
 /// `model_file` has the bytes of the model file of a file that names one.
 pub(crate) fn parse(bytes: &[u8], model_file: Option<&[u8]>) -> Result<Parsed, ParseError> {
     let layout = header::parse(bytes)?;
+    features::check(&layout, bytes)?;
+    parse_layout(bytes, layout, model_file, true)
+}
+
+/// Reads what is left of a damaged file: sections and segments may be missing.
+pub(super) fn parse_sound(
+    bytes: &[u8],
+    layout: header::Layout,
+    model_file: Option<&[u8]>,
+) -> Result<Parsed, ParseError> {
+    features::check_known(&layout, bytes)?;
+    parse_layout(bytes, layout, model_file, false)
+}
+
+/// Reads the sections of a table. Segments follow each other in row numbers, where the file is `whole`.
+fn parse_layout(
+    bytes: &[u8],
+    layout: header::Layout,
+    model_file: Option<&[u8]>,
+    whole: bool,
+) -> Result<Parsed, ParseError> {
     let entries = &layout.entries;
     let model_bytes: u64 = entries.iter().filter(|e| OPEN.contains(&e.kind)).map(|e| e.len).sum();
     if model_bytes > MAX_MODEL {
@@ -126,6 +149,9 @@ pub(crate) fn parse(bytes: &[u8], model_file: Option<&[u8]>) -> Result<Parsed, P
         }
         if open {
             intact(bytes, e)?;
+        }
+        if e.kind == sums::KIND && whole {
+            sums::check(entries, e)?;
         }
     }
     let section = |kind: &'static str| {
@@ -168,7 +194,7 @@ pub(crate) fn parse(bytes: &[u8], model_file: Option<&[u8]>) -> Result<Parsed, P
         refine: refine.as_ref().map(Refine::width),
         gain_nibbles: meta.gain_nibbles,
     };
-    let segments = parse_segments(bytes, &layout, rows, shape)?;
+    let segments = parse_segments(bytes, &layout, rows, shape, whole)?;
     let gains = model.side.gain_table();
     Ok(Parsed {
         layout,
@@ -190,13 +216,33 @@ pub(crate) fn parse(bytes: &[u8], model_file: Option<&[u8]>) -> Result<Parsed, P
 fn check_place(e: &SectionEntry, version: u32, segments: usize) -> Result<(), ParseError> {
     let bad = |what: &str| Err(ParseError::invalid("section table", format!("section {} {what}", e.name())));
     let known = OPEN.contains(&e.kind) || LATER.contains(&e.kind);
+    if version == 1 && (SINCE_2.contains(&e.kind) || SINCE_3.contains(&e.kind)) {
+        return bad("does not belong in a file of version 1");
+    }
+    if version == 2 && SINCE_3.contains(&e.kind) {
+        return bad("does not belong in a file of version 2");
+    }
     if version == 1 {
-        return if NEW.contains(&e.kind) { bad("does not belong in a file of version 1") } else { Ok(()) };
+        return Ok(());
     }
     if OF_SEGMENT.contains(&e.kind) {
         return if usize::from(e.segment) < segments { Ok(()) } else { bad("is of a segment that is not there") };
     }
     if known && e.kind != DEAD && e.segment != 0 { bad("is of a segment, but is for all rows") } else { Ok(()) }
+}
+
+/// Whether a section belongs to a segment rather than to the file.
+pub(crate) fn is_of_segment(entry: &SectionEntry) -> bool {
+    OF_SEGMENT.contains(&entry.kind)
+}
+
+/// Checks the hashes of the sections that are `used`. O(their bytes).
+pub(crate) fn check_sections(
+    parsed: &Parsed,
+    bytes: &[u8],
+    used: impl Fn(&SectionEntry) -> bool,
+) -> Result<(), ParseError> {
+    parsed.entries().iter().filter(|entry| used(entry)).try_for_each(|entry| intact(bytes, entry))
 }
 
 /// All segments, which follow each other in row numbers. A file of version 1 is one.
@@ -205,6 +251,7 @@ fn parse_segments(
     layout: &header::Layout,
     rows: u64,
     shape: SegmentShape,
+    whole: bool,
 ) -> Result<Vec<Segment>, ParseError> {
     let entries = &layout.entries;
     if layout.version == 1 {
@@ -218,7 +265,7 @@ fn parse_segments(
     for number in 0..count as u16 {
         let segment = Segment::parse(bytes, entries, number, None, shape)?;
         let first = segments.last().map_or(0, |s| s.first + s.span);
-        if segment.first != first {
+        if if whole { segment.first != first } else { segment.first < first } {
             return Err(ParseError::invalid("SEGM", "segments do not follow each other"));
         }
         if segments.first().is_some_and(|s| s.ids_kind() != segment.ids_kind()) {

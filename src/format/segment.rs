@@ -173,10 +173,10 @@ impl Segment {
         Ids::new(*kind, self.n as usize, &bytes[range.clone()]).ok()
     }
 
-    /// The ids of the rows that are not deleted; `None` where the number is the id. O(n).
-    pub(crate) fn live_ids(&self, bytes: &[u8]) -> Option<crate::Ids> {
+    /// The ids of the rows that are not at the positions `dead`; `None` where the number is the id. O(n).
+    pub(crate) fn ids_without(&self, bytes: &[u8], dead: &[u64]) -> Option<crate::Ids> {
         let (ids, places) = (self.ids(bytes)?, self.row_ids(bytes));
-        let mut dead: Vec<u64> = self.deleted_positions(bytes).iter().map(|&p| places.row(p)).collect();
+        let mut dead: Vec<u64> = dead.iter().map(|&p| places.row(p)).collect();
         dead.sort_unstable();
         let mut dead = dead.into_iter().peekable();
         let live = (0..self.n).filter(|row| dead.next_if_eq(row).is_none()).map(|row| row as usize);

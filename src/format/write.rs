@@ -8,12 +8,13 @@ use std::{
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use super::{
-    BlockShape, Meta, SectionEntry,
+    BlockShape, DEAD, Meta, SectionEntry,
     commit::Commit,
-    elias_fano,
+    elias_fano, features,
     header::{self, ALIGN, ENTRY_LEN, SLOTS_END},
     learned::learned_bytes,
     model, refine, segment,
+    sums::{self, Summing},
 };
 use crate::{learned::Learned, model::Model, refine::Refine};
 
@@ -72,20 +73,31 @@ impl FileShape {
 pub(crate) struct Writer<W> {
     sink: W,
     at: u64,
-    open: Option<(SectionEntry, Xxh3)>,
+    open: Option<Open>,
     entries: Vec<SectionEntry>,
+    /// Of the sections of the segment that is being written.
+    sums: Vec<u8>,
+}
+
+/// The section that is being written.
+struct Open {
+    entry: SectionEntry,
+    hasher: Xxh3,
+    summing: Option<Summing>,
 }
 
 impl<W: Write> Writer<W> {
     /// Starts a file.
     pub(crate) fn create(mut sink: W) -> io::Result<Self> {
-        sink.write_all(&[0; SLOTS_END])?;
+        // The magic number first, by which what a writer leaves that dies is known to be ours; the rest of the header comes last.
+        sink.write_all(&header::MAGIC)?;
+        sink.write_all(&[0; SLOTS_END - header::MAGIC.len()])?;
         Ok(Writer::resume(sink, SLOTS_END as u64, Vec::new()))
     }
 
     /// Goes on behind the sections `entries`, at `at`, where `sink` writes.
     pub(crate) fn resume(sink: W, at: u64, entries: Vec<SectionEntry>) -> Self {
-        Writer { sink, at, open: None, entries }
+        Writer { sink, at, open: None, entries, sums: Vec::new() }
     }
 
     fn align(&mut self) -> io::Result<u64> {
@@ -99,16 +111,20 @@ impl<W: Write> Writer<W> {
     pub(crate) fn begin(&mut self, kind: [u8; 4], segment: u16) -> io::Result<()> {
         self.close();
         let offset = self.align()?;
-        self.open = Some((SectionEntry { kind, flags: 0, segment, offset, len: 0, hash: 0 }, Xxh3::new()));
+        let entry = SectionEntry { kind, flags: 0, segment, offset, len: 0, hash: 0 };
+        self.open = Some(Open { entry, hasher: Xxh3::new(), summing: Summing::of(kind) });
         Ok(())
     }
 
     pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.sink.write_all(bytes)?;
         self.at += bytes.len() as u64;
-        if let Some((entry, hasher)) = &mut self.open {
-            entry.len += bytes.len() as u64;
-            hasher.update(bytes);
+        if let Some(open) = &mut self.open {
+            open.entry.len += bytes.len() as u64;
+            open.hasher.update(bytes);
+            if let Some(summing) = &mut open.summing {
+                summing.update(bytes);
+            }
         }
         Ok(())
     }
@@ -120,9 +136,10 @@ impl<W: Write> Writer<W> {
     }
 
     fn close(&mut self) {
-        if let Some((mut entry, hasher)) = self.open.take() {
+        if let Some(Open { mut entry, hasher, summing }) = self.open.take() {
             entry.hash = hasher.digest();
             self.entries.push(entry);
+            self.sums.extend(summing.map(Summing::finish).unwrap_or_default());
         }
     }
 
@@ -156,14 +173,40 @@ impl<W: Write> Writer<W> {
         self.begin(*b"CODE", number)
     }
 
+    /// Ends a segment: writes the hashes of the parts of its long sections.
+    pub(crate) fn end_segment(&mut self, number: u16) -> io::Result<()> {
+        self.close();
+        let sums = std::mem::take(&mut self.sums);
+        if sums.is_empty() { Ok(()) } else { self.section(sums::KIND, number, &sums) }
+    }
+
+    /// Names the features that the sections use, and no others.
+    fn name_features(&mut self) -> io::Result<u64> {
+        let features = features::used(&self.entries);
+        let names = features::names_bytes(features);
+        let is_same = |e: &SectionEntry| e.len == names.len() as u64 && e.hash == xxh3_64(&names);
+        let same = features != 0 && self.entries.iter().any(|e| e.kind == features::FEAT && is_same(e));
+        if !same {
+            for entry in self.entries.iter_mut().filter(|e| e.kind == features::FEAT) {
+                (entry.kind, entry.segment, entry.flags) = (DEAD, 0, 0);
+            }
+            if features != 0 {
+                self.section(features::FEAT, 0, &names)?;
+                self.close();
+            }
+        }
+        Ok(features)
+    }
+
     /// Writes the table and says what commits it as this generation.
     pub(crate) fn finish(mut self, generation: u64) -> io::Result<Written<W>> {
         self.close();
+        let features = self.name_features()?;
         let table = self.align()?;
         let bytes = header::table_bytes(&self.entries);
         self.sink.write_all(&bytes)?;
         let entries = self.entries.len() as u32;
-        let commit = Commit { generation, table, entries, table_hash: xxh3_64(&bytes) };
+        let commit = Commit { generation, table, entries, table_hash: xxh3_64(&bytes), features };
         Ok(Written { sink: self.sink, entries: self.entries, commit })
     }
 }

@@ -2,13 +2,15 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use super::{EncodeOptions, encode, has_drifted, head, publish_at, stage_report, trained_lengths, unlike_lengths};
+use super::{
+    EncodeOptions, Tell, encode, has_drifted, head, publish_at, stage_report, teller, trained_lengths, unlike_lengths,
+};
 #[cfg(doc)]
 use crate::AppendReport;
 use crate::{
     Backend, Config, Decoder, Error, Event, Ids, Index, RowSource, Stage,
     embedding::all_metadata,
-    format::{Appended, FileShape, ModelRef, history_bytes, metadata_bytes},
+    format::{Appended, FileShape, ModelRef, history_bytes, metadata_bytes, model_hash},
     learned,
     lengths::Lengths,
     ops::{Ops, WithOps, dispatch},
@@ -86,8 +88,7 @@ fn train_on<O: Ops>(ops: &O, rows: &dyn RowSource, path: &Path, config: &Config<
         Decoder::Auto => Config { decoder: Decoder::Off, ..config.clone() },
         _ => config.clone(),
     };
-    let options = EncodeOptions { progress: config.progress, ..EncodeOptions::default() };
-    let report = stage_report(&options);
+    let report = stage_report(config.progress);
     let prepared = prepare(rows, config, &report)?;
     let (plan, pilot) = plan_on(ops, &prepared, config, &report)?;
     if config.progress.is_some_and(|progress| progress(&Event::Plan(&plan)).is_break()) {
@@ -114,7 +115,8 @@ fn train_on<O: Ops>(ops: &O, rows: &dyn RowSource, path: &Path, config: &Config<
     let meta = meta_of(&prepared, &trained, config);
     let layer = refine.as_ref().map(|t| &t.refine);
     let shape = FileShape::new(&meta, &trained.model, layer, learned.as_ref(), &all_metadata(config));
-    let file_bytes = write_whole(path, &shape.head, None, &[], None, &|_, _| Ok(()))?;
+    let model_hash = model_hash(&shape.head);
+    let file_bytes = write_whole(path, &shape.head, None, &[], None, &teller(config.progress))?;
     Ok(BuildReport {
         n: 0,
         dim: meta.dim,
@@ -124,7 +126,7 @@ fn train_on<O: Ops>(ops: &O, rows: &dyn RowSource, path: &Path, config: &Config<
         drifted: false,
         lengths: None,
         trained_lengths: trained_lengths(&trained.model),
-        model_hash: Index::open(path)?.parsed().model_hash,
+        model_hash,
         seconds: watch.seconds(),
         backend: ops.backend(),
     })
@@ -208,9 +210,8 @@ fn encode_on<O: Ops>(
     let anchors = parsed.model.anchors();
     let source = Source::fresh(&encoded.labels, anchors, encoded.spool.bytes(), &encoded.lengths, 0);
     let new = NewSegment::of(parsed, 0, 0, n);
-    let report = stage_report(options);
-    let blocks = |done: usize, total: usize| report(Stage::Write, done, total);
-    let file_bytes = write_whole(path, &head, Some(new), &[source], options.ids, &blocks)?;
+    let tell = teller(options.progress);
+    let file_bytes = write_whole(path, &head, Some(new), &[source], options.ids, &tell)?;
     Ok(BuildReport {
         n,
         dim: parsed.meta.dim,
@@ -233,8 +234,11 @@ pub(super) fn write_whole(
     new: Option<NewSegment<'_>>,
     sources: &[Source<'_>],
     ids: Option<&Ids>,
-    report: &dyn Fn(usize, usize) -> Result<(), Error>,
+    tell: &Tell<'_>,
 ) -> Result<u64, Error> {
     let io = |error| Error::io(path, error);
-    publish_at(path, |file| head::write_file(file, 1, head, new, sources, ids, &io, report))
+    let report = |done: usize, total: usize| {
+        tell(&Event::Progress { stage: Stage::Write, done: done as u64, total: total as u64 })
+    };
+    publish_at(path, tell, |file| head::write_file(file, 1, head, new, sources, ids, &io, &report))
 }

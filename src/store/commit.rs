@@ -1,13 +1,19 @@
 //! Commits behind what a file holds, and what an interrupted one needs (docs/format.md, section 1).
 
-use std::io::{BufWriter, Write};
+use std::{
+    io::{BufWriter, Write},
+    path::Path,
+};
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::disk::{DiskFile, Sink};
+use super::{
+    disk::{DiskFile, Sink},
+    publish::Tell,
+};
 use crate::{
-    Error,
-    format::{DEAD, Layout, SectionEntry, Writer},
+    Error, Event,
+    format::{DEAD, Layout, MAX_SECTIONS, SectionEntry, Writer},
 };
 
 /// Dead sections that lie side by side become one up to these bytes, which are hashed anew.
@@ -30,18 +36,24 @@ pub(crate) fn mend<F: DiskFile>(file: &mut F, layout: &Layout) -> std::io::Resul
     Ok(())
 }
 
+/// Sections that a commit adds at most: those of a segment, and of the file.
+const ADDED: usize = 16;
+
 /// Commits what `write` writes. Sections for which `replaced` says so are dead from then on. `bytes` are those of the file, which has
-/// been mended.
+/// been mended. Gives the length of the committed file.
 ///
-/// On an error the file holds the old commit, or, where the error is of the last step, the old one or the new one.
+/// On an error the file holds the old commit, but for [`Error::Uncertain`], where it holds the old one or the new one.
+#[allow(clippy::too_many_arguments, reason = "what a commit consists of")]
 pub(crate) fn commit<F: DiskFile>(
     file: &mut F,
+    path: &Path,
     bytes: &[u8],
     layout: &Layout,
     replaced: impl Fn(&SectionEntry) -> bool,
-    io: &dyn Fn(std::io::Error) -> Error,
+    tell: &Tell<'_>,
     write: impl FnOnce(&mut Writer<BufWriter<Sink<'_, F>>>) -> Result<(), Error>,
-) -> Result<(), Error> {
+) -> Result<u64, Error> {
+    let io = |error| Error::io(path, error);
     let mut entries = layout.entries.clone();
     for entry in entries.iter_mut().filter(|entry| replaced(entry)) {
         (entry.kind, entry.segment, entry.flags) = (DEAD, 0, 0);
@@ -50,6 +62,10 @@ pub(crate) fn commit<F: DiskFile>(
     let (offset, len) = (commit.table, commit.table_len());
     entries.push(SectionEntry { kind: DEAD, flags: 0, segment: 0, offset, len, hash: commit.table_hash });
     let entries = join(entries, bytes);
+    if entries.len() + ADDED > MAX_SECTIONS[1] as usize {
+        let message = format!("{} has too many parts for another change; compact it first", path.display());
+        return Err(Error::Config(message));
+    }
 
     let written = (|| {
         let sink = BufWriter::with_capacity(BUFFER, Sink { file: &mut *file, at: layout.end });
@@ -60,6 +76,7 @@ pub(crate) fn commit<F: DiskFile>(
         let next = written.commit;
         drop(written);
         file.sync().map_err(io)?;
+        tell(&Event::Committing)?;
         Ok(next)
     })();
     let next = match written {
@@ -70,8 +87,9 @@ pub(crate) fn commit<F: DiskFile>(
             return Err(error);
         }
     };
-    file.write_at(next.slot_at(), &next.to_slot()).map_err(io)?;
-    file.sync().map_err(io)
+    // From the first byte of the slot on a reader may find the new commit.
+    let last = file.write_at(next.slot_at(), &next.to_slot()).and_then(|()| file.sync());
+    last.map(|()| next.end()).map_err(|source| Error::uncertain(path, source))
 }
 
 /// Makes neighbouring dead sections one.

@@ -5,10 +5,10 @@ use std::path::Path;
 use super::{
     build::{BuildReport, write_whole},
     edit::{Gathered, gather},
-    has_drifted, head, trained_lengths,
+    has_drifted, head, teller, trained_lengths,
 };
 use crate::{
-    Backend, Config, Error, Ids, Index, MappedFile, RowSource,
+    Backend, Config, Error, Ids, Index, MappedFile, ProgressFn, RowSource,
     decode::Decoder,
     format::{Appended, history_bytes},
     live::{Live, Place},
@@ -21,15 +21,23 @@ use crate::{
 /// their own stay. Memory for some bytes per row of a cell, and for ids.
 ///
 /// # Errors
-/// [`Error::Config`] when models, metadata or kinds of ids differ, [`Error::Input`] when an id is in two files, and the errors of reading and
-/// writing.
-pub fn merge<P: AsRef<Path>>(files: &[P], path: impl AsRef<Path>) -> Result<BuildReport, Error> {
+/// [`Error::Config`] when models, metadata or kinds of ids differ, [`Error::Input`] when an id is in two files, [`Error::Format`] naming the one
+/// that is damaged anywhere, [`Error::Cancelled`] when `progress` asked for it, and the errors of reading and writing.
+pub fn merge<P: AsRef<Path>>(
+    files: &[P],
+    path: impl AsRef<Path>,
+    progress: Option<&ProgressFn<'_>>,
+) -> Result<BuildReport, Error> {
     let watch = Stopwatch::start();
     let indexes: Vec<Index<MappedFile>> = files.iter().map(Index::open).collect::<Result<_, _>>()?;
     let Some((first, others)) = indexes.split_first() else {
         return Err(Error::Config("there are no files to merge; name at least one".into()));
     };
     let name = |i: usize| files[i].as_ref().display();
+    // What is written gets new hashes: only what is sound is copied.
+    for (index, file) in indexes.iter().zip(files) {
+        index.verify().map_err(|error| error.of_file(file.as_ref()))?;
+    }
     for (i, other) in others.iter().enumerate() {
         let differs = if first.parsed().model_hash != other.parsed().model_hash {
             "models"
@@ -80,7 +88,7 @@ pub fn merge<P: AsRef<Path>>(files: &[P], path: impl AsRef<Path>) -> Result<Buil
     }
     let new = (all.span > 0).then(|| NewSegment::of(parsed, 0, 0, all.span));
     let path = path.as_ref();
-    let file_bytes = write_whole(path, &head, new, &all.sources, all.ids.as_ref(), &|_, _| Ok(()))?;
+    let file_bytes = write_whole(path, &head, new, &all.sources, all.ids.as_ref(), &teller(progress))?;
     let energy = if written.rows > 0 { written.energy() } else { parsed.meta.energy };
     Ok(BuildReport {
         n: indexes.iter().map(|index| index.len() as u64).sum(),
@@ -109,6 +117,7 @@ pub fn transcode(
 ) -> Result<crate::Report, Error> {
     let (from, path) = (from.as_ref(), path.as_ref());
     let index = Index::open(from)?;
+    index.verify().map_err(|error| error.of_file(from))?;
     let parsed = index.parsed();
     if index.is_empty() {
         return Err(Error::Config(format!("{} has no rows to compress", from.display())));

@@ -7,11 +7,11 @@ use super::{
     disk::{Disk, DiskFile, Name},
     find::positions,
     head,
-    publish::publish,
+    publish::{Tell, publish},
 };
 use crate::{
-    Error, Ids, Index, InputError,
-    format::{self, Appended, MOST_ROWS, Parsed, SectionEntry, Segment, history_bytes, tombs_bytes},
+    Error, Event, Ids, Index, InputError, Stage,
+    format::{self, Appended, MOST_ROWS, Parsed, SectionEntry, Segment, history_bytes, is_of_segment, tombs_bytes},
     ids::Wanted,
     live::Bits,
     segments::{NewSegment, Source, write_segment},
@@ -28,11 +28,13 @@ const SEGMENTS: usize = 48;
 
 /// Changes one store. Whoever makes one has the lock.
 pub(crate) struct Editor<'a, D> {
-    pub(crate) disk: D,
+    pub(crate) disk: &'a D,
     /// For messages.
     pub(crate) path: &'a Path,
     /// The bytes of the model file of a store that names its model.
     pub(crate) model: Option<&'a [u8]>,
+    /// Hears how far a change is, and may end it until it is committed.
+    pub(crate) tell: &'a Tell<'a>,
 }
 
 /// Rows just encoded.
@@ -54,10 +56,10 @@ impl<D: Disk> Editor<'_, D> {
         |error| Error::io(self.path, error)
     }
 
-    /// Reads the file and mends what an interrupted writer left. A file of version 1 is rewritten first.
+    /// Reads the file and mends what an interrupted writer left. A file of an earlier version is rewritten first.
     pub(crate) fn load(&self) -> Result<Loaded<D>, Error> {
         let (mut file, mut index) = self.look()?;
-        if index.parsed().layout.version == 1 {
+        if index.parsed().layout.version < format::VERSION {
             drop(file);
             self.rewrite(index)?;
             (file, index) = self.look()?;
@@ -69,16 +71,33 @@ impl<D: Disk> Editor<'_, D> {
     fn look(&self) -> Result<Loaded<D>, Error> {
         let file = self.disk.open(Name::Store).map_err(self.io())?;
         let bytes = file.bytes().map_err(self.io())?;
-        let parsed = format::parse(bytes.as_ref(), self.model);
-        let parsed = parsed.map_err(|source| Error::Format { path: self.path.to_owned(), source })?;
+        let parsed = format::parse(bytes.as_ref(), self.model).map_err(|source| self.damaged(source))?;
         Ok((file, Index::of(bytes, parsed)))
     }
 
-    /// Adds rows that were encoded with the model of the file. Small segments at the end become one with them.
-    pub(crate) fn append(&self, rows: &NewRows<'_>) -> Result<(), Error> {
+    fn damaged(&self, source: format::ParseError) -> Error {
+        Error::Format { path: self.path.to_owned(), source }
+    }
+
+    /// Refuses to go on where sections that are copied or looked up in are damaged: what is written would be sealed with new hashes.
+    fn check(&self, parsed: &Parsed, bytes: &[u8], used: impl Fn(&SectionEntry) -> bool) -> Result<(), Error> {
+        format::check_sections(parsed, bytes, used).map_err(|source| self.damaged(source))
+    }
+
+    /// How far writing is.
+    fn report(&self) -> impl Fn(usize, usize) -> Result<(), Error> {
+        let tell = self.tell;
+        move |done, total| tell(&Event::Progress { stage: Stage::Write, done: done as u64, total: total as u64 })
+    }
+
+    /// Adds rows that were encoded with the model of the file. Small segments at the end become one with them. Gives the bytes of the file.
+    pub(crate) fn append(&self, rows: &NewRows<'_>) -> Result<u64, Error> {
         let (mut file, index) = self.load()?;
         let (parsed, bytes) = (index.parsed(), index.bytes());
         let count = rows.labels.len() as u64;
+        if rows.ids.is_some() {
+            self.check(parsed, bytes, is_ids)?;
+        }
         check_ids(parsed, bytes, rows.ids, count)?;
         if parsed.next_row() + count > MOST_ROWS {
             let message = format!("{} rows and {count} more are above the limit of 2^40", parsed.next_row());
@@ -90,6 +109,7 @@ impl<D: Disk> Editor<'_, D> {
             kept -= 1;
             taken += parsed.segments[kept].live();
         }
+        self.check(parsed, bytes, |e| is_of_segment(e) && usize::from(e.segment) >= kept)?;
         let tail = &parsed.segments[kept..];
         let first = tail.first().map_or(parsed.next_row(), |s| s.first);
         let Gathered { mut sources, mut ids, span } = gather(tail, bytes, first);
@@ -102,36 +122,37 @@ impl<D: Disk> Editor<'_, D> {
         let new = NewSegment::of(parsed, kept as u16, first, span);
         let mut history = parsed.history.clone();
         history.push(Appended { first: parsed.next_row(), rows: count, error: rows.error });
-        let io = self.io();
-        if kept == 0 && !parsed.segments.is_empty() {
+        let (io, report) = (self.io(), self.report());
+        if kept == 0 && !parsed.segments.is_empty() && self.disk.names() == 1 {
             // All is written anyway, and a new file leaves nothing dead.
             drop(file);
             let mut head = head::of(parsed, bytes);
             head::set(&mut head, *b"HIST", history_bytes(&history));
             let generation = parsed.layout.commit.generation + 1;
-            publish(&self.disk, &io, |file| {
-                head::write_file(file, generation, &head, Some(new), &sources, ids, &io, &|_, _| Ok(()))
-            })?;
-            return Ok(());
+            return publish(self.disk, self.path, self.tell, |file| {
+                head::write_file(file, generation, &head, Some(new), &sources, ids, &io, &report)
+            });
         }
         let replaced = |e: &SectionEntry| e.kind == *b"HIST" || (is_of_segment(e) && usize::from(e.segment) >= kept);
-        commit(&mut file, bytes, &parsed.layout, replaced, &io, |writer| {
+        let len = commit(&mut file, self.path, bytes, &parsed.layout, replaced, self.tell, |writer| {
             writer.section(*b"HIST", 0, &history_bytes(&history)).map_err(&io)?;
-            write_segment(writer, new, &sources, ids, &io, &|_, _| Ok(()))
+            write_segment(writer, new, &sources, ids, &io, &report)
         })?;
         drop(file);
-        self.tidy()
+        self.committed(len)
     }
 
-    /// Deletes rows by id. Gives which of the ids were found; without any the file is not touched.
-    pub(crate) fn delete(&self, ids: &Ids) -> Result<Vec<bool>, Error> {
+    /// Deletes rows by id. Gives which of the ids were found and how many rows went; without any the file is not touched.
+    pub(crate) fn delete(&self, ids: &Ids) -> Result<(Vec<bool>, u64), Error> {
         let (mut file, index) = self.load()?;
         let (parsed, bytes) = (index.parsed(), index.bytes());
         parsed.check_kind(Some(ids))?;
+        self.check(parsed, bytes, |e| is_ids(e) || e.kind == *b"ROWS")?;
         let wanted = Wanted::new(ids);
         let mut found = vec![false; ids.len()];
         // Of each segment with a loss all that is deleted by now.
         let mut tombs: Vec<(u16, Vec<u8>)> = Vec::new();
+        let mut deleted = 0;
         for (number, segment) in parsed.segments.iter().enumerate() {
             let mut gone = segment.deleted_positions(bytes);
             let dead = Bits::new(segment.n, &gone);
@@ -143,22 +164,36 @@ impl<D: Disk> Editor<'_, D> {
                 }
             }
             if gone.len() > before {
+                deleted += (gone.len() - before) as u64;
                 gone.sort_unstable();
                 tombs.push((number as u16, tombs_bytes(segment.n, &gone)));
             }
         }
         let found = ids.firsts().into_iter().map(|first| found[first]).collect();
         if tombs.is_empty() {
-            return Ok(found);
+            return Ok((found, 0));
         }
         let replaced = |e: &SectionEntry| e.kind == *b"TOMB" && tombs.iter().any(|(number, _)| *number == e.segment);
         let io = self.io();
-        commit(&mut file, bytes, &parsed.layout, replaced, &io, |writer| {
+        let len = commit(&mut file, self.path, bytes, &parsed.layout, replaced, self.tell, |writer| {
             tombs.iter().try_for_each(|(number, bytes)| writer.section(*b"TOMB", *number, bytes)).map_err(&io)
         })?;
         drop(file);
-        self.tidy()?;
-        Ok(found)
+        self.committed(len)?;
+        Ok((found, deleted))
+    }
+
+    /// What follows a commit, of which `len` is the length of the file: from here on nothing may be said to have failed.
+    fn committed(&self, len: u64) -> Result<u64, Error> {
+        self.disk.check().map_err(|source| Error::uncertain(self.path, source))?;
+        Ok(self
+            .tidy()
+            .unwrap_or_else(|error| {
+                // The next change tries again.
+                log::warn!("{}: not compacted: {error}", self.path.display());
+                None
+            })
+            .unwrap_or(len))
     }
 
     /// Makes the file what a fresh one with the rows that are left would be: one segment, nothing dead. Generations go on.
@@ -168,35 +203,46 @@ impl<D: Disk> Editor<'_, D> {
         let parsed = index.parsed();
         let compact = parsed.segments.len() <= 1 && parsed.segments.iter().all(|s| s.deleted == 0);
         if compact && parsed.entries().iter().all(|e| e.kind != format::DEAD) {
-            return Ok(());
+            // Who asks for a file without waste is told of damage too.
+            return format::verify(parsed, index.bytes()).map_err(|source| self.damaged(source));
         }
-        self.rewrite(index)
+        self.rewrite(index).map(drop)
     }
 
-    /// Compacts a file in which much is dead.
-    fn tidy(&self) -> Result<(), Error> {
+    /// Compacts a file in which much is dead, and then gives its bytes.
+    fn tidy(&self) -> Result<Option<u64>, Error> {
         let (file, index) = self.look()?;
         let layout = &index.parsed().layout;
         let dead: u64 = layout.entries.iter().filter(|e| e.kind == format::DEAD).map(|e| e.len).sum();
         let much = dead > DEAD_LEAST && dead as f64 > DEAD_SHARE * (layout.end - dead) as f64;
-        if !much && layout.entries.len() < ENTRIES && index.parsed().segments.len() < SEGMENTS {
-            return Ok(());
+        let due = much || layout.entries.len() >= ENTRIES || index.parsed().segments.len() >= SEGMENTS;
+        if !due || self.disk.names() > 1 {
+            return Ok(None);
         }
         drop(file);
-        self.rewrite(index)
+        self.rewrite(index).map(Some)
     }
 
-    fn rewrite(&self, index: Index<<D::File as DiskFile>::Bytes>) -> Result<(), Error> {
+    /// Writes the file anew, once all of it is known to be sound. Gives its bytes.
+    fn rewrite(&self, index: Index<<D::File as DiskFile>::Bytes>) -> Result<u64, Error> {
         let (parsed, bytes) = (index.parsed(), index.bytes());
-        let io = self.io();
-        publish(&self.disk, &io, |file| {
+        let names = self.disk.names();
+        if names > 1 {
+            return Err(Error::Config(format!(
+                "{} has {names} names (hard links), and writing it anew would leave the others with the old file; remove them, or copy \
+                 the file first",
+                self.path.display()
+            )));
+        }
+        format::verify(parsed, bytes).map_err(|source| self.damaged(source))?;
+        let (io, report) = (self.io(), self.report());
+        publish(self.disk, self.path, self.tell, |file| {
             let Gathered { sources, ids, span } = gather(&parsed.segments, bytes, 0);
             let head = head::of(parsed, bytes);
             let new = (span > 0).then(|| NewSegment::of(parsed, 0, 0, span));
             let generation = parsed.layout.commit.generation + 1;
-            head::write_file(file, generation, &head, new, &sources, ids.as_ref(), &io, &|_, _| Ok(()))
-        })?;
-        Ok(())
+            head::write_file(file, generation, &head, new, &sources, ids.as_ref(), &io, &report)
+        })
     }
 }
 
@@ -211,11 +257,22 @@ pub(crate) struct Gathered<'a> {
 
 /// The live rows of neighbouring segments, with row numbers counted from `first`. Rows with ids of their own are numbered anew.
 pub(crate) fn gather<'a>(segments: &'a [Segment], bytes: &'a [u8], first: u64) -> Gathered<'a> {
+    gather_but(segments, bytes, first, |_, segment| segment.deleted_positions(bytes))
+}
+
+/// The same for the rows that are not at the positions `dead` gives for each segment, ascending.
+pub(crate) fn gather_but<'a>(
+    segments: &'a [Segment],
+    bytes: &'a [u8],
+    first: u64,
+    mut dead: impl FnMut(usize, &Segment) -> Vec<u64>,
+) -> Gathered<'a> {
     let mut all = Gathered { sources: Vec::new(), ids: None, span: 0 };
-    for segment in segments {
-        match segment.live_ids(bytes) {
+    for (number, segment) in segments.iter().enumerate() {
+        let dead = dead(number, segment);
+        match segment.ids_without(bytes, &dead) {
             Some(ids) => {
-                all.sources.push(Source::stored(segment, bytes, all.span, true));
+                all.sources.push(Source::stored(segment, bytes, &dead, all.span, true));
                 all.span += ids.len() as u64;
                 match &mut all.ids {
                     Some(all) => all.extend_from(&ids),
@@ -223,7 +280,7 @@ pub(crate) fn gather<'a>(segments: &'a [Segment], bytes: &'a [u8], first: u64) -
                 }
             }
             None => {
-                all.sources.push(Source::stored(segment, bytes, segment.first - first, false));
+                all.sources.push(Source::stored(segment, bytes, &dead, segment.first - first, false));
                 all.span = segment.first + segment.span - first;
             }
         }
@@ -231,9 +288,9 @@ pub(crate) fn gather<'a>(segments: &'a [Segment], bytes: &'a [u8], first: u64) -
     all
 }
 
-/// Whether a section belongs to a segment rather than to the file.
-fn is_of_segment(entry: &SectionEntry) -> bool {
-    [*b"SEGM", *b"CELL", *b"ROWS", *b"CODE", *b"RFNC", *b"TOMB", *b"IDSU", *b"IDSS", *b"GAIN"].contains(&entry.kind)
+/// Whether a section has the ids of rows.
+fn is_ids(entry: &SectionEntry) -> bool {
+    [*b"IDSU", *b"IDSS"].contains(&entry.kind)
 }
 
 /// Refuses ids that cannot be added: of another kind, or there already.

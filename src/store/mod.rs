@@ -10,6 +10,7 @@ mod find;
 mod head;
 mod lock;
 mod publish;
+mod salvage;
 
 #[cfg(test)]
 mod tests;
@@ -19,7 +20,8 @@ use std::path::{Path, PathBuf};
 pub use build::{BuildReport, compress_with_model, train_to};
 pub use derive::{merge, transcode};
 pub(crate) use find::positions;
-pub(crate) use publish::{publish_at, sweep};
+pub(crate) use publish::{Tell, publish_at, sweep};
+pub use salvage::{SalvageReport, salvage};
 
 use crate::{
     Backend, Config, DeviceChoice, Embedding, Error, Event, Ids, Index, InputError, ProgressFn, RowSource, Stage,
@@ -36,7 +38,6 @@ use crate::{
 };
 use disk::Folder;
 use edit::{Editor, NewRows};
-use lock::Lock;
 
 /// How rows are encoded with a model that is there.
 #[derive(Clone, Default)]
@@ -140,11 +141,16 @@ pub struct DeleteReport {
 /// to search goes on with what was committed then.
 ///
 /// The disk may be on a network only if that keeps locks and the order of synced writes.
+///
+/// What is locked is the file itself, whatever name led to it: a hard link, a symbolic one, another path. Writing it anew (compacting, which
+/// also happens by itself) keeps permissions and, where allowed, its owner, and goes through symbolic links. A file of several names (hard
+/// links) is never written anew, as the others would keep the old one: [`Store::compact`] refuses that.
 #[derive(Debug)]
 pub struct Store {
     path: PathBuf,
     model: Option<MappedFile>,
-    _lock: Lock,
+    /// With the lock.
+    folder: Folder,
 }
 
 impl Store {
@@ -165,10 +171,7 @@ impl Store {
     }
 
     fn open_by(path: &Path, model: Option<&Path>) -> Result<Store, Error> {
-        // What cannot be opened is told before a lock file is made beside it.
-        let file = MappedFile::open(path)?;
-        let lock = Lock::take(path)?;
-        drop(file);
+        let folder = Folder::locked(path)?;
         let model = match model {
             Some(model) => Some(MappedFile::open(model)?),
             None => match format::parse(MappedFile::open(path)?.as_ref(), None) {
@@ -178,14 +181,15 @@ impl Store {
                 _ => None,
             },
         };
-        let store = Store { path: path.to_owned(), model, _lock: lock };
-        publish::clear(&Folder::new(path));
-        store.editor().load()?;
+        folder.sweep();
+        let store = Store { path: path.to_owned(), model, folder };
+        store.editor(&|_| Ok(())).load()?;
         Ok(store)
     }
 
-    fn editor(&self) -> Editor<'_, Folder> {
-        Editor { disk: Folder::new(&self.path), path: &self.path, model: self.model.as_ref().map(AsRef::as_ref) }
+    fn editor<'a>(&'a self, tell: &'a Tell<'a>) -> Editor<'a, Folder> {
+        let model = self.model.as_ref().map(AsRef::as_ref);
+        Editor { disk: &self.folder, path: &self.path, model, tell }
     }
 
     /// The file as it is now, to search or to look at.
@@ -193,7 +197,7 @@ impl Store {
     /// # Errors
     /// As [`Index::open`].
     pub fn index(&self) -> Result<Index<impl AsRef<[u8]>>, Error> {
-        Ok(self.editor().load()?.1)
+        Ok(self.editor(&|_| Ok(())).load()?.1)
     }
 
     /// Appends `rows` (m x dim), encoded with the model of the file: O(m (anchors + dim) dim), and as few bytes written as there
@@ -201,18 +205,17 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Input`] for rows that cannot be used and ids that are there already or twice, [`Error::Config`] for ids of another
-    /// kind than the file's or rows of another embedding model, [`Error::Io`] and the errors of the backend. The file is
-    /// unchanged then.
+    /// kind than the file's or rows of another embedding model, [`Error::Format`] where what would be copied is damaged, [`Error::Io`] and
+    /// the errors of the backend. The file is unchanged then; only after [`Error::Uncertain`] it may be or not.
     pub fn append(&mut self, rows: &dyn RowSource, options: &EncodeOptions<'_>) -> Result<AppendReport, Error> {
-        struct Job<'a>(&'a Editor<'a, Folder>, &'a dyn RowSource, &'a EncodeOptions<'a>);
+        struct Job<'a>(&'a Store, &'a dyn RowSource, &'a EncodeOptions<'a>);
         impl WithOps for Job<'_> {
             type Output = AppendReport;
             fn run<O: Ops>(self, ops: O) -> Result<AppendReport, Error> {
                 append_on(&ops, self.0, self.1, self.2)
             }
         }
-        let editor = self.editor();
-        let job = Job(&editor, rows, options);
+        let job = Job(self, rows, options);
         let config = Config { threads: options.threads, ..Config::default() };
         crate::compress::with_threads(&config, || dispatch(options.backend, options.device, job))
     }
@@ -221,40 +224,67 @@ impl Store {
     /// when a third of it is dead.
     ///
     /// # Errors
-    /// [`Error::Config`] for ids of another kind than the file's, [`Error::Io`]. Ids that no row has are not an error.
+    /// [`Error::Config`] for ids of another kind than the file's, [`Error::Format`] where what ids are looked up in is damaged,
+    /// [`Error::Io`]: the file is unchanged; [`Error::Uncertain`]. Ids that no row has are not an error.
     pub fn delete(&mut self, ids: &Ids) -> Result<DeleteReport, Error> {
-        let editor = self.editor();
-        let before = editor.load()?.1.len();
-        let found = editor.delete(ids)?;
-        let missing: Vec<usize> = (0..found.len()).filter(|&i| !found[i]).collect();
-        let n = editor.load()?.1.len();
-        Ok(DeleteReport { deleted: (before - n) as u64, missing, n: n as u64 })
+        self.delete_with(ids, None)
     }
 
-    /// Writes the file anew without what is deleted or outdated. O(file).
+    /// As [`Store::delete`], telling `progress` and cancelled by it.
     ///
     /// # Errors
-    /// [`Error::Io`]; the file is unchanged then.
+    /// As [`Store::delete`], and [`Error::Cancelled`].
+    pub fn delete_with(&mut self, ids: &Ids, progress: Option<&ProgressFn<'_>>) -> Result<DeleteReport, Error> {
+        let tell = teller(progress);
+        let editor = self.editor(&tell);
+        let before = editor.load()?.1.len() as u64;
+        let (found, deleted) = editor.delete(ids)?;
+        let missing: Vec<usize> = (0..found.len()).filter(|&i| !found[i]).collect();
+        Ok(DeleteReport { deleted, missing, n: before - deleted })
+    }
+
+    /// Writes the file anew without what is deleted or outdated, once every byte of it was verified. O(file).
+    ///
+    /// # Errors
+    /// [`Error::Format`] where it is damaged, [`Error::Config`] where it has several names (hard links), [`Error::Io`]; the file is unchanged
+    /// then. [`Error::Uncertain`].
     pub fn compact(&mut self) -> Result<(), Error> {
-        self.editor().compact()
+        self.compact_with(None)
+    }
+
+    /// As [`Store::compact`], telling `progress` and cancelled by it.
+    ///
+    /// # Errors
+    /// As [`Store::compact`], and [`Error::Cancelled`].
+    pub fn compact_with(&mut self, progress: Option<&ProgressFn<'_>>) -> Result<(), Error> {
+        self.editor(&teller(progress)).compact()
+    }
+}
+
+/// Tells a callback, and whether it asks to stop.
+pub(crate) fn teller<'a>(progress: Option<&'a ProgressFn<'a>>) -> impl Fn(&Event<'_>) -> Result<(), Error> + use<'a> {
+    move |event| match progress {
+        Some(progress) if progress(event).is_break() => Err(Error::Cancelled),
+        _ => Ok(()),
     }
 }
 
 fn append_on<O: Ops>(
     ops: &O,
-    editor: &Editor<'_, Folder>,
+    store: &Store,
     rows: &dyn RowSource,
     options: &EncodeOptions<'_>,
 ) -> Result<AppendReport, Error> {
     let watch = Stopwatch::start();
+    let tell = teller(options.progress);
+    let editor = store.editor(&tell);
     let (_, index) = editor.load()?;
     let (first_row, meta) = (index.parsed().next_row(), index.parsed().meta.clone());
     let trained_lengths = trained_lengths(&index.parsed().model);
     let expected = expected_energy(index.parsed());
     let encoded = encode(ops, &index, rows, editor.path, options)?;
+    let before = index.len() as u64;
     drop(index);
-    let report = stage_report(options);
-    report(Stage::Write, 0, rows.rows())?;
     let new = NewRows {
         labels: &encoded.labels,
         records: encoded.spool.bytes(),
@@ -262,15 +292,13 @@ fn append_on<O: Ops>(
         ids: options.ids,
         error: encoded.error,
     };
-    editor.append(&new)?;
-    let (_, index) = editor.load()?;
-    report(Stage::Write, rows.rows(), rows.rows())?;
+    let file_bytes = editor.append(&new)?;
     let energy = format::Appended { first: first_row, rows: rows.rows() as u64, error: encoded.error }.energy();
     Ok(AppendReport {
         rows: rows.rows() as u64,
         first_row,
-        n: index.len() as u64,
-        file_bytes: index.bytes().len() as u64,
+        n: before + rows.rows() as u64,
+        file_bytes,
         energy,
         trained_energy: meta.energy,
         drifted: energy > DRIFT * expected,
@@ -281,14 +309,11 @@ fn append_on<O: Ops>(
     })
 }
 
-fn stage_report<'a>(options: &EncodeOptions<'a>) -> impl Fn(Stage, usize, usize) -> Result<(), Error> + use<'a> {
-    let progress = options.progress;
-    move |stage, done: usize, total: usize| match progress {
-        Some(progress) if progress(&Event::Progress { stage, done: done as u64, total: total as u64 }).is_break() => {
-            Err(Error::Cancelled)
-        }
-        _ => Ok(()),
-    }
+fn stage_report<'a>(
+    progress: Option<&'a ProgressFn<'a>>,
+) -> impl Fn(Stage, usize, usize) -> Result<(), Error> + use<'a> {
+    let tell = teller(progress);
+    move |stage, done: usize, total: usize| tell(&Event::Progress { stage, done: done as u64, total: total as u64 })
 }
 
 /// Encodes rows with the model of an index.
@@ -325,5 +350,5 @@ fn encode<O: Ops, D: AsRef<[u8]>>(
         output,
         errors: true,
     };
-    encode_all(ops, &encoding, None, &stage_report(options))
+    encode_all(ops, &encoding, None, &stage_report(options.progress))
 }

@@ -4,22 +4,28 @@ use std::{fs::File, io, path::Path};
 
 use super::{
     disk::{Disk, DiskFile, Folder, Name},
-    lock::{Lock, lock_path},
+    lock,
 };
-use crate::Error;
+use crate::{Error, Event};
 
-/// Puts what `write` writes in the place of the store. On any error nothing has changed and nothing is left.
+/// Hears of a change that is about to become visible, and may still end it.
+pub(crate) type Tell<'a> = dyn Fn(&Event<'_>) -> Result<(), Error> + 'a;
+
+/// Puts what `write` writes in the place of the store. On any error but [`Error::Uncertain`] nothing has changed and nothing is left.
 pub(crate) fn publish<D: Disk, R>(
     disk: &D,
-    io: &dyn Fn(io::Error) -> Error,
+    path: &Path,
+    tell: &Tell<'_>,
     write: impl FnOnce(&mut D::File) -> Result<R, Error>,
 ) -> Result<R, Error> {
+    let io = |error| Error::io(path, error);
     let mut file = disk.create(Name::Temporary).map_err(io)?;
-    let written = write(&mut file).and_then(|out| file.sync().map(|()| out).map_err(io));
-    drop(file);
-    let published = written.and_then(|out| disk.replace().map(|()| out).map_err(io));
+    let written = write(&mut file)
+        .and_then(|out| file.sync().map(|()| out).map_err(io))
+        .and_then(|out| tell(&Event::Committing).map(|()| out));
+    let published = written.and_then(|out| disk.replace(file).map(|()| out).map_err(io));
     match published {
-        Ok(out) => disk.sync().map(|()| out).map_err(io),
+        Ok(out) => disk.sync().map(|()| out).map_err(|source| Error::uncertain(path, source)),
         Err(error) => {
             let _ = disk.remove(Name::Temporary);
             Err(error)
@@ -27,10 +33,17 @@ pub(crate) fn publish<D: Disk, R>(
     }
 }
 
-/// The same for a file of the operating system, which nobody else writes to meanwhile.
-pub(crate) fn publish_at<R>(path: &Path, write: impl FnOnce(&mut File) -> Result<R, Error>) -> Result<R, Error> {
+/// The same for a file of the operating system that may or may not be there. Through a symbolic link its target is replaced; the new file
+/// gets the permissions of the old one.
+pub(crate) fn publish_at<R>(
+    path: &Path,
+    tell: &Tell<'_>,
+    write: impl FnOnce(&mut File) -> Result<R, Error>,
+) -> Result<R, Error> {
     let io = |error| Error::io(path, error);
-    if let Ok(metadata) = std::fs::metadata(path) {
+    let folder = Folder::at(path);
+    let mut held = None;
+    if let Ok(metadata) = std::fs::metadata(folder.store()) {
         if metadata.is_dir() {
             return Err(io(io::ErrorKind::IsADirectory.into()));
         }
@@ -38,26 +51,24 @@ pub(crate) fn publish_at<R>(path: &Path, write: impl FnOnce(&mut File) -> Result
         if !metadata.is_file() {
             return Err(io(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file; name a file to write")));
         }
+        // Nobody else changes it meanwhile. What may not be written to may be replaced where its folder allows that.
+        held = match lock::take(folder.store()) {
+            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => None,
+            taken => Some(taken?),
+        };
     }
-    let _lock = Lock::take(path)?;
-    clear(&Folder::new(path));
-    publish(&Folder::new(path), &io, write)
+    let published = publish(&folder, path, tell, write);
+    drop(held);
+    published.map_err(|error| match error {
+        // A temporary file is locked by whoever writes it.
+        Error::Io { source, .. } if source.kind() == io::ErrorKind::WouldBlock => {
+            Error::Locked { path: path.to_owned(), pid: None }
+        }
+        other => other,
+    })
 }
 
-/// Clears away what a writer left that died. Nothing is done while one is at work.
+/// Clears away what a writer of a file left that died. Nothing is done while one is at work, or to what is none of ours.
 pub(crate) fn sweep(path: &Path) {
-    let folder = Folder::new(path);
-    if !folder.has_temporary() && !lock_path(path).exists() {
-        return;
-    }
-    if let Ok(_lock) = Lock::try_take(path) {
-        clear(&folder);
-    }
-}
-
-/// The same for whoever has the lock.
-pub(super) fn clear(folder: &Folder) {
-    if folder.has_temporary() {
-        let _ = folder.remove(Name::Temporary);
-    }
+    Folder::at(path).sweep();
 }

@@ -2,14 +2,14 @@
 
 use vlc_reference::{
     container,
-    header::{self, Slot, slot_bytes},
+    header::{self, Fields, Slot, slot_bytes},
     rows::cell_bytes,
 };
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::Random;
 
-/// Bytes of the header of version 2 with both slots.
+/// Bytes of the header with both slots, since version 2.
 pub const SLOTS_END: usize = 192;
 
 #[derive(Debug, Clone, PartialEq)]
@@ -42,14 +42,30 @@ pub fn part<'a>(sections: &'a mut [Section], kind: &[u8; 4]) -> &'a mut Vec<u8> 
 
 /// A file of one commit of these sections with every hash right.
 pub fn assemble(sections: &[Section]) -> Vec<u8> {
+    assemble_as(3, sections)
+}
+
+/// The same in version 1, 2 or 3.
+pub fn assemble_as(version: u32, sections: &[Section]) -> Vec<u8> {
+    if version == 1 {
+        return assemble_v1(sections);
+    }
     let mut body = vec![0; SLOTS_END];
     let table = append(&mut body, sections);
     body.resize(body.len().next_multiple_of(64), 0);
     let (at, hash) = (body.len() as u64, xxh3_64(&table));
     body.extend(&table);
     body[..8].copy_from_slice(&header::MAGIC);
-    body[8..12].copy_from_slice(&2u32.to_le_bytes());
-    body[header::SLOT + 64..SLOTS_END].copy_from_slice(&slot_bytes(1, at, sections.len() as u32, hash));
+    body[8..12].copy_from_slice(&version.to_le_bytes());
+    let features = container::FEATURES.iter().filter(|(.., kind)| sections.iter().any(|s| s.kind == **kind));
+    let fields = Fields {
+        generation: 1,
+        table: at,
+        entries: sections.len() as u32,
+        table_hash: hash,
+        features: features.fold(0, |all, (bit, ..)| all | 1 << bit),
+    };
+    body[header::SLOT + 64..SLOTS_END].copy_from_slice(&slot_bytes(version, fields));
     seal(&mut body);
     body
 }
@@ -94,11 +110,12 @@ pub fn seal(file: &mut [u8]) {
         file[24..32].copy_from_slice(&hash.to_le_bytes());
     } else {
         for at in [64, 128] {
-            if let Slot::Valid { generation, table, entries, .. } = header::slot(&file[at..at + 64]) {
-                let from = usize::try_from(table).unwrap_or(usize::MAX).min(file.len());
-                let end = from.saturating_add(32 * entries as usize).min(file.len());
-                let hash = xxh3_64(&file[from..end]);
-                file[at..at + 64].copy_from_slice(&slot_bytes(generation, table, entries, hash));
+            let version = u32::from(file[8]);
+            if let Slot::Valid(fields) = header::slot(&file[at..at + 64], version) {
+                let from = usize::try_from(fields.table).unwrap_or(usize::MAX).min(file.len());
+                let end = from.saturating_add(32 * fields.entries as usize).min(file.len());
+                let fields = Fields { table_hash: xxh3_64(&file[from..end]), ..fields };
+                file[at..at + 64].copy_from_slice(&slot_bytes(version, fields));
             }
         }
     }

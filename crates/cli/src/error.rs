@@ -2,7 +2,10 @@
 
 use std::{error::Error, io, path::Path, process::ExitCode};
 
-use crate::output::say;
+use crate::{
+    interrupt,
+    output::{Output, say},
+};
 
 /// Why a verb did not do what it was asked.
 #[derive(Debug)]
@@ -31,6 +34,9 @@ impl std::fmt::Display for CliError {
             CliError::Usage(message) | CliError::Disagree(message) => f.write_str(message),
             CliError::Library(error) => error.fmt(f),
             CliError::StdoutClosed => f.write_str("stdout was closed"),
+            CliError::Stdout(error) if interrupt::committing() => {
+                write!(f, "stdout: {error}; what was to be written to files is there")
+            }
             CliError::Stdout(error) => write!(f, "stdout: {error}"),
         }
     }
@@ -38,7 +44,13 @@ impl std::fmt::Display for CliError {
 
 impl CliError {
     /// Tells the user and gives the exit code.
-    pub(crate) fn report(&self) -> ExitCode {
+    pub(crate) fn report(&self, out: &Output) -> ExitCode {
+        if let CliError::Library(vlc::Error::Uncertain { path, .. }) = self
+            && out.json
+        {
+            let object = serde_json::json!({ "committed": "unknown", "path": path.display().to_string() });
+            let _ = out.result(&object, String::new);
+        }
         if !matches!(self, CliError::StdoutClosed) {
             let mut message = self.to_string();
             let mut source = match self {
@@ -68,7 +80,7 @@ impl CliError {
                 vlc::Error::Config(_) | vlc::Error::Budget { .. } => 2,
                 vlc::Error::Input(_) => 3,
                 vlc::Error::Format { .. } => 4,
-                vlc::Error::Io { .. } | vlc::Error::Locked { .. } => 5,
+                vlc::Error::Io { .. } | vlc::Error::Locked { .. } | vlc::Error::Uncertain { .. } => 5,
                 vlc::Error::Unavailable { .. } | vlc::Error::Device { .. } => 6,
                 vlc::Error::Cancelled => 130,
                 _ => 1,

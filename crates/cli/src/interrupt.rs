@@ -1,24 +1,46 @@
-//! Ctrl-C: where something has to be cleaned up, the first asks the work to stop and the second ends the program; elsewhere
-//! the first ends it.
+//! Ctrl-C: where something has to be cleaned up, the first asks the work to stop and the second ends the program; elsewhere the first ends
+//! it. Once a change is being committed no signal ends the program: what its exit code says is what happened.
 
 use std::{
     ops::ControlFlow,
-    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
+
+use vlc::Event;
 
 use crate::{error::CliError, output::say};
 
-static REQUESTED: AtomicBool = AtomicBool::new(false);
-static CAREFUL: AtomicUsize = AtomicUsize::new(0);
+struct State {
+    /// Whether a signal came.
+    requested: bool,
+    /// Pieces of work that clean up after themselves.
+    careful: usize,
+    /// Whether a change may be visible by now.
+    committing: bool,
+}
+
+static STATE: Mutex<State> = Mutex::new(State { requested: false, careful: 0, committing: false });
+
+fn state() -> MutexGuard<'static, State> {
+    STATE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Listens to SIGINT, SIGTERM and SIGHUP. Signals that whoever started the program had ignored (`nohup`) stay ignored.
 pub(crate) fn install() {
+    // On a thread of its own, so it may lock and print.
     let handler = || {
-        let again = REQUESTED.swap(true, Ordering::SeqCst);
-        if again || CAREFUL.load(Ordering::SeqCst) == 0 {
+        let mut state = state();
+        if state.committing {
+            if !std::mem::replace(&mut state.requested, true) {
+                say("vlc: the change is being committed and is finished first");
+            }
+        } else if state.requested || state.careful == 0 {
+            // With the lock, so that nothing is committed meanwhile.
             std::process::exit(130);
+        } else {
+            state.requested = true;
+            say("vlc: stopping; once more to stop at once");
         }
-        say("vlc: stopping; once more to stop at once");
     };
     if let Err(error) = ctrlc::try_set_handler(handler) {
         log::debug!("signals are left as they are: {error}");
@@ -29,22 +51,50 @@ pub(crate) fn install() {
 pub(crate) struct Careful(());
 
 pub(crate) fn careful() -> Careful {
-    CAREFUL.fetch_add(1, Ordering::SeqCst);
+    state().careful += 1;
     Careful(())
 }
 
 impl Drop for Careful {
     fn drop(&mut self) {
-        CAREFUL.fetch_sub(1, Ordering::SeqCst);
+        state().careful -= 1;
     }
 }
 
 /// An error once Ctrl-C was pressed.
 pub(crate) fn check() -> Result<(), CliError> {
-    if REQUESTED.load(Ordering::SeqCst) { Err(vlc::Error::Cancelled.into()) } else { Ok(()) }
+    if state().requested { Err(vlc::Error::Cancelled.into()) } else { Ok(()) }
 }
 
 /// The same as a progress callback's answer.
 pub(crate) fn flow() -> ControlFlow<()> {
-    if REQUESTED.load(Ordering::SeqCst) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    if state().requested { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+}
+
+/// What to answer the library, which says when it commits.
+pub(crate) fn hear(event: &Event<'_>) -> ControlFlow<()> {
+    if let Event::Committing = event {
+        return begin_commit();
+    }
+    flow()
+}
+
+/// From here on something may be visible of what is done, unless a signal came before: then nothing may be.
+pub(crate) fn commit() -> Result<(), CliError> {
+    if begin_commit().is_break() { Err(vlc::Error::Cancelled.into()) } else { Ok(()) }
+}
+
+fn begin_commit() -> ControlFlow<()> {
+    let mut state = state();
+    if state.requested {
+        // Also of what follows a commit, such as compacting: the library leaves that out then, and the commit stands.
+        return ControlFlow::Break(());
+    }
+    state.committing = true;
+    ControlFlow::Continue(())
+}
+
+/// Whether a change was committed, or may have been.
+pub(crate) fn committing() -> bool {
+    state().committing
 }

@@ -76,7 +76,7 @@ fn main() -> ExitCode {
     interrupt::install();
     match dispatch(cli.command, &out) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => error.report(),
+        Err(error) => error.report(&out),
     }
 }
 

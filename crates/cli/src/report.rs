@@ -215,7 +215,7 @@ impl<'a> Listener<'a> {
             Event::Progress { stage, done, total } => self.progress.stage(*stage, *done, *total),
             _ => {}
         }
-        interrupt::flow()
+        interrupt::hear(event)
     }
 
     /// The plan, as an object and as text, once there is one.

@@ -1,22 +1,28 @@
-//! The section table: `docs/format.md`, sections 2 and 16.
+//! The section table: `docs/format.md`, sections 2, 16, 17 and 18.
 
 use crate::header::{self, Commit};
 use crate::packed::Cursor;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Kinds that stand in a file once, for all rows.
-pub const OF_FILE: [&[u8; 4]; 9] = [b"META", b"MEAN", b"CHRT", b"ANCH", b"SIDE", b"DECO", b"MREF", b"KEYV", b"HIST"];
+pub const OF_FILE: [&[u8; 4]; 10] =
+    [b"META", b"MEAN", b"CHRT", b"ANCH", b"SIDE", b"DECO", b"MREF", b"KEYV", b"HIST", b"FEAT"];
 /// Kinds that stand in a file once for each segment.
-pub const OF_SEGMENT: [&[u8; 4]; 8] = [b"SEGM", b"CELL", b"TOMB", b"GAIN", b"ROWS", b"CODE", b"IDSU", b"IDSS"];
+pub const OF_SEGMENT: [&[u8; 4]; 9] =
+    [b"SEGM", b"CELL", b"TOMB", b"GAIN", b"ROWS", b"CODE", b"IDSU", b"IDSS", b"SUMS"];
+/// The kinds that came with version 3.
+pub const SINCE_3: [&[u8; 4]; 3] = [b"FEAT", b"SUMS", b"GAIN"];
+/// The features that this reader knows, by bit, and the sections that call for them.
+pub const FEATURES: [(u32, &str, &[u8; 4]); 1] = [(0, "lengths", b"GAIN")];
 /// The kinds of version 1.
 pub const OF_VERSION_1: [&[u8; 4]; 9] =
     [b"META", b"MEAN", b"CHRT", b"ANCH", b"SIDE", b"KEYV", b"CELL", b"ROWS", b"CODE"];
 /// What a model is, but for `META`.
 pub const MODEL: [&[u8; 4]; 4] = [b"MEAN", b"CHRT", b"ANCH", b"SIDE"];
 /// The sections that a reader loads and checks to open a file.
-pub const AT_OPEN: [&[u8; 4]; 13] = [
-    b"META", b"MEAN", b"CHRT", b"ANCH", b"SIDE", b"DECO", b"MREF", b"KEYV", b"HIST", b"SEGM", b"CELL", b"TOMB",
-    b"GAIN",
+pub const AT_OPEN: [&[u8; 4]; 14] = [
+    b"META", b"MEAN", b"CHRT", b"ANCH", b"SIDE", b"DECO", b"MREF", b"KEYV", b"HIST", b"FEAT", b"SEGM", b"CELL",
+    b"TOMB", b"GAIN",
 ];
 /// Sections checked at open together have at most this many bytes.
 pub const OPEN_LIMIT: usize = 1 << 30;
@@ -109,6 +115,9 @@ pub fn open(file: &[u8]) -> Result<Container<'_>, String> {
         if first && known && !OF_VERSION_1.contains(&&kind) {
             return Err(format!("{name}: not in a file of version 1"));
         }
+        if commit.version == 2 && SINCE_3.contains(&&kind) {
+            return Err(format!("{name}: not in a file of version 2"));
+        }
         if flags & 1 == 1 && !known {
             return Err(format!("{name}: this reader does not know a section it must know"));
         }
@@ -134,7 +143,55 @@ pub fn open(file: &[u8]) -> Result<Container<'_>, String> {
         return Err(format!("the last section ends at {end}, all of them at {last}"));
     }
     Cursor::new("padding", &file[end..last]).zeros(last - end)?;
-    check_kinds(Container { segments: count_segments(&sections, first)?, commit, sections })
+    let container = Container { segments: count_segments(&sections, first)?, commit, sections };
+    check_features(&container)?;
+    check_sums(&container)?;
+    check_kinds(container)
+}
+
+/// Section 16: the features of the commit are known and named, and those that sections call for are among them.
+fn check_features(container: &Container<'_>) -> Result<(), String> {
+    let features = container.commit.features;
+    let mut names = Vec::new();
+    let mut known = 0;
+    for (bit, name, kind) in FEATURES {
+        let used = features >> bit & 1 == 1;
+        known |= 1 << bit;
+        if used {
+            names.extend([bit as u8, name.len() as u8]);
+            names.extend(name.as_bytes());
+        } else if container.sections.iter().any(|s| s.kind == *kind) {
+            return Err(format!("{} without the feature {name}", kind.escape_ascii()));
+        }
+    }
+    if features & !known != 0 {
+        return Err(format!("features {features:#x}, this reader knows {known:#x}"));
+    }
+    match container.find(b"FEAT") {
+        None if features == 0 => Ok(()),
+        Some(section) if features != 0 && section == names => Ok(()),
+        _ => Err("FEAT does not name the features".into()),
+    }
+}
+
+/// Section 17: the hashes of the parts of long sections.
+fn check_sums(container: &Container<'_>) -> Result<(), String> {
+    for segment in 0..container.segments {
+        let mut sums = Vec::new();
+        for s in &container.sections {
+            let summed = [*b"ROWS", *b"CODE", *b"RFNC", *b"IDSU", *b"IDSS"].contains(&s.kind);
+            if summed && s.segment == segment && s.bytes.len() > 65_536 {
+                sums.extend(s.bytes.chunks(65_536).flat_map(|part| xxh3_64(part).to_le_bytes()));
+            }
+        }
+        match container.of_segment(b"SUMS", segment) {
+            Some(found) if found != sums || sums.is_empty() => {
+                return Err("SUMS are not those of the sections".into());
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Segments are numbered from 0 without gaps.

@@ -15,7 +15,7 @@ use xxhash_rust::xxh3::xxh3_128;
 /// Everything a file says.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Store {
-    /// 1 or 2.
+    /// 1 to 3.
     pub version: u32,
     /// Counts the commits of the file.
     pub generation: u64,

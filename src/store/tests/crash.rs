@@ -1,5 +1,7 @@
 //! Power is lost at any moment: the store is what it was or what it was to be, and goes on from there.
 
+use crate::Error;
+
 use super::{
     disk::{Memory, Random, Tear},
     history::{Change, Contents, Kind, Machine, after, contents, fresh},
@@ -29,6 +31,9 @@ fn chain(kind: Kind, seed: u64, crashes: usize) {
         disk = disk.after_power_loss(&mut random, tear);
         let found = look(&disk, &format!("{kind:?}, seed {seed}, crash {crash}, {tear:?}, {change:?}"), &now, &next);
         assert!(outcome.is_err() || found == next, "what was acknowledged is lost: crash {crash}, {change:?}");
+        if matches!(outcome, Err(Error::Io { .. })) {
+            assert!(found == now, "what was said not to have happened is there: crash {crash}, {change:?}");
+        }
         if found == next {
             new += 1
         } else {

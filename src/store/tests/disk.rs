@@ -223,7 +223,7 @@ impl Disk for Memory {
         Ok(MemoryFile { disk: self.clone(), inode })
     }
 
-    fn replace(&self) -> io::Result<()> {
+    fn replace(&self, _: MemoryFile) -> io::Result<()> {
         self.operate()?;
         let mut state = self.0.borrow_mut();
         state.names = [state.names[1], None];

@@ -8,7 +8,10 @@ use crate::{
     format::BlockShape,
     live::Live,
     spool::Record,
-    store::edit::{Editor, NewRows},
+    store::{
+        Tell,
+        edit::{Editor, NewRows},
+    },
 };
 
 /// What a store holds: the code of each live row by its id.
@@ -147,7 +150,12 @@ impl Machine {
 
     /// Does a change on a disk.
     pub(super) fn apply(&self, disk: &Memory, change: &Change) -> Result<(), Error> {
-        let editor = Editor { disk: disk.clone(), path: Path::new("test.vlc"), model: None };
+        self.apply_telling(disk, change, &|_| Ok(()))
+    }
+
+    /// The same, telling how far it is.
+    pub(super) fn apply_telling(&self, disk: &Memory, change: &Change, tell: &Tell<'_>) -> Result<(), Error> {
+        let editor = Editor { disk, path: Path::new("test.vlc"), model: None, tell };
         match change {
             Change::Append(rows) => {
                 let labels: Vec<u32> = rows.iter().map(|(_, code)| u32::from(code[code.len() - 1])).collect();
@@ -160,17 +168,13 @@ impl Machine {
                 }
                 let ids = self.ids(rows.iter().map(|(id, _)| id.clone()));
                 let ids = (self.kind != Kind::Rows).then_some(&ids);
-                editor.append(&NewRows {
-                    labels: &labels,
-                    records: &records,
-                    lengths: &[],
-                    ids,
-                    error: rows.len() as u128,
-                })
+                let error = rows.len() as u128;
+                editor.append(&NewRows { labels: &labels, records: &records, lengths: &[], ids, error }).map(drop)
             }
             Change::Delete(names) => {
-                let found = editor.delete(&self.ids(names.iter().cloned()))?;
+                let (found, deleted) = editor.delete(&self.ids(names.iter().cloned()))?;
                 assert!(found.iter().all(|found| *found));
+                assert_eq!(deleted as usize, names.len());
                 Ok(())
             }
             Change::Compact => editor.compact(),

@@ -80,7 +80,7 @@ pub(crate) fn run(args: Args, out: &Output) -> Result<(), CliError> {
         if let Event::Progress { stage, done, total } = event {
             progress.stage(*stage, *done, *total);
         }
-        interrupt::flow()
+        interrupt::hear(event)
     };
     let options = EncodeOptions {
         ids: ids.as_ref(),

@@ -3,9 +3,11 @@
 use std::{path::PathBuf, time::Instant};
 
 use serde::Serialize;
+use vlc::Event;
 
 use crate::{
     error::CliError,
+    interrupt,
     output::{Output, count, size},
     progress::Progress,
     report::per_vector,
@@ -38,11 +40,17 @@ struct Compacted {
 
 pub(crate) fn run(args: Args, out: &Output) -> Result<(), CliError> {
     let progress = Progress::new(out);
-    progress.update("compacting", 0, 1);
+    let on_event = |event: &Event<'_>| {
+        if let Event::Progress { done, total, .. } = event {
+            progress.update("compacting", *done, *total);
+        }
+        interrupt::hear(event)
+    };
+    let _careful = interrupt::careful();
     let start = Instant::now();
     let mut store = args.model.store(&args.index)?;
     let before = store.index()?.info().file_bytes;
-    store.compact()?;
+    store.compact_with(Some(&on_event))?;
     let info = store.index()?.info();
     drop(progress);
     let compacted = Compacted {

@@ -7,6 +7,7 @@ use vlc::{IdKind, Ids, InputError};
 
 use crate::{
     error::CliError,
+    interrupt,
     output::{Output, count, printable},
     stores::{ModelArg, ids_for},
 };
@@ -71,7 +72,8 @@ pub(crate) fn run(args: Args, out: &Output) -> Result<(), CliError> {
         let given = args.ids.iter().map(number).collect::<Result<Vec<_>, _>>()?;
         Ids::Numbers(unique(given.into_iter().chain(file)))
     };
-    let report = store.delete(&ids)?;
+    let _careful = interrupt::careful();
+    let report = store.delete_with(&ids, Some(&interrupt::hear))?;
     let deleted = Deleted { deleted: report.deleted, missing: report.missing.len(), n: report.n };
     let missing = (deleted.missing > 0).then(|| not_found(&ids, &report.missing));
     if let Some(missing) = missing.as_ref().filter(|_| !args.strict) {

@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::{args::check_output, error::CliError, output::Output, progress::Progress, report::Built};
+use vlc::Event;
+
+use crate::{args::check_output, error::CliError, interrupt, output::Output, progress::Progress, report::Built};
 
 /// Put .vlc files that share a model into one
 #[derive(clap::Args)]
@@ -29,8 +31,14 @@ pub(crate) fn run(args: Args, out: &Output) -> Result<(), CliError> {
     let inputs: Vec<&Path> = args.files.iter().map(PathBuf::as_path).collect();
     check_output(&args.output, &inputs, args.no_clobber)?;
     let progress = Progress::new(out);
-    progress.update("merging", 0, 1);
-    let report = vlc::merge(&args.files, &args.output)?;
+    let on_event = |event: &Event<'_>| {
+        if let Event::Progress { done, total, .. } = event {
+            progress.update("merging", *done, *total);
+        }
+        interrupt::hear(event)
+    };
+    let _careful = interrupt::careful();
+    let report = vlc::merge(&args.files, &args.output, Some(&on_event))?;
     drop(progress);
     let built = Built::new(&report);
     out.result(&built, || built.text(&args.output))

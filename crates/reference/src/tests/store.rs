@@ -1,7 +1,7 @@
 //! Hand-made files of version 2: slots, segments, deleted rows and ids.
 
 use super::read::small;
-use crate::header::{Slot, slot, slot_bytes};
+use crate::header::{Fields, Slot, slot, slot_bytes};
 use crate::ids::{Id, numbers, texts};
 use crate::packed::pack;
 use crate::rows::cell_bytes;
@@ -28,7 +28,9 @@ fn version_2(contents: &Contents, behind: &[u8]) -> Vec<u8> {
         file.extend(bytes);
     }
     file.resize(file.len().next_multiple_of(64), 0);
-    let slot = slot_bytes(1, file.len() as u64, contents.len() as u32, xxh3_64(&table));
+    let (table_at, entries) = (file.len() as u64, contents.len() as u32);
+    let fields = Fields { generation: 1, table: table_at, entries, table_hash: xxh3_64(&table), features: 0 };
+    let slot = slot_bytes(2, fields);
     file[128..192].copy_from_slice(&slot);
     file.extend(table);
     file.extend(behind);
@@ -144,19 +146,23 @@ fn a_model_of_another_file() {
 
 #[test]
 fn slots_hold_seven_bits_a_byte() {
-    let bytes = slot_bytes(1, 192, 3, u64::MAX);
+    let fields = Fields { generation: 1, table: 192, entries: 3, table_hash: u64::MAX, features: 0 };
+    let bytes = slot_bytes(2, fields);
     // Generation 1; byte 9 starts with bit 63 of it, then the low bits of 192: 64 + 128 are bits 70 and 71.
     assert_eq!((bytes[0], bytes[9], bytes[10]), (0x81, 0, 0x03));
-    assert_eq!(slot(&bytes), Slot::Valid { generation: 1, table: 192, entries: 3, table_hash: u64::MAX });
+    assert_eq!(slot(&bytes, 2), Slot::Valid(fields));
+    let newest = Fields { features: 1 << 63, ..fields };
+    assert_eq!(slot(&slot_bytes(3, newest), 3), Slot::Valid(newest));
+    assert_ne!(slot(&slot_bytes(3, newest), 2), Slot::Valid(newest));
     let mut bad = bytes;
     bad[3] ^= 0x03;
-    assert_eq!(slot(&bad), Slot::Torn);
+    assert_eq!(slot(&bad, 2), Slot::Torn);
     bad[3] ^= 0x01;
-    assert_eq!(slot(&bad), Slot::Damaged);
+    assert_eq!(slot(&bad, 2), Slot::Damaged);
     bad = bytes;
     bad[40] = 3;
-    assert_eq!(slot(&bad), Slot::Damaged);
-    assert_eq!(slot(&[0; 64]), Slot::Empty);
+    assert_eq!(slot(&bad, 2), Slot::Damaged);
+    assert_eq!(slot(&[0; 64], 2), Slot::Empty);
 }
 
 #[test]
