@@ -43,14 +43,16 @@ fn main() -> Result<(), Box<dyn Error>> {
     let questions = VectorFile::open(dir.join("queries.i8.npy"))?;
     let mut question = vec![0.0; questions.dim()];
     questions.read(7, &mut question)?;
-    for hit in store.query(&question, 5)? {
-        // What the file still knows of the vector: its direction, as a unit vector.
-        let row = hit.id as usize;
-        let decoded = store.decode(row..row + 1)?;
+    let hits = store.query(&question, 5)?;
+    // What the file still knows of these vectors: their directions, as unit vectors. By id, which is not a place among the rows that are
+    // left once some are deleted.
+    let decoded = store.vectors(&hits.iter().map(|hit| hit.id).collect())?;
+    for (i, hit) in hits.iter().enumerate() {
         println!(
-            "passage {row:>4}  score {:.3}  cosine with the original {:.3}",
+            "passage {:>4}  score {:.3}  cosine with the original {:.3}",
+            hit.id,
             hit.score,
-            cosine(decoded.row(0), passages.row(row))
+            cosine(decoded.row(i), passages.row(hit.id as usize))
         );
     }
     Ok(())

@@ -15,7 +15,8 @@ use crate::{
 
 impl<D: AsRef<[u8]>> Index<D> {
     /// Decodes the rows `rows`: what the file knows of the vectors that were compressed (normalised for cosine). Rows are counted
-    /// without those that are deleted. O(rows x active x d + anchors).
+    /// without those that are deleted, so that these are no ids: for the rows of hits see [`Index::vectors`].
+    /// O(rows x active x d + anchors).
     ///
     /// # Errors
     /// [`Error::Config`] when the range is not within the rows.
@@ -37,22 +38,36 @@ impl<D: AsRef<[u8]>> Index<D> {
     pub fn decode_each(
         &self,
         rows: Range<usize>,
-        mut each: impl FnMut(MatRef<'_>) -> Result<(), Error>,
+        each: impl FnMut(MatRef<'_>) -> Result<(), Error>,
     ) -> Result<(), Error> {
         if rows.start > rows.end || rows.end > self.len() {
             let message = format!("rows {}..{} of an index of {}", rows.start, rows.end, self.len());
             return Err(Error::Config(message));
         }
-        const CHUNK: usize = 256;
         let mut live = Live::new(self.parsed(), self.bytes(), rows.start as u64);
-        let decoder = Decoder::new(self.parsed(), self.bytes());
-        let step = chunk_rows(self.dim());
-        for first in rows.clone().step_by(step) {
-            self.check_whole()?;
-            let count = step.min(rows.end - first);
+        let next = |count| {
             let mut places = live.take(count);
             // A row that a damaged file does not have gets any place within bounds.
             places.resize(count, Place { row: 0, segment: 0, cell: 0, position: 0 });
+            places
+        };
+        self.decode_places(rows.len(), next, each)
+    }
+
+    /// Decodes `rows` rows in parts: `next` gives the places of so many.
+    pub(crate) fn decode_places(
+        &self,
+        rows: usize,
+        mut next: impl FnMut(usize) -> Vec<Place>,
+        mut each: impl FnMut(MatRef<'_>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        const CHUNK: usize = 256;
+        let decoder = Decoder::new(self.parsed(), self.bytes());
+        let step = chunk_rows(self.dim());
+        for first in (0..rows).step_by(step) {
+            self.check_whole()?;
+            let count = step.min(rows - first);
+            let places = next(count);
             let mut out = Mat::zeros(count, self.dim());
             let parts = out.as_mut_slice().par_chunks_mut(CHUNK * self.dim());
             parts.zip(places.par_chunks(CHUNK)).for_each(|(out, places)| decoder.decode(places, out));

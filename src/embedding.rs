@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{Config, Error};
+use crate::{Config, Error, printable};
 
 const NAME: &str = "vlc.embedding.name";
 const HASH: &str = "vlc.embedding.hash";
@@ -46,11 +46,12 @@ impl Embedding {
     }
 }
 
+/// The name, and the hash where there is one, [escaped](printable).
 impl std::fmt::Display for Embedding {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.hash {
-            Some(hash) => write!(f, "{} ({hash})", self.name),
-            None => f.write_str(&self.name),
+            Some(hash) => write!(f, "{} ({})", printable(&self.name), printable(hash)),
+            None => printable(&self.name).fmt(f),
         }
     }
 }

@@ -2,14 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::{Backend, format::ParseError};
+use crate::{Backend, format::ParseError, printable};
 
 /// What can go wrong. Each variant belongs to one remedy, and to one exit code of the command line.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// An argument is out of its range; change the call.
-    #[error("{0}")]
+    #[error("{}", printable(.0))]
     Config(String),
     /// The byte budget is below what this store can be stored in.
     #[error(
@@ -31,7 +31,7 @@ pub enum Error {
     #[error("{0}")]
     Input(#[from] InputError),
     /// A `.vlc` file is corrupt, truncated or of a version this build does not read.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {source}", printable(path.display()))]
     Format {
         /// The file.
         path: PathBuf,
@@ -39,7 +39,7 @@ pub enum Error {
         source: ParseError,
     },
     /// Reading or writing failed.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {}", printable(path.display()), printable(source))]
     Io {
         /// The file or directory.
         path: PathBuf,
@@ -47,7 +47,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// Another process is changing the file.
-    #[error("{}: locked by {}: wait until it is done; a process that died holds no lock", path.display(), holder(*pid))]
+    #[error("{}: locked by {}: wait until it is done; a process that died holds no lock", printable(path.display()), holder(*pid))]
     Locked {
         /// The file.
         path: PathBuf,
@@ -55,7 +55,7 @@ pub enum Error {
         pid: Option<u32>,
     },
     /// The backend was not compiled in, or its driver or device is missing.
-    #[error("backend {backend} is unavailable: {reason}")]
+    #[error("backend {backend} is unavailable: {}", printable(reason))]
     Unavailable {
         /// Which backend.
         backend: Backend,
@@ -63,7 +63,7 @@ pub enum Error {
         reason: String,
     },
     /// The device failed mid-operation.
-    #[error("backend {backend} failed: {source}")]
+    #[error("backend {backend} failed: {}", printable(source))]
     Device {
         /// Which backend.
         backend: Backend,
@@ -157,14 +157,14 @@ impl InputError {
 impl std::fmt::Display for InputError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         if let Some(file) = &self.file {
-            write!(f, "{}: ", file.display())?;
+            write!(f, "{}: ", printable(file.display()))?;
         }
         match (self.row, self.column) {
             (Some(row), Some(column)) => write!(f, "row {row}, column {column}: ")?,
             (Some(row), None) => write!(f, "row {row}: ")?,
             _ => {}
         }
-        f.write_str(&self.message)
+        printable(&self.message).fmt(f)
     }
 }
 

@@ -1,6 +1,12 @@
 //! An index: the bytes of a `.vlc` file, wherever they are, ready to be asked.
 
-use std::{collections::BTreeMap, ops::Range, path::Path, sync::OnceLock, time::Duration};
+use std::{
+    collections::BTreeMap,
+    ops::Range,
+    path::{Path, PathBuf},
+    sync::OnceLock,
+    time::Duration,
+};
 
 use crate::{
     Backend, Embedding, Error, Hit, Ids, MatRef, Metric, Neighbors, Searcher,
@@ -17,6 +23,8 @@ use crate::{
 pub struct Index<D> {
     bytes: D,
     parsed: Parsed,
+    /// The file that the bytes are from, where they are from one, for messages.
+    path: Option<PathBuf>,
     /// Where the bytes are a mapped file's.
     watch: Option<Watch>,
     /// Unpacked for the first query.
@@ -81,6 +89,7 @@ fn open<D: AsRef<[u8]>>(
     load: impl Fn(&Path) -> Result<D, Error>,
 ) -> Result<Index<D>, Error> {
     crate::store::sweep(path);
+    let of = |bytes, parsed| Index { path: Some(path.to_owned()), ..Index::of(bytes, parsed) };
     let (mut look, mut torn) = (0, Vec::new());
     loop {
         let bytes = load(path)?;
@@ -100,12 +109,12 @@ fn open<D: AsRef<[u8]>>(
             Ok(parsed) if parsed.layout.torn && look < LOOKS => {
                 let header = bytes.as_ref()[..format::HEADER_BYTES].to_vec();
                 if header == torn {
-                    return Ok(Index::of(bytes, parsed));
+                    return Ok(of(bytes, parsed));
                 }
                 torn = header;
                 std::thread::sleep(Duration::from_millis(1));
             }
-            Ok(parsed) => return Ok(Index::of(bytes, parsed)),
+            Ok(parsed) => return Ok(of(bytes, parsed)),
             // A commit is two writes, and this may have been between them, or the file shorter when it was mapped.
             Err(source) if look == LOOKS || !changed(path, bytes.as_ref()) => {
                 return Err(Error::Format { path: path.to_owned(), source });
@@ -138,12 +147,12 @@ impl<D: AsRef<[u8]>> Index<D> {
     /// # Errors
     /// [`Error::Format`] when they are not those of a sound `.vlc` file.
     pub fn from_bytes(bytes: D) -> Result<Self, Error> {
-        let parsed = format::parse(bytes.as_ref(), None).map_err(in_memory)?;
+        let parsed = format::parse(bytes.as_ref(), None).map_err(|source| damaged(None, source))?;
         Ok(Index::of(bytes, parsed))
     }
 
     pub(crate) fn of(bytes: D, parsed: Parsed) -> Self {
-        Index { bytes, parsed, watch: None, query_model: OnceLock::new(), learned_model: OnceLock::new() }
+        Index { bytes, parsed, path: None, watch: None, query_model: OnceLock::new(), learned_model: OnceLock::new() }
     }
 
     /// The same with another number of rows that its learned decoder scores again.
@@ -167,6 +176,11 @@ impl<D: AsRef<[u8]>> Index<D> {
         let learned = self.parsed.learned.as_ref()?;
         let make = || LearnedModel::new(learned, &self.parsed.model, self.parsed.meta.alpha);
         Some(self.learned_model.get_or_init(make))
+    }
+
+    /// The file it was opened from.
+    pub(crate) fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
     }
 
     pub(crate) fn watch(&self) -> Option<&Watch> {
@@ -224,10 +238,10 @@ impl<D: AsRef<[u8]>> Index<D> {
     /// Checks every byte of the file. O(file).
     ///
     /// # Errors
-    /// [`Error::Format`] naming the part that is damaged.
+    /// [`Error::Format`] naming the file, where it was opened from one, and the part that is damaged.
     pub fn verify(&self) -> Result<(), Error> {
         self.check_whole()?;
-        format::verify(&self.parsed, self.bytes()).map_err(in_memory)
+        format::verify(&self.parsed, self.bytes()).map_err(|source| damaged(self.path(), source))
     }
 
     /// The `min(k, n)` nearest rows of one query, nearest first, on the CPU. Exhaustive: O(n x symbols).
@@ -274,8 +288,9 @@ impl<D: AsRef<[u8]>> Index<D> {
     }
 }
 
-fn in_memory(source: format::ParseError) -> Error {
-    Error::Format { path: "index".into(), source }
+fn damaged(path: Option<&Path>, source: ParseError) -> Error {
+    // Bytes in memory have no name.
+    Error::Format { path: path.unwrap_or(Path::new("index")).to_owned(), source }
 }
 
 /// Writes an index to a file: under a temporary name beside it, synced, then renamed, so that `path` holds either

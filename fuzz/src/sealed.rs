@@ -40,20 +40,21 @@ fn u64_at(b: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(b[at..at + 8].try_into().unwrap())
 }
 
-/// The fields of a slot: generation, where the table is, its entries, its hash.
-pub type Fields = (u64, u64, u32, u64);
+/// The fields of a slot: generation, where the table is, its entries, its hash, and the features.
+pub type Fields = (u64, u64, u32, u64, u64);
 
 /// The bytes of a slot with its own hash right.
-pub fn slot((generation, table, entries, hash): Fields) -> [u8; 64] {
-    let mut fields = [0; 32];
-    fields[..8].copy_from_slice(&generation.to_le_bytes());
-    fields[8..16].copy_from_slice(&table.to_le_bytes());
-    fields[16..20].copy_from_slice(&entries.to_le_bytes());
-    fields[20..28].copy_from_slice(&hash.to_le_bytes());
-    let own = xxh3_64(&fields[..28]) as u32;
-    fields[28..].copy_from_slice(&own.to_le_bytes());
+pub fn slot(version: u32, (generation, table, entries, hash, features): Fields) -> [u8; 64] {
+    let mut fields = [generation.to_le_bytes(), table.to_le_bytes()].concat();
+    fields.extend(entries.to_le_bytes());
+    fields.extend(hash.to_le_bytes());
+    if version > 2 {
+        fields.extend(features.to_le_bytes());
+    }
+    let own = xxh3_64(&fields) as u32;
+    fields.extend(own.to_le_bytes());
     let mut out = [0u8; 64];
-    for bit in 0..256 {
+    for bit in 0..8 * fields.len() {
         out[bit / 7] |= (fields[bit / 8] >> (bit % 8) & 1) << (bit % 7);
     }
     out.iter_mut().for_each(|byte| *byte |= (byte.count_ones() as u8 & 1) << 7);
@@ -61,12 +62,13 @@ pub fn slot((generation, table, entries, hash): Fields) -> [u8; 64] {
 }
 
 /// The fields of a slot that is sound.
-pub fn fields(slot: &[u8]) -> Fields {
-    let mut fields = [0u8; 32];
-    for bit in 0..256 {
+pub fn fields(version: u32, slot: &[u8]) -> Fields {
+    let mut fields = vec![0u8; if version > 2 { 40 } else { 32 }];
+    for bit in 0..8 * fields.len() {
         fields[bit / 8] |= (slot[bit / 7] >> (bit % 7) & 1) << (bit % 8);
     }
-    (u64_at(&fields, 0), u64_at(&fields, 8), u32_at(&fields, 16), u64_at(&fields, 20))
+    let features = if version > 2 { u64_at(&fields, 28) } else { 0 };
+    (u64_at(&fields, 0), u64_at(&fields, 8), u32_at(&fields, 16), u64_at(&fields, 20), features)
 }
 
 /// Takes a sound store apart.
@@ -75,7 +77,7 @@ pub fn take_apart(file: &[u8]) -> Parts {
     let (generation, table, entries) = if version == 1 {
         (0, 64, u32_at(file, 12))
     } else {
-        let last = [64, 128].map(|at| fields(&file[at..at + 64])).into_iter().max().unwrap();
+        let last = [64, 128].map(|at| fields(version, &file[at..at + 64])).into_iter().max().unwrap();
         (last.0, last.1 as usize, last.2)
     };
     let of = |e: &[u8]| Section {
@@ -119,7 +121,8 @@ pub fn assemble(
         file[24..32].copy_from_slice(&xxh3_64(&entries).to_le_bytes());
     } else {
         file.resize(file.len().next_multiple_of(64), 0);
-        let commit = (parts.generation, file.len() as u64, count, xxh3_64(&entries));
+        let features = u64::from(parts.sections.iter().any(|s| s.kind == *b"GAIN"));
+        let commit = (parts.generation, file.len() as u64, count, xxh3_64(&entries), features);
         file.extend(entries);
         let own = (parts.generation % 2) as usize;
         let mut both = [None; 2];
@@ -130,7 +133,7 @@ pub fn assemble(
         slots(&mut both);
         for (i, fields) in both.into_iter().enumerate() {
             if let Some(fields) = fields {
-                file[64 + 64 * i..128 + 64 * i].copy_from_slice(&slot(fields));
+                file[64 + 64 * i..128 + 64 * i].copy_from_slice(&slot(parts.version, fields));
             }
         }
     }
@@ -182,7 +185,8 @@ pub fn build(input: &mut Input<'_>) -> Vec<u8> {
 fn change_slot(slots: &mut [Option<Fields>; 2], input: &mut Input<'_>) {
     let (i, what, value) = (input.below(2), input.u8(), input.nasty());
     let Some(mut fields) = slots[i].or(slots[1 - i]) else { return };
-    match what % 6 {
+    match what % 7 {
+        6 => fields.4 = value,
         0 => fields.0 = value,
         1 => fields.1 = value,
         2 => fields.2 = value as u32,
@@ -210,9 +214,9 @@ fn overwrite(bytes: &mut [u8], input: &mut Input<'_>) {
     bytes.iter_mut().skip(at).zip(&value.to_le_bytes()[..width]).for_each(|(to, from)| *to = *from);
 }
 
-const KINDS: [&[u8; 4]; 18] = [
+const KINDS: [&[u8; 4]; 21] = [
     b"META", b"MEAN", b"CHRT", b"ANCH", b"SIDE", b"MREF", b"KEYV", b"HIST", b"SEGM", b"CELL", b"TOMB", b"ROWS",
-    b"CODE", b"IDSU", b"IDSS", b"DEAD", b"DECO", b"XTRA",
+    b"CODE", b"IDSU", b"IDSS", b"DEAD", b"DECO", b"XTRA", b"FEAT", b"SUMS", b"GAIN",
 ];
 
 fn change(parts: &mut Parts, input: &mut Input<'_>) {
@@ -268,7 +272,7 @@ fn change(parts: &mut Parts, input: &mut Input<'_>) {
         14 => resize_rows(parts, s, input),
         _ => {
             if input.u8() & 1 == 0 {
-                parts.version = u32::from(input.u8() % 4);
+                parts.version = u32::from(input.u8() % 5);
             } else {
                 parts.generation = input.nasty();
             }

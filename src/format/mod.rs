@@ -27,7 +27,7 @@ pub(crate) use elias_fano::bytes_at_most as row_ids_len;
 pub(crate) use elias_fano::encode as encode_rows;
 pub(crate) use gain::{KIND as GAIN, LengthScale, MOST_BYTES as MOST_GAIN, MOST_PIECES, Piece, codes_of, within};
 pub(crate) use header::{
-    DEAD, Layout, MAGIC, MAX_SECTIONS, SLOTS_END as HEADER_BYTES, SectionEntry, parse as parse_header,
+    DEAD, Layout, MAX_SECTIONS, SLOTS_END as HEADER_BYTES, SectionEntry, parse as parse_header,
     salvage as layouts_left,
 };
 pub(crate) use history::{Written as Appended, bytes as history_bytes, fixed};
@@ -46,8 +46,13 @@ pub(crate) use segment::{Segment, tombs_bytes};
 pub(crate) use sums::sums_len;
 pub(crate) use write::{FileShape, SECTIONS, Writer, file_len, metadata_bytes};
 
+use crate::printable;
+
 /// The newest version of the file this build reads and the one it writes.
 pub const VERSION: u32 = 3;
+
+/// The first bytes of a `.vlc` file, of any version.
+pub const MAGIC: [u8; 8] = header::MAGIC;
 
 /// What is wrong with the bytes of a `.vlc` file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -71,7 +76,7 @@ pub enum ParseError {
         found: u64,
     },
     /// A part does not match its checksum.
-    #[error("{part} does not match its checksum: the file is damaged; restore it from a copy")]
+    #[error("{} does not match its checksum: the file is damaged; restore it from a copy", printable(part))]
     Checksum {
         /// The header, the table or a section.
         part: String,
@@ -80,7 +85,7 @@ pub enum ParseError {
     #[error("section {0} is missing")]
     Missing(&'static str),
     /// The file needs something this build does not know.
-    #[error("section {0} is unknown to this build and needed to read the file; upgrade vlc to read it")]
+    #[error("section {} is unknown to this build and needed to read the file; upgrade vlc to read it", printable(.0))]
     Unknown(String),
     /// The file uses a feature of the format that this build does not know.
     #[error("the file uses the feature {name:?} (bit {bit}), which this build does not know; upgrade vlc to read it")]
@@ -91,7 +96,10 @@ pub enum ParseError {
         name: String,
     },
     /// The file names a model that stands in a file of its own.
-    #[error("the file needs the model {name} (hash {hash:032x}), which is not beside it; name it with --model")]
+    #[error(
+        "the file needs the model {} (hash {hash:032x}), which is not beside it; name it with --model",
+        printable(name)
+    )]
     Model {
         /// The model's file name when the file was written.
         name: String,
@@ -99,7 +107,7 @@ pub enum ParseError {
         hash: u128,
     },
     /// A value breaks a rule of the format.
-    #[error("{part}: {message}")]
+    #[error("{part}: {}", printable(message))]
     Invalid {
         /// Where.
         part: &'static str,

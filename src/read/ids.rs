@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
-use super::{npy, write::write_npy_column, write_lines};
+use super::{
+    Sink,
+    npy::{self, Element},
+};
 use crate::{Error, Ids, InputError};
 
 /// What some editors put at the start of a text: no part of it.
@@ -10,9 +13,9 @@ const MARK: &str = "\u{FEFF}";
 
 /// Reads ids, one for each row.
 ///
-/// A name that ends in `.npy` is an array of int32, int64, uint32 or uint64, n or n x 1. Anything else is UTF-8 text with an id a line,
-/// ended by LF or CRLF; numbers where every line is one below 2^64 as it would be printed (so not `007`), else text. Memory for the file
-/// and a small multiple of it.
+/// A name that ends in `.npy` is an array, n or n x 1, of whole numbers of 8 to 64 bits, signed or not, or of strings (`<U`, and `S` in
+/// UTF-8), which are text whatever is in them. Anything else is UTF-8 text with an id a line, ended by LF or CRLF; numbers where every
+/// line is one below 2^64 as it would be printed (so not `007`), else text. Memory for the file and a small multiple of it.
 ///
 /// # Errors
 /// [`Error::Io`] when it cannot be read, [`Error::Input`] naming the row or line when it is no such file.
@@ -31,26 +34,37 @@ pub fn read_text_ids(path: impl AsRef<Path>) -> Result<Ids, Error> {
 /// Writes ids for [`read_ids`], whole or not at all: int64 where the name ends in `.npy`, else a line each.
 ///
 /// # Errors
-/// [`Error::Config`] for ids that such a file cannot hold: text in `.npy`, numbers of 2^63 and more there, text that is empty or has line
-/// breaks in lines. [`Error::Io`] when it cannot be written.
+/// As [`Sink::create`] and [`Sink::ids`].
 pub fn write_ids(path: impl AsRef<Path>, ids: &Ids) -> Result<(), Error> {
-    let path = path.as_ref();
-    match ids {
-        Ids::Numbers(ids) if is_npy(path) => write_npy_column(path, ids),
-        Ids::Text(_) if is_npy(path) => {
-            let message = format!("{}: ids that are text do not go into .npy; name a .txt file", path.display());
-            Err(Error::Config(message))
-        }
-        Ids::Numbers(ids) => write_lines(path, ids.iter().map(u64::to_string)),
-        Ids::Text(ids) => match ids.iter().position(String::is_empty) {
-            Some(row) => Err(Error::Config(format!("the id of row {row} is empty, which no line can be"))),
-            None => {
-                // A mark at the start would be taken for the file's: it gets one of its own.
-                let first = ids.first().filter(|id| id.starts_with(MARK)).map(|id| format!("{MARK}{id}"));
-                let others = &ids[usize::from(first.is_some())..];
-                write_lines(path, first.iter().chain(others))
+    let mut sink = Sink::create(path)?;
+    sink.ids(ids)?;
+    sink.finish()
+}
+
+impl Sink {
+    /// Writes ids for [`read_ids`]: int64 where the name of the sink ends in `.npy`, else a line each.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for ids that such a file cannot hold: text in `.npy`, numbers of 2^63 and more there, text that is empty or has
+    /// line breaks in lines. [`Error::Io`] when it cannot be written.
+    pub fn ids(&mut self, ids: &Ids) -> Result<(), Error> {
+        match ids {
+            Ids::Numbers(ids) if is_npy(self.name()) => self.npy_column(ids),
+            Ids::Text(_) if is_npy(self.name()) => {
+                let name = self.name().display();
+                Err(Error::Config(format!("{name}: ids that are text do not go into .npy; name a .txt file")))
             }
-        },
+            Ids::Numbers(ids) => self.lines(ids.iter().map(u64::to_string)),
+            Ids::Text(ids) => match ids.iter().position(String::is_empty) {
+                Some(row) => Err(Error::Config(format!("the id of row {row} is empty, which no line can be"))),
+                None => {
+                    // A mark at the start would be taken for the file's: it gets one of its own.
+                    let first = ids.first().filter(|id| id.starts_with(MARK)).map(|id| format!("{MARK}{id}"));
+                    let others = &ids[usize::from(first.is_some())..];
+                    self.lines(first.iter().chain(others))
+                }
+            },
+        }
     }
 }
 
@@ -65,7 +79,7 @@ fn read(path: &Path, text: bool) -> Result<Ids, Error> {
         return Err(InputError::new(Some(path), "not a regular file; write the ids to a file first").into());
     }
     let bytes = std::fs::read(path).map_err(io)?;
-    let ids = if is_npy(path) { numbers(&bytes) } else { lines(&bytes, text) };
+    let ids = if is_npy(path) { array(&bytes) } else { lines(&bytes, text) };
     let ids = ids.map_err(|error| InputError { file: Some(path.to_owned()), ..error })?;
     Ok(match ids {
         Ids::Numbers(ids) if text => Ids::Text(ids.iter().map(u64::to_string).collect()),
@@ -73,14 +87,21 @@ fn read(path: &Path, text: bool) -> Result<Ids, Error> {
     })
 }
 
-/// The numbers of an `.npy` file.
-fn numbers(bytes: &[u8]) -> Result<Ids, InputError> {
-    let (descr, data) = npy::column(bytes)?;
-    let ids = match descr {
-        b"<u4" => values(data, |b| Some(u32::from_le_bytes(b).into())),
-        b"<u8" => values(data, |b| Some(u64::from_le_bytes(b))),
-        b"<i4" => values(data, |b| u64::try_from(i32::from_le_bytes(b)).ok()),
-        _ => values(data, |b| u64::try_from(i64::from_le_bytes(b)).ok()),
+/// The ids of an `.npy` file.
+fn array(bytes: &[u8]) -> Result<Ids, InputError> {
+    let (element, data) = npy::column(bytes)?;
+    let signed = |value: i64| u64::try_from(value).ok();
+    let ids = match element {
+        Element::Int(1) => values(data, |b| signed(i8::from_le_bytes(b).into())),
+        Element::Int(2) => values(data, |b| signed(i16::from_le_bytes(b).into())),
+        Element::Int(4) => values(data, |b| signed(i32::from_le_bytes(b).into())),
+        Element::Int(_) => values(data, |b| signed(i64::from_le_bytes(b))),
+        Element::Uint(1) => values(data, |[b]| Some(b.into())),
+        Element::Uint(2) => values(data, |b| Some(u16::from_le_bytes(b).into())),
+        Element::Uint(4) => values(data, |b| Some(u32::from_le_bytes(b).into())),
+        Element::Uint(_) => values(data, |b| Some(u64::from_le_bytes(b))),
+        Element::Unicode(size) => return strings(data, size as usize, unicode),
+        Element::Bytes(size) => return strings(data, size as usize, |id| String::from_utf8(id.to_vec()).ok()),
     };
     ids.map(Ids::Numbers)
 }
@@ -89,6 +110,25 @@ fn values<const N: usize>(data: &[u8], value: impl Fn([u8; N]) -> Option<u64>) -
     let (values, _) = data.as_chunks::<N>();
     let negative = |row| InputError::new(None, "the id is negative; give numbers from 0, or text").at_row(row);
     values.iter().enumerate().map(|(row, &b)| value(b).ok_or_else(|| negative(row))).collect()
+}
+
+/// Strings of `size` bytes each, of which zeros at the end are no part.
+fn strings(data: &[u8], size: usize, text: impl Fn(&[u8]) -> Option<String>) -> Result<Ids, InputError> {
+    let each = |(row, id): (usize, &[u8])| {
+        let bad = |what: &str| InputError::new(None, format!("the id {what}")).at_row(row);
+        match text(id).map(|id| id.trim_end_matches('\0').to_owned()) {
+            Some(id) if id.is_empty() => Err(bad("is empty; give each row an id")),
+            Some(id) => Ok(id),
+            None => Err(bad("is no text in Unicode; save strings of Python (str)")),
+        }
+    };
+    // No size means no strings, which a chunk cannot have.
+    data.chunks_exact(size.max(1)).enumerate().map(each).collect::<Result<Vec<_>, _>>().map(Ids::Text)
+}
+
+/// Text in UTF-32.
+fn unicode(id: &[u8]) -> Option<String> {
+    id.as_chunks().0.iter().map(|&c| char::from_u32(u32::from_le_bytes(c))).collect()
 }
 
 /// The ids of a text file, all of one kind.
@@ -226,6 +266,63 @@ mod tests {
         assert_eq!(read_as("a.npy", &npy("<i4", "(0,)", &[])).unwrap(), Ids::Numbers(vec![]));
         refused("a.npy", &npy("<i8", "(2,)", &bytes(&[5, -6])), "row 1: the id is negative");
         refused("a.npy", &npy("<i4", "(1,)", &[255; 4]), "row 0: the id is negative");
+    }
+
+    #[test]
+    fn whole_numbers_of_all_sizes_are_read() {
+        for (descr, bytes) in [
+            ("|i1", &[5, 127][..]),
+            ("|u1", &[5, 127]),
+            ("<i2", &[5, 0, 127, 0]),
+            ("<u2", &[5, 0, 127, 0]),
+            ("<u8", &[5, 0, 0, 0, 0, 0, 0, 0, 127, 0, 0, 0, 0, 0, 0, 0]),
+        ] {
+            assert_eq!(read_as("a.npy", &npy(descr, "(2,)", bytes)).unwrap(), Ids::Numbers(vec![5, 127]), "{descr}");
+        }
+        assert_eq!(read_as("a.npy", &npy("<u2", "(1,)", &[255; 2])).unwrap(), Ids::Numbers(vec![65535]));
+        refused("a.npy", &npy("|i1", "(1,)", &[255]), "row 0: the id is negative");
+        refused("a.npy", &npy("<i2", "(1,)", &[255; 2]), "row 0: the id is negative");
+    }
+
+    /// As `np.save` has them: of one width, with zeros behind those that are shorter.
+    #[test]
+    fn strings_of_numpy_are_text() {
+        let wide = |text: &str| -> Vec<u8> { text.chars().flat_map(|c| u32::from(c).to_le_bytes()).collect() };
+        let ids = wide("doc-17\0\0ü\0b 🙂\0\0\0");
+        assert_eq!(read_as("a.npy", &npy("<U8", "(2,)", &ids)).unwrap(), text_of(&["doc-17", "ü\0b 🙂"]));
+        assert_eq!(read_as("a.npy", &npy("<U8", "(2, 1)", &ids)).unwrap(), text_of(&["doc-17", "ü\0b 🙂"]));
+        // Strings are text whatever is in them.
+        assert_eq!(read_as("a.npy", &npy("|S3", "(2,)", b"17\0018")).unwrap(), text_of(&["17", "018"]));
+        assert_eq!(read_as("a.npy", &npy("|S2", "(1,)", "ü".as_bytes())).unwrap(), text_of(&["ü"]));
+        assert_eq!(read_as("a.npy", &npy("<U0", "(0,)", b"")).unwrap(), text_of(&[]));
+
+        refused("a.npy", &npy("<U1", "(2,)", &wide("a\0")), "row 1: the id is empty");
+        refused("a.npy", &npy("<U1", "(1,)", &0xD800_u32.to_le_bytes()), "row 0: the id is no text");
+        refused("a.npy", &npy("|S1", "(1,)", b"\xff"), "row 0: the id is no text");
+        refused("a.npy", &npy("<U2", "(2,)", &wide("abc")), "12 bytes follow");
+        // Nothing is made for strings that take no bytes.
+        refused("a.npy", &npy("<U0", "(1000000000000000,)", b""), "0 bytes");
+        refused("a.npy", &npy("|S0", "(1,)", b""), "0 bytes");
+        refused("a.npy", &npy("<U4611686018427387904", "(4,)", b""), "bytes follow");
+    }
+
+    /// `astype(np.int64)` raises for strings, objects and raw bytes.
+    #[test]
+    fn advice_does_not_raise() {
+        for (descr, advice) in [
+            ("<f4", "save a.astype(np.int64)"),
+            ("|b1", "save a.astype(np.int64)"),
+            (">i8", "save a.astype('<i8')"),
+            (">U4", "save a.astype('<U4')"),
+            ("|O", "save a.astype(str)"),
+            ("<M8[s]", "save a.astype(str)"),
+            ("<V2", "save whole numbers or strings"),
+            ("<i3", "save whole numbers or strings"),
+            ("", "save whole numbers or strings"),
+            ("<U\u{1b}", "\"<U\\u{1b}\" is no type of ids"),
+        ] {
+            refused("a.npy", &npy(descr, "(0,)", b""), advice);
+        }
     }
 
     #[test]

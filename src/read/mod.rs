@@ -1,11 +1,13 @@
 //! Vectors from files or memory, row ranges at a time; files of ids, and of results.
 
+mod destination;
 mod dtype;
 mod file;
 mod format;
 mod ids;
 mod npy;
 mod prepare;
+mod sink;
 mod vecs;
 mod write;
 
@@ -14,10 +16,12 @@ mod tests;
 
 use std::path::Path;
 
+pub use destination::Destination;
 pub use dtype::DType;
 pub use file::VectorFile;
 pub use format::FileFormat;
 pub use ids::{read_ids, read_text_ids, write_ids};
+pub use sink::Sink;
 pub use write::{NpyWriter, write_lines, write_npy_f32, write_npy_i64};
 
 pub(crate) use prepare::{RowFault, SHORTEST, chunk_rows, for_each_chunk, unit_row};

@@ -6,7 +6,8 @@ use super::{DType, file::Layout};
 use crate::InputError;
 
 pub(super) const MAGIC: &[u8] = b"\x93NUMPY";
-const SUPPORTED: &str = "float16, float32, float64, int8 and uint8 are supported";
+const SUPPORTED: &str = "float16, bfloat16, float32, float64, int8 to int64 and uint8 to uint64 are supported";
+const IDS: &str = "ids are int8 to int64, uint8 to uint64, or strings";
 
 /// Where the values of a whole `.npy` file are.
 pub(super) fn layout(bytes: &[u8]) -> Result<Layout, InputError> {
@@ -30,27 +31,63 @@ pub(super) fn layout(bytes: &[u8]) -> Result<Layout, InputError> {
     Layout::of_whole(dtype, header.shape, bytes.len() - data.len(), data.len())
 }
 
-/// The type and the bytes of the whole numbers in a whole `.npy` file, n or n x 1.
-pub(super) fn column(bytes: &[u8]) -> Result<(&[u8], &[u8]), InputError> {
+/// What the elements of a column are, with the bytes of each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Element {
+    /// Signed, of 1, 2, 4 or 8 bytes.
+    Int(u64),
+    /// Unsigned.
+    Uint(u64),
+    /// UTF-32, with zeros at the end.
+    Unicode(u64),
+    /// Bytes, with zeros at the end.
+    Bytes(u64),
+}
+
+/// The type and the bytes of the ids in a whole `.npy` file, n or n x 1.
+pub(super) fn column(bytes: &[u8]) -> Result<(Element, &[u8]), InputError> {
     let (header, data) = split_header(bytes)?;
     let header = parse_header(header)
         .map_err(|what| error(format!("the .npy header is malformed ({what}); write the file again with np.save")))?;
-    let (descr, size) = match header.descr {
-        Descr::Plain(descr @ (b"<i4" | b"<u4")) => (descr, 4),
-        Descr::Plain(descr @ (b"<i8" | b"<u8")) => (descr, 8),
-        _ => return Err(error("ids are int32, int64, uint32 or uint64, little-endian; save a.astype(np.int64)")),
-    };
+    let element = element(&header.descr)?;
     if header.axes != 1 && (header.axes != 2 || header.shape[1] != 1) {
         return Err(error("ids are an array of one column, n or n x 1; save a.reshape(-1)"));
     }
+    let (Element::Int(size) | Element::Uint(size) | Element::Unicode(size) | Element::Bytes(size)) = element;
+    // Strings without a character take no bytes, however many there are.
     match header.shape[0].checked_mul(size) {
-        Some(expected) if expected == data.len() as u64 => Ok((descr, data)),
+        Some(expected) if expected == data.len() as u64 && (size > 0 || header.shape[0] == 0) => Ok((element, data)),
         _ => Err(error(format!(
             "the header has {} ids of {size} bytes and {} bytes follow; copy or write the file again",
             header.shape[0],
             data.len()
         ))),
     }
+}
+
+/// The type of ids. What is advised for another works for every array of that type.
+fn element(descr: &Descr<'_>) -> Result<Element, InputError> {
+    let Descr::Plain(descr) = descr else {
+        return Err(error("the array has named fields; save one of them: a['name']"));
+    };
+    let shown = shown(descr);
+    let digits = descr.get(2..).and_then(|digits| std::str::from_utf8(digits).ok()).unwrap_or_default();
+    let size = if digits.bytes().all(|b| b.is_ascii_digit()) { digits.parse::<u64>().ok() } else { None };
+    let whole = matches!(size, Some(1 | 2 | 4 | 8));
+    let advice = match (descr.first(), descr.get(1), size) {
+        (Some(b'>'), Some(b'i' | b'u'), Some(2 | 4 | 8)) | (Some(b'>'), Some(b'U'), Some(_)) => {
+            format!("dtype '{shown}' is big-endian; save a.astype('<{}')", &shown[1..])
+        }
+        (_, Some(b'i'), Some(size)) if whole => return Ok(Element::Int(size)),
+        (_, Some(b'u'), Some(size)) if whole => return Ok(Element::Uint(size)),
+        (_, Some(b'U'), Some(size)) => return Ok(Element::Unicode(size.saturating_mul(4))),
+        (_, Some(b'S'), Some(size)) => return Ok(Element::Bytes(size)),
+        (_, Some(b'O'), _) => "dtype object holds pickled Python objects; save a.astype(str)".to_owned(),
+        (_, Some(b'f' | b'b' | b'c'), _) => format!("dtype {shown:?} is no type of ids; save a.astype(np.int64)"),
+        (_, Some(b'M' | b'm'), _) => format!("dtype {shown:?} is no type of ids; save a.astype(str)"),
+        _ => format!("dtype {shown:?} is no type of ids; save whole numbers or strings"),
+    };
+    Err(error(format!("{advice} ({IDS})")))
 }
 
 fn error(message: impl Into<String>) -> InputError {
@@ -78,26 +115,45 @@ fn split_header(bytes: &[u8]) -> Result<(&[u8], &[u8]), InputError> {
     rest.split_at_checked(len as usize).ok_or_else(truncated)
 }
 
+/// The start of a type's name, for messages.
+fn shown(descr: &[u8]) -> String {
+    String::from_utf8_lossy(&descr[..descr.len().min(16)]).into_owned()
+}
+
+/// The type of values. What is advised for another works for every array of that type.
 fn dtype(descr: &Descr<'_>) -> Result<DType, InputError> {
     let Descr::Plain(descr) = descr else {
         return Err(error("the array has named fields; save one of them: a['name']"));
     };
-    let shown = String::from_utf8_lossy(&descr[..descr.len().min(16)]);
+    let shown = shown(descr);
     Err(error(match *descr {
         b"<f2" => return Ok(DType::F16),
         b"<f4" => return Ok(DType::F32),
         b"<f8" => return Ok(DType::F64),
         b"|i1" | b"<i1" | b">i1" => return Ok(DType::I8),
         b"|u1" | b"<u1" | b">u1" => return Ok(DType::U8),
-        b">f2" | b">f4" | b">f8" => {
+        b"<i2" => return Ok(DType::I16),
+        b"<i4" => return Ok(DType::I32),
+        b"<i8" => return Ok(DType::I64),
+        b"<u2" => return Ok(DType::U16),
+        b"<u4" => return Ok(DType::U32),
+        b"<u8" => return Ok(DType::U64),
+        // NumPy has no bfloat16: that of ml_dtypes (JAX, TensorFlow) is saved as raw bytes, and nothing else that is saved so is vectors.
+        b"<V2" | b"|V2" | b"bfloat16" => return Ok(DType::Bf16),
+        [b'>', b'f' | b'i' | b'u', b'2' | b'4' | b'8'] => {
             format!("dtype '{shown}' is big-endian; save a.astype('<{}')", &shown[1..])
         }
         [b'|', b'O', ..] => {
             format!(
                 "dtype object holds pickled Python objects; \
-                 save np.stack(a).astype(np.float32) ({SUPPORTED})"
+                 save np.stack(a).astype(np.float32), which takes rows of numbers of one length ({SUPPORTED})"
             )
         }
+        [_, b'U' | b'S', ..] => format!("dtype {shown:?} is strings; save numbers ({SUPPORTED})"),
+        [_, b'V', ..] => format!(
+            "dtype {shown:?} is raw bytes, as of a type that NumPy does not know; \
+             save float32 where the array is made ({SUPPORTED})"
+        ),
         _ => format!("dtype {shown:?} is not supported; save a.astype(np.float32) ({SUPPORTED})"),
     }))
 }

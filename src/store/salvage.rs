@@ -28,7 +28,7 @@ pub struct SalvageReport {
     pub problems: Vec<String>,
     /// Which commit of the file was read.
     pub generation: u64,
-    /// Whether that is the latest: where a later one cannot be read, what it changed is lost.
+    /// Whether that is the latest for sure: where header or table are damaged there may have been a later one, which is lost.
     pub latest: bool,
     /// Bytes of the new file.
     pub file_bytes: u64,
@@ -58,7 +58,7 @@ pub fn salvage(
         Ok(_) => ParseError::Missing("META"),
     };
     let layouts = format::layouts_left(file.as_ref());
-    let newest = layouts.first().map(|layout| layout.commit.generation);
+    let header = format::parse_header(file.as_ref()).err();
     for layout in layouts {
         let generation = layout.commit.generation;
         let mended = copy.as_ref().and_then(|copy| mend(file.as_ref(), &layout, copy.as_ref()));
@@ -67,8 +67,7 @@ pub fn salvage(
         let model = copy.as_ref().or(beside.as_ref()).map(AsRef::as_ref);
         match format::sound(bytes, layout, model) {
             Ok(sound) => {
-                let latest = Some(generation) == newest && format::parse_header(file.as_ref()).is_ok();
-                return write(bytes, sound, path, (generation, latest), progress);
+                return write(bytes, sound, path, (generation, header), progress);
             }
             Err(error) => first_error = error,
         }
@@ -106,12 +105,13 @@ fn write(
     bytes: &[u8],
     sound: Sound,
     path: &Path,
-    (generation, latest): (u64, bool),
+    (generation, header): (u64, Option<ParseError>),
     progress: Option<&ProgressFn<'_>>,
 ) -> Result<SalvageReport, Error> {
     let Sound { parsed, damaged, gone, mut problems } = sound;
-    if !latest {
-        problems.push("a later commit cannot be read: what it changed is lost".into());
+    let latest = header.is_none();
+    if let Some(error) = header {
+        problems.push(format!("{error}; what a later commit changed, if there was one, is lost"));
     }
     // Where deletions are lost, a row may come back whose id another row has by now: the later one stays.
     let mut taken = HashSet::new();

@@ -8,7 +8,7 @@ use vlc::{
     VectorFile,
 };
 
-use crate::error::{CliError, io_error};
+use crate::error::CliError;
 
 /// Options of every verb.
 #[derive(Debug, Clone, Copy, clap::Args)]
@@ -181,11 +181,19 @@ impl From<CodeArg> for CodeKind {
     }
 }
 
-/// A share of the float32 size.
+/// A share of the float32 size: 0.03 or 3%.
 pub(crate) fn ratio(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
+    let number = match text.strip_suffix('%') {
+        Some(percent) => percent.trim_end().parse::<f64>().map(|percent| percent / 100.0),
+        None => text.parse(),
+    };
+    match number {
         Ok(ratio) if ratio > 0.0 && ratio <= 1.0 => Ok(ratio),
-        _ => Err("a share of the float32 size, above 0 and at most 1, such as 0.03".into()),
+        Ok(ratio) if ratio > 1.0 => {
+            Err("a share of the float32 size is at most 1, such as 0.03 or 3%; ask for bytes per vector with --bytes"
+                .into())
+        }
+        _ => Err("a share of the float32 size, above 0 and at most 1, such as 0.03 or 3%".into()),
     }
 }
 
@@ -277,42 +285,21 @@ pub(crate) fn read_queries(path: &Path, dim: usize) -> Result<Mat, CliError> {
     Ok(vlc::read::read_all(&file)?)
 }
 
-/// Refuses an output before any work is done on it: no directory to put it in, one of the inputs, or (with `keep`)
-/// already there.
-pub(crate) fn check_output(path: &Path, inputs: &[&Path], keep: bool) -> Result<(), CliError> {
-    let parent = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    std::fs::metadata(parent).map_err(|e| io_error(parent, e))?;
-    // Renaming a new file onto a directory fails, onto a device (/dev/null) would replace the device.
-    if path.metadata().is_ok_and(|m| !m.is_file()) {
-        return Err(CliError::Usage(format!("{} is not a regular file; name a file", path.display())));
-    }
-    let Ok(place) = path.canonicalize() else {
-        return Ok(());
-    };
-    if inputs.iter().any(|input| input.canonicalize().is_ok_and(|input| input == place)) {
-        return Err(CliError::Usage(format!("{} is an input too; name another output", path.display())));
-    }
-    if keep {
-        return Err(CliError::Usage(format!(
-            "{} exists already; name another output or leave --no-clobber out",
-            path.display()
-        )));
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn values_parse() {
-        assert_eq!(ratio("0.03"), Ok(0.03));
-        for wrong in ["0", "-1", "1.1", "nan", "inf", "3%", ""] {
-            assert!(ratio(wrong).is_err(), "{wrong}");
+        for (text, value) in [("0.03", 0.03), ("3%", 0.03), ("8.33 %", 0.0833), ("100%", 1.0), ("1", 1.0)] {
+            assert_eq!(ratio(text), Ok(value), "{text}");
+        }
+        for wrong in ["0", "-1", "nan", "", "%", "0%", "-3%", "3%%", "% 3"] {
+            assert!(ratio(wrong).is_err_and(|e| !e.contains("--bytes")), "{wrong}");
+        }
+        // Bytes per vector, most likely.
+        for wrong in ["1.1", "19", "101%", "inf"] {
+            assert!(ratio(wrong).is_err_and(|e| e.contains("--bytes")), "{wrong}");
         }
         assert_eq!(bytes_per_vector("46"), Ok(46.0));
         assert!(bytes_per_vector("inf").is_err());

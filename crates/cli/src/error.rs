@@ -2,10 +2,15 @@
 
 use std::{error::Error, io, path::Path, process::ExitCode};
 
+use vlc::printable;
+
 use crate::{
     interrupt,
     output::{Output, say},
 };
+
+/// What messages call standard output where results go to it.
+pub(crate) const STDOUT: &str = "standard output";
 
 /// Why a verb did not do what it was asked.
 #[derive(Debug)]
@@ -24,7 +29,10 @@ pub(crate) enum CliError {
 
 impl From<vlc::Error> for CliError {
     fn from(error: vlc::Error) -> Self {
-        CliError::Library(error)
+        match error {
+            vlc::Error::Io { path, source } if path == Path::new(STDOUT) => CliError::of_stdout(source),
+            error => CliError::Library(error),
+        }
     }
 }
 
@@ -43,23 +51,28 @@ impl std::fmt::Display for CliError {
 }
 
 impl CliError {
+    /// What a failure to write on stdout is.
+    pub(crate) fn of_stdout(error: io::Error) -> CliError {
+        if error.kind() == io::ErrorKind::BrokenPipe { CliError::StdoutClosed } else { CliError::Stdout(error) }
+    }
+
     /// Tells the user and gives the exit code.
     pub(crate) fn report(&self, out: &Output) -> ExitCode {
         if let CliError::Library(vlc::Error::Uncertain { path, .. }) = self
             && out.json
         {
-            let object = serde_json::json!({ "committed": "unknown", "path": path.display().to_string() });
+            let object = serde_json::json!({ "committed": "unknown", "path": path.display().to_string(), "error": self.to_string() });
             let _ = out.result(&object, String::new);
         }
         if !matches!(self, CliError::StdoutClosed) {
-            let mut message = self.to_string();
+            let mut message = printable(self).to_string();
             let mut source = match self {
                 CliError::Library(error) => error.source(),
                 _ => None,
             };
             while let Some(error) = source {
                 // Many messages contain their source's.
-                let text = error.to_string();
+                let text = printable(error).to_string();
                 if !message.contains(&text) {
                     message = format!("{message}: {text}");
                 }

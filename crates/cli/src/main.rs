@@ -7,6 +7,7 @@ mod error;
 mod interrupt;
 mod logger;
 mod output;
+mod outputs;
 mod progress;
 mod report;
 mod stores;
@@ -37,7 +38,8 @@ Examples:
   vlc query base.vlc queries.npy -k 10 > hits.tsv
   vlc append base.vlc more.npy
 
-Inputs: .npy (f32, f16, f64, i8, u8), .fvecs, .bvecs, .fbin
+Inputs: .npy (floats of 16, 32 and 64 bits, bfloat16, whole numbers), .fvecs, .bvecs, .fbin
+As an output of `query` and `decode`, - is standard output
 
 Exit codes: 0 ok, 1 a backend disagrees with the CPU (test), 2 usage, 3 bad input data,
 4 corrupt or unsupported .vlc file, 5 I/O or locked by another process,
@@ -69,7 +71,10 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return refuse(&error),
+    };
     quieten_vulkan();
     let out = Output::new(cli.common);
     logger::init(cli.common);
@@ -78,6 +83,17 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => error.report(&out),
     }
+}
+
+/// Says what is wrong with the arguments, or prints the help. Arguments may be names of files with anything in them.
+fn refuse(error: &clap::Error) -> ExitCode {
+    if error.use_stderr() && std::env::args_os().any(|arg| arg.to_string_lossy().contains(vlc::is_unprintable)) {
+        output::say(error.render().to_string().trim_end());
+    } else {
+        // There is nobody to tell when that fails.
+        let _ = error.print();
+    }
+    ExitCode::from(if error.use_stderr() { 2 } else { 0 })
 }
 
 /// Mesa's layer for choosing devices looks for a desktop and prints an error where there is none; the choice is ours anyway.

@@ -1,8 +1,13 @@
 //! What a verb prints: data on stdout, as text or as one JSON object; messages on stderr.
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    path::Path,
+};
 
 use serde::Serialize;
+use serde_json::ser::Formatter;
+use vlc::{is_unprintable, printable};
 
 use crate::{args::Common, error::CliError, progress::BARS};
 
@@ -19,20 +24,13 @@ impl Output {
 
     /// Prints a result on stdout: the object with `--json`, else the text.
     pub(crate) fn result(&self, object: &impl Serialize, text: impl FnOnce() -> String) -> Result<(), CliError> {
-        if !self.json {
-            return self.text(&text());
-        }
-        let mut line = serde_json::to_string(object).map_err(|e| CliError::Stdout(io::Error::other(e)))?;
-        line.push('\n');
-        self.text(&line)
+        self.text(&if self.json { json_line(object)? } else { lines(&text()) })
     }
 
     /// Prints text on stdout as it is.
     pub(crate) fn text(&self, text: &str) -> Result<(), CliError> {
         let mut stdout = io::stdout().lock();
-        stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(|e| {
-            if e.kind() == io::ErrorKind::BrokenPipe { CliError::StdoutClosed } else { CliError::Stdout(e) }
-        })
+        stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(CliError::of_stdout)
     }
 
     /// A remark on stderr, unless `--quiet`.
@@ -46,8 +44,51 @@ impl Output {
 /// A line on stderr, clear of the progress bars. There is nobody to tell when that fails.
 pub(crate) fn say(text: &str) {
     BARS.suspend(|| {
-        let _ = writeln!(io::stderr(), "{text}");
+        let _ = writeln!(io::stderr(), "{}", lines(text));
     });
+}
+
+/// Text of several lines and columns. Names in it are escaped where they are put in; this is for those that were forgotten.
+fn lines(text: &str) -> String {
+    let odd = |c: char| is_unprintable(c) && c != '\n' && c != '\t';
+    match text.contains(odd) {
+        true => text.chars().map(|c| if odd(c) { printable(c).to_string() } else { c.into() }).collect(),
+        false => text.to_owned(),
+    }
+}
+
+/// A path in a message.
+pub(crate) fn shown(path: &Path) -> String {
+    printable(path.display()).to_string()
+}
+
+/// An object on a line. What does not print is escaped, and read back by any parser as it was.
+pub(crate) fn json_line(object: &impl Serialize) -> Result<String, CliError> {
+    let failed = |e: serde_json::Error| CliError::Stdout(io::Error::other(e));
+    let mut line = Vec::new();
+    object.serialize(&mut serde_json::Serializer::with_formatter(&mut line, Escaping)).map_err(failed)?;
+    line.push(b'\n');
+    String::from_utf8(line).map_err(|e| CliError::Stdout(io::Error::other(e)))
+}
+
+/// JSON without spaces, all of whose characters print.
+struct Escaping;
+
+impl Formatter for Escaping {
+    fn write_string_fragment<W: ?Sized + Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
+        let mut rest = fragment;
+        while let Some(at) = rest.find(is_unprintable) {
+            let (before, from) = rest.split_at(at);
+            writer.write_all(before.as_bytes())?;
+            let mut chars = from.chars();
+            let mut units = [0; 2];
+            for unit in chars.next().map(|c| c.encode_utf16(&mut units)).into_iter().flatten() {
+                write!(writer, "\\u{unit:04x}")?;
+            }
+            rest = chars.as_str();
+        }
+        writer.write_all(rest.as_bytes())
+    }
 }
 
 /// The share of true neighbours found that the index itself states.
@@ -114,11 +155,6 @@ pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     text
 }
 
-/// Text from a file or a caller: its control characters must not reach a terminal.
-pub(crate) fn printable(text: &str) -> String {
-    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
-}
-
 /// `512x1@2`: width, layers and bits.
 pub(crate) fn decoder(shape: vlc::DecoderShape) -> String {
     format!("{}x{}@{}", shape.width, shape.layers, shape.bits)
@@ -165,6 +201,25 @@ mod tests {
             ["999 B", "1.00 kB", "4.59 MB", "154 MB"]
         );
         assert_eq!([size(999_400), size(999_600), size(u64::MAX)], ["999 kB", "1.00 MB", "18446744 TB"]);
+    }
+
+    /// Characters of each kind, and others that stay, one of them beyond 16 bits.
+    #[test]
+    fn json_prints_and_keeps_its_values() -> Result<(), CliError> {
+        let odd = "a\u{1b}\"\\\n\u{7f}\u{9b}\u{202e}\u{2066}\u{200b}\u{feff}\u{2028}\u{e0041}é東🙂";
+        let object = serde_json::json!({ odd: [odd, 1.5, null] });
+        let line = json_line(&object)?;
+        assert!(!line.trim_end().contains(is_unprintable) && line.ends_with("]}\n"), "{line:?}");
+        assert!(line.contains("\\u202e") && line.contains("\\udb40\\udc41") && line.contains("é東🙂"), "{line}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&line).ok(), Some(object));
+        Ok(())
+    }
+
+    #[test]
+    fn lines_keep_their_shape() {
+        assert_eq!(lines("a\tb\n"), "a\tb\n");
+        assert_eq!(lines("a\t\u{1b}[1m\u{202e}\r\n"), "a\t\\u{1b}[1m\\u{202e}\\r\n");
+        assert_eq!(shown(Path::new("a\nb")), "a\\nb");
     }
 
     #[test]

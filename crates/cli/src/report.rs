@@ -7,7 +7,7 @@ use vlc::Event;
 
 use crate::{
     interrupt,
-    output::{Output, Recall, count, pairs, size},
+    output::{Output, Recall, count, pairs, shown, size},
     progress::Progress,
     stores::hex,
 };
@@ -71,7 +71,7 @@ impl Report {
             "{}: {} vectors x {} in {}, {:.2} bytes per vector, ratio {:.4}{decoder}\n\
              energy {:.5} (anchors alone {:.5}){recall}\n\
              {:.1} s (plan {:.1}, train {:.1}, encode {:.1}) on {}{memory}\n",
-            path.display(),
+            shown(path),
             count(self.n),
             self.dim,
             size(self.file_bytes),
@@ -133,7 +133,7 @@ impl Built {
         let share = share.map(|(bytes, ratio)| format!(", {bytes:.2} bytes per vector, ratio {ratio:.4}"));
         format!(
             "{}: {} vectors x {} in {}{}\nenergy {:.5} (trained {:.5}), model {}\n{:.1} s on {}\n",
-            path.display(),
+            shown(path),
             count(self.n),
             self.dim,
             size(self.file_bytes),

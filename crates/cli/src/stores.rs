@@ -9,17 +9,26 @@ use vlc::{
     read::{read_ids, read_text_ids},
 };
 
-use crate::{error::CliError, output::Output};
+use crate::{
+    error::CliError,
+    output::{Output, count, shown},
+    outputs::input,
+};
 
 /// The model of a file that names it.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct ModelArg {
     /// The file with the model, where INDEX names one that is not beside it
-    #[arg(long, value_name = "M.vlc")]
+    #[arg(long, value_name = "M.vlc", value_parser = input())]
     model: Option<PathBuf>,
 }
 
 impl ModelArg {
+    /// The file, where one was named.
+    pub(crate) fn path(&self) -> Option<&Path> {
+        self.model.as_deref()
+    }
+
     pub(crate) fn open(&self, index: &Path) -> Result<Index<MappedFile>, CliError> {
         Ok(match &self.model {
             Some(model) => Index::open_with_model(index, model)?,
@@ -85,25 +94,51 @@ impl CheckedEmbedding {
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct FilterArg {
     /// Return only rows with these ids: .npy or text as for compress, or a .roaring bitmap (portable format, 32 or 64 bits). Ids that
-    /// no row has are passed over
-    #[arg(long, value_name = "FILE", conflicts_with = "deny")]
+    /// no row has are passed over, with a word where that is all of them
+    #[arg(long, value_name = "FILE", conflicts_with = "deny", value_parser = input())]
     allow: Option<PathBuf>,
     /// Return no rows with these ids
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = input())]
     deny: Option<PathBuf>,
 }
 
 impl FilterArg {
-    /// The filter for an index, if one was asked for.
-    pub(crate) fn ready<D: AsRef<[u8]>>(&self, index: &Index<D>) -> Result<Option<RowFilter>, CliError> {
-        let Some(path) = self.allow.as_ref().or(self.deny.as_ref()) else { return Ok(None) };
+    /// The list, if one was named.
+    pub(crate) fn path(&self) -> Option<&Path> {
+        self.allow.as_deref().or(self.deny.as_deref())
+    }
+
+    /// The filter for an index, if one was asked for. A list that names no row at all is told.
+    pub(crate) fn ready<D: AsRef<[u8]>>(
+        &self,
+        index: &Index<D>,
+        out: &Output,
+    ) -> Result<Option<RowFilter>, CliError> {
+        let Some(path) = self.path() else { return Ok(None) };
         let ids = if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("roaring")) {
             read_bitmap(path)?
         } else {
             ids_for(path, &index.info())?
         };
-        let filter = if self.allow.is_some() { Filter::Allow(&ids) } else { Filter::Deny(&ids) };
-        Ok(Some(index.filter(filter)?))
+        let (filter, nothing) = match self.allow {
+            Some(_) => (index.filter(Filter::Allow(&ids))?, "so nothing can be found"),
+            None => (index.filter(Filter::Deny(&ids))?, "so nothing is left out"),
+        };
+        let named = if self.allow.is_some() { filter.len() } else { index.len() as u64 - filter.len() };
+        if named == 0 && !index.is_empty() {
+            // In quotes: a blank at the end of each, as of a column cut out of a table, is easily overlooked.
+            let first = match &ids {
+                Ids::Numbers(ids) => ids.first().map(u64::to_string),
+                Ids::Text(ids) => ids.first().map(|id| format!("{id:?}")),
+            };
+            let first = first.map(|id| format!(" (the first is {id})")).unwrap_or_default();
+            let ids = count(ids.len());
+            out.note(&format!(
+                "vlc: warning: {}: of its {ids} ids{first} none is in the store, {nothing}",
+                shown(path)
+            ));
+        }
+        Ok(Some(filter))
     }
 }
 
@@ -141,16 +176,21 @@ pub(crate) fn ids_of_rows(path: &Path, ids: Ids, rows: usize) -> Result<Ids, Cli
 /// The ids in a file, of the kind that a store has: where that is text, numbers are text too.
 pub(crate) fn ids_for(path: &Path, info: &Info) -> Result<Ids, CliError> {
     let ids = if info.ids == IdKind::Text { read_text_ids(path)? } else { read_ids(path)? };
-    match &ids {
-        // A store without rows has no kind yet.
-        Ids::Text(text) if info.ids != IdKind::Text && info.segments_of_rows > 0 => {
-            let odd = text.iter().position(|id| id.parse::<u64>().is_err() || id.starts_with(['0', '+']));
-            let line = odd.unwrap_or_default();
-            let message =
-                format!("line {}: the ids of the store are numbers, and {:?} is none", line + 1, text[line]);
-            Err(input_error(path, message))
+    let Ids::Text(text) = &ids else { return Ok(ids) };
+    // A store without rows has no kind yet.
+    if info.ids == IdKind::Text || info.segments_of_rows == 0 {
+        return Ok(ids);
+    }
+    // As they would be printed: an array of strings may hold numbers.
+    let number = |id: &String| id.parse::<u64>().ok().filter(|number| number.to_string() == *id);
+    match text.iter().position(|id| number(id).is_none()) {
+        None => Ok(text.iter().filter_map(number).collect()),
+        Some(row) => {
+            let npy = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("npy"));
+            let place = if npy { format!("row {row}") } else { format!("line {}", row + 1) };
+            let id = &text[row];
+            Err(input_error(path, format!("{place}: the ids of the store are numbers, and {id:?} is none")))
         }
-        _ => Ok(ids),
     }
 }
 

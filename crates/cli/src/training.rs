@@ -4,19 +4,22 @@ use std::path::{Path, PathBuf};
 
 use vlc::{AnnealingConfig, Budget, Config, Decoder, MatRef, ProgressFn};
 
-use crate::args::{self, CodeArg, Compute, MetricArg};
+use crate::{
+    args::{self, CodeArg, Compute, MetricArg},
+    outputs::input,
+};
 
 /// What a model is trained for.
 #[derive(clap::Args)]
 pub(crate) struct Training {
-    /// Size of the whole file, model included, as a share of float32
+    /// Size of the whole file, model included, as a share of float32: 0.03 or 3%
     #[arg(long, value_name = "R", default_value_t = 0.03, value_parser = args::ratio, conflicts_with = "bytes")]
     ratio: f64,
     /// The same as bytes per vector
     #[arg(long, value_name = "N", value_parser = args::bytes_per_vector)]
     bytes: Option<f64>,
     /// Sample queries to train with
-    #[arg(long, value_name = "Q")]
+    #[arg(long, value_name = "Q", value_parser = input())]
     queries: Option<PathBuf>,
     /// Bytes of symbols per vector, whatever the file then takes: to compare codes with those of others
     #[arg(long, value_name = "N", value_parser = args::bytes_per_vector, conflicts_with_all = ["bytes", "ratio"])]

@@ -325,7 +325,7 @@ fn one_writer_at_a_time() {
         let stderr = assert_fails(&dir, args, 5);
         assert!(stderr.contains("locked by") && stderr.contains(&pid), "{stderr}");
     }
-    let stderr = assert_fails(&dir, "compress second.npy -o a.vlc --model model.vlc --backend cpu", 5);
+    let stderr = assert_fails(&dir, "compress second.npy -o a.vlc --force --model model.vlc --backend cpu", 5);
     assert!(stderr.contains(&pid), "{stderr}");
     // Readers need no lock.
     assert_eq!(found(&dir, "a.vlc", "").len(), 40);

@@ -9,7 +9,8 @@ use crate::{
     args::Compute,
     error::CliError,
     interrupt,
-    output::{Output, count, size},
+    output::{Output, count, shown, size},
+    outputs::input,
     progress::Progress,
     report::{per_vector, warn_of_drift, warn_of_lengths},
     stores::{CheckedEmbedding, ModelArg, ids_for, ids_of_rows},
@@ -30,13 +31,13 @@ Examples:
   vlc append base.vlc more.npy --ids more-ids.txt --embedding-model sentence-transformers/all-MiniLM-L6-v2")]
 pub(crate) struct Args {
     /// The .vlc file
-    #[arg(value_name = "INDEX")]
+    #[arg(value_name = "INDEX", value_parser = input())]
     index: PathBuf,
-    /// The vectors: .npy (f32, f16, f64, i8, u8), .fvecs, .bvecs or .fbin
-    #[arg(value_name = "MORE")]
+    /// The vectors: .npy (floats or whole numbers), .fvecs, .bvecs or .fbin
+    #[arg(value_name = "MORE", value_parser = input())]
     more: PathBuf,
     /// Their ids, .npy or text as for compress; needed where INDEX has ids of its own
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = input())]
     ids: Option<PathBuf>,
     #[command(flatten)]
     embedding: CheckedEmbedding,
@@ -118,7 +119,7 @@ fn human(args: &Args, a: &Appended) -> String {
     format!(
         "{}: {} vectors appended from row {} on; {} vectors in {}, {:.2} bytes per vector\n\
          energy {:.5} (trained {:.5})\n{:.1} s on {}\n",
-        args.index.display(),
+        shown(&args.index),
         count(a.rows),
         a.first_row,
         count(a.n),

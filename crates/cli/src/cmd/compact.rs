@@ -8,7 +8,8 @@ use vlc::Event;
 use crate::{
     error::CliError,
     interrupt,
-    output::{Output, count, size},
+    output::{Output, count, shown, size},
+    outputs::input,
     progress::Progress,
     report::per_vector,
     stores::ModelArg,
@@ -23,7 +24,7 @@ Examples:
   vlc compact base.vlc")]
 pub(crate) struct Args {
     /// The .vlc file
-    #[arg(value_name = "INDEX")]
+    #[arg(value_name = "INDEX", value_parser = input())]
     index: PathBuf,
     #[command(flatten)]
     model: ModelArg,
@@ -64,6 +65,6 @@ pub(crate) fn run(args: Args, out: &Output) -> Result<(), CliError> {
         let Compacted { n, file_bytes_before, file_bytes, seconds, .. } = compacted;
         let each = compacted.bytes_per_vector.map(|b| format!(", {b:.2} bytes per vector")).unwrap_or_default();
         let (before, after) = (size(file_bytes_before), size(file_bytes));
-        format!("{}: {} vectors, {before} to {after}{each}, {seconds:.2} s\n", args.index.display(), count(n))
+        format!("{}: {} vectors, {before} to {after}{each}, {seconds:.2} s\n", shown(&args.index), count(n))
     })
 }

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use vlc::{Config, RowSource, VectorFile, read};
 
 use crate::{
-    args::{self, Compute, check_output, read_queries},
+    args::{self, Compute, read_queries},
     error::CliError,
     interrupt,
-    output::Output,
+    output::{Output, shown},
+    outputs::{ForceArg, check_store, input, note_swapped},
     report::{Built, Listener, Report, warn_of_drift, warn_of_lengths},
     stores::{EmbeddingArg, ids_of_rows},
     training::Training,
@@ -18,13 +19,13 @@ use crate::{
 #[derive(clap::Args)]
 #[command(after_help = "\
 Sample queries (--queries, a few hundred to a few thousand, like those to come) are worth about 2 points of recall.
-Nothing is written unless all went well; Ctrl-C leaves no file behind.
+Nothing is written unless all went well; Ctrl-C leaves no file behind. A file that is there is replaced with --force alone.
 
 With --model nothing is trained, and the same rows give the same bytes: parts of a large set can be encoded by several
 processes or machines and put together with `vlc merge`.
 
-Ids (--ids) are an .npy file of int32, int64, uint32 or uint64, or text with an id a line: numbers where every line is
-one (without leading zeros), else text. Without them a row's number, from 0, is its id.
+Ids (--ids) are an .npy file of whole numbers or strings, or text with an id a line: numbers where every line is one
+(without leading zeros), else text. Without them a row's number, from 0, is its id.
 
 Examples:
   vlc compress base.npy -o base.vlc
@@ -33,8 +34,8 @@ Examples:
   vlc compress base.npy -o base.vlc --ids ids.txt --embedding-model sentence-transformers/all-MiniLM-L6-v2
   vlc compress part-1.npy -o part-1.vlc --model model.vlc")]
 pub(crate) struct Args {
-    /// The vectors: .npy (f32, f16, f64, i8, u8), .fvecs, .bvecs or .fbin
-    #[arg(value_name = "BASE")]
+    /// The vectors: .npy (floats or whole numbers), .fvecs, .bvecs or .fbin
+    #[arg(value_name = "BASE", value_parser = input())]
     base: PathBuf,
     /// Where to write the compressed file
     #[arg(short, long, value_name = "OUT.vlc")]
@@ -47,14 +48,14 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     expected_rows: Option<u64>,
     /// Encode with the model in this file (of `vlc train`, or any other .vlc file) instead of training one
-    #[arg(long, value_name = "M.vlc", conflicts_with_all = Training::NAMES)]
+    #[arg(long, value_name = "M.vlc", value_parser = input(), conflicts_with_all = Training::NAMES)]
     #[arg(conflicts_with_all = ["expected_rows", "dry_run"])]
     model: Option<PathBuf>,
     /// Leave the model in its file and name that, which must stay beside OUT.vlc: for many small stores
     #[arg(long, requires = "model")]
     refer: bool,
     /// Ids of the rows, kept in the file and counted in its size: .npy or text
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = input())]
     ids: Option<PathBuf>,
     /// Take ids as text even if all are numbers
     #[arg(long, requires = "ids")]
@@ -64,9 +65,8 @@ pub(crate) struct Args {
     /// Keep a note in the file; may be given again
     #[arg(long, value_name = "KEY=VALUE", value_parser = args::key_value)]
     meta: Vec<(String, String)>,
-    /// Refuse to replace an existing output (by default it is replaced once the new one is whole)
-    #[arg(long)]
-    no_clobber: bool,
+    #[command(flatten)]
+    force: ForceArg,
     /// Print the plan on stdout and stop
     #[arg(long)]
     dry_run: bool,
@@ -75,9 +75,15 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args, out: &Output) -> Result<(), CliError> {
     let others = [args.training.queries(), args.ids.as_deref(), args.model.as_deref()];
     let inputs: Vec<&Path> = std::iter::once(args.base.as_path()).chain(others.into_iter().flatten()).collect();
-    check_output(&args.output, &inputs, args.no_clobber && !args.dry_run)?;
+    match args.dry_run {
+        true => check_store(&args.output, &inputs)?,
+        false => args.force.check(&args.output, &inputs)?,
+    }
     let base = VectorFile::open(&args.base)?;
     let queries = args.training.queries().map(|path| read_queries(path, base.dim())).transpose()?;
+    if let (Some(path), Some(queries)) = (args.training.queries(), &queries) {
+        note_swapped((&args.base, base.rows()), (path, queries.rows()), out);
+    }
     let ids = match &args.ids {
         Some(path) => {
             let ids = if args.text_ids { read::read_text_ids(path)? } else { read::read_ids(path)? };
@@ -105,7 +111,7 @@ pub(crate) fn run(args: Args, out: &Output) -> Result<(), CliError> {
             warn_of_lengths(out, report.lengths, report.trained_lengths);
         }
         if args.refer && folder(model) != folder(&args.output) {
-            let (model, output) = (model.display(), args.output.display());
+            let (model, output) = (shown(model), shown(&args.output));
             out.note(&format!("vlc: {model} is not beside {output}; open it with --model {model}"));
         }
         return out.result(&built, || built.text(&args.output));

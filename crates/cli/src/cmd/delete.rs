@@ -8,7 +8,8 @@ use vlc::{IdKind, Ids, InputError};
 use crate::{
     error::CliError,
     interrupt,
-    output::{Output, count, printable},
+    output::{Output, count, shown},
+    outputs::input,
     stores::{ModelArg, ids_for},
 };
 
@@ -27,13 +28,13 @@ Examples:
   vlc delete base.vlc --ids gone.txt --strict")]
 pub(crate) struct Args {
     /// The .vlc file
-    #[arg(value_name = "INDEX")]
+    #[arg(value_name = "INDEX", value_parser = input())]
     index: PathBuf,
     /// Ids: row numbers, unless INDEX has ids of its own
     #[arg(value_name = "ID", required_unless_present = "file")]
     ids: Vec<String>,
     /// More ids, .npy or text as for compress
-    #[arg(id = "file", long = "ids", value_name = "FILE")]
+    #[arg(id = "file", long = "ids", value_name = "FILE", value_parser = input())]
     file: Option<PathBuf>,
     /// Exit with 3 if any of the ids is not there
     #[arg(long)]
@@ -66,7 +67,7 @@ pub(crate) fn run(args: Args, out: &Output) -> Result<(), CliError> {
         };
         let number = |id: &String| {
             let refused =
-                |_| CliError::Usage(format!("the ids of {} are numbers, and {id:?} is none", args.index.display()));
+                |_| CliError::Usage(format!("the ids of {} are numbers, and {id:?} is none", shown(&args.index)));
             id.parse::<u64>().map_err(refused)
         };
         let given = args.ids.iter().map(number).collect::<Result<Vec<_>, _>>()?;
@@ -77,13 +78,13 @@ pub(crate) fn run(args: Args, out: &Output) -> Result<(), CliError> {
     let deleted = Deleted { deleted: report.deleted, missing: report.missing.len(), n: report.n };
     let missing = (deleted.missing > 0).then(|| not_found(&ids, &report.missing));
     if let Some(missing) = missing.as_ref().filter(|_| !args.strict) {
-        out.note(&format!("vlc: {}: {missing}", args.index.display()));
+        out.note(&format!("vlc: {}: {missing}", shown(&args.index)));
     }
     out.result(&deleted, || {
         let Deleted { deleted, missing, n } = &deleted;
         format!(
             "{}: {} deleted, {} not found, {} left\n",
-            args.index.display(),
+            shown(&args.index),
             count(deleted),
             count(missing),
             count(n)
@@ -105,7 +106,7 @@ fn unique<T: Hash + Eq + Clone>(ids: impl Iterator<Item = T>) -> Vec<T> {
 fn not_found(ids: &Ids, missing: &[usize]) -> String {
     let name = |&i: &usize| match ids {
         Ids::Numbers(ids) => ids[i].to_string(),
-        Ids::Text(ids) => printable(&ids[i]),
+        Ids::Text(ids) => format!("{:?}", ids[i]),
     };
     let names: Vec<String> = missing.iter().take(SHOWN).map(name).collect();
     let more = if missing.len() > SHOWN { ", ..." } else { "" };

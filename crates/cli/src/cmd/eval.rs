@@ -8,7 +8,8 @@ use vlc::{InputError, RowSource, Searcher, VectorFile};
 use crate::{
     args::{Compute, Probing, read_queries},
     error::CliError,
-    output::{Output, count, pairs},
+    output::{Output, count, pairs, shown},
+    outputs::{input, note_base_as_queries},
     progress::Progress,
     stores::ModelArg,
 };
@@ -27,13 +28,13 @@ Examples:
   vlc eval base.vlc --base base.npy --queries test.npy -k 100 --json")]
 pub(crate) struct Args {
     /// The .vlc file
-    #[arg(value_name = "INDEX")]
+    #[arg(value_name = "INDEX", value_parser = input())]
     index: PathBuf,
     /// The vectors it was made of
-    #[arg(long, value_name = "BASE")]
+    #[arg(long, value_name = "BASE", value_parser = input())]
     base: PathBuf,
     /// The query vectors; not those it was trained with
-    #[arg(long, value_name = "Q")]
+    #[arg(long, value_name = "Q", value_parser = input())]
     queries: PathBuf,
     /// How many neighbours count
     #[arg(short, value_name = "K", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
@@ -80,13 +81,19 @@ fn eval(args: &Args, out: &Output) -> Result<(), CliError> {
     }
     let base = VectorFile::open(&args.base)?;
     if (base.rows(), base.dim()) != (index.len(), index.dim()) {
+        let swapped =
+            VectorFile::open(&args.queries).is_ok_and(|q| (q.rows(), q.dim()) == (index.len(), index.dim()));
         let message = format!(
-            "these are {} vectors x {}, but {} was made of {} x {}; name the base it was made of",
+            "these are {} vectors x {}, but {} was made of {} x {}; {}",
             base.rows(),
             base.dim(),
-            args.index.display(),
+            shown(&args.index),
             index.len(),
-            index.dim()
+            index.dim(),
+            match swapped {
+                true => "the queries are as many: are --base and --queries swapped?",
+                false => "name the base it was made of",
+            }
         );
         return Err(vlc::Error::Input(InputError::new(Some(&args.base), message)).into());
     }
@@ -94,6 +101,7 @@ fn eval(args: &Args, out: &Output) -> Result<(), CliError> {
     if queries.rows() == 0 {
         return Err(vlc::Error::Input(InputError::new(Some(&args.queries), "there are no queries in it")).into());
     }
+    note_base_as_queries((&args.index, &index), (&args.queries, queries.rows()), out);
     let searcher = Searcher::open_on(&index, args.compute.backend.into(), args.compute.device())?;
     let k = index.len().min(args.k as usize);
 

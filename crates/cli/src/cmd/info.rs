@@ -4,12 +4,13 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use clap::ValueEnum;
 use serde::Serialize;
-use vlc::{CodeKind, IdKind, Metric};
+use vlc::{CodeKind, IdKind, Metric, printable};
 
 use crate::{
     args::{CodeArg, MetricArg},
     error::CliError,
-    output::{Output, Recall, count, decoder, pairs, printable, size, table},
+    output::{Output, Recall, count, decoder, pairs, size, table},
+    outputs::input,
     stores::{ModelArg, hex},
 };
 
@@ -18,7 +19,7 @@ use crate::{
 #[command(after_help = "Examples:\n  vlc info base.vlc\n  vlc info base.vlc --json | jq .recall")]
 pub(crate) struct Args {
     /// The .vlc file
-    #[arg(value_name = "INDEX")]
+    #[arg(value_name = "INDEX", value_parser = input())]
     index: PathBuf,
     #[command(flatten)]
     model: ModelArg,
@@ -178,7 +179,7 @@ fn human(info: &Info) -> String {
     };
     let embedding = match &info.embedding {
         Some(Embedding { name, hash: Some(hash) }) => format!("{} ({})", printable(name), printable(hash)),
-        Some(Embedding { name, hash: None }) => printable(name),
+        Some(Embedding { name, hash: None }) => printable(name).to_string(),
         None => "not named".into(),
     };
     let mut text = pairs(&[

@@ -4,7 +4,14 @@ use std::path::{Path, PathBuf};
 
 use vlc::Event;
 
-use crate::{args::check_output, error::CliError, interrupt, output::Output, progress::Progress, report::Built};
+use crate::{
+    error::CliError,
+    interrupt,
+    output::Output,
+    outputs::{ForceArg, input},
+    progress::Progress,
+    report::Built,
+};
 
 /// Put .vlc files that share a model into one
 #[derive(clap::Args)]
@@ -17,19 +24,18 @@ Examples:
   vlc merge part-1.vlc part-2.vlc part-3.vlc -o all.vlc")]
 pub(crate) struct Args {
     /// The .vlc files
-    #[arg(value_name = "FILE", required = true)]
+    #[arg(value_name = "FILE", required = true, value_parser = input())]
     files: Vec<PathBuf>,
     /// Where to write the file of all rows
     #[arg(short, long, value_name = "OUT.vlc")]
     output: PathBuf,
-    /// Refuse to replace an existing output (by default it is replaced once the new one is whole)
-    #[arg(long)]
-    no_clobber: bool,
+    #[command(flatten)]
+    force: ForceArg,
 }
 
 pub(crate) fn run(args: Args, out: &Output) -> Result<(), CliError> {
     let inputs: Vec<&Path> = args.files.iter().map(PathBuf::as_path).collect();
-    check_output(&args.output, &inputs, args.no_clobber)?;
+    args.force.check(&args.output, &inputs)?;
     let progress = Progress::new(out);
     let on_event = |event: &Event<'_>| {
         if let Event::Progress { done, total, .. } = event {

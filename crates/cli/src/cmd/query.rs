@@ -1,22 +1,19 @@
 //! `vlc query`.
 
 use std::{
-    fmt::Write as _,
     path::{Path, PathBuf},
     time::Instant,
 };
 
 use serde::Serialize;
-use vlc::{
-    IdKind, Index, Mat, MatRef, Searcher,
-    read::{write_lines, write_npy_f32, write_npy_i64},
-};
+use vlc::{IdKind, Index, Mat, MatRef, Searcher, printable, read::Sink};
 
 use crate::{
-    args::{Compute, Probing, check_output, read_queries},
+    args::{Compute, Probing, read_queries},
     error::CliError,
     interrupt,
-    output::{Output, count, printable},
+    output::{Output, count, json_line, shown},
+    outputs::{Target, check_apart, input, note_base_as_queries},
     progress::Progress,
     stores::{CheckedEmbedding, FilterArg, ModelArg},
 };
@@ -25,26 +22,32 @@ use crate::{
 #[derive(clap::Args)]
 #[command(after_help = "\
 Without -o each hit is a line on stdout: query (row, from 0), rank (from 1), id and score, with tabs between.
-Ids are row numbers, from 0, unless the file has ids of its own. A larger score is nearer. With --json the object holds `ids` and `scores` when -o is not given.
+Ids are row numbers, from 0, unless the file has ids of its own; what does not print of them is escaped, but not in files.
+A larger score is nearer. With --json the object holds `ids` and `scores` when -o is not given.
+
+-o writes what the ending of its name says: ids as .npy (queries x k of int64) or .txt (a line a query, with tabs between),
+ids and scores as .tsv (the lines of stdout) or .json (the object). - is standard output; a device or pipe without such an
+ending gets lines. An output that is there is replaced once the new one is whole, unless it is a .vlc file.
 
 The queries must be from the embedding model of the rows; with --embedding-model it is checked where the file names one.
 
 Examples:
   vlc query base.vlc queries.npy -k 10 > hits.tsv
   vlc query base.vlc queries.npy -k 100 -o ids.npy --scores scores.npy --json
+  vlc query base.vlc queries.npy -k 10 -o hits.json
   vlc query base.vlc queries.npy --allow ids-of-this-tenant.txt")]
 pub(crate) struct Args {
     /// The .vlc file
-    #[arg(value_name = "INDEX")]
+    #[arg(value_name = "INDEX", value_parser = input())]
     index: PathBuf,
     /// The query vectors: .npy, .fvecs, .bvecs or .fbin
-    #[arg(value_name = "QUERIES")]
+    #[arg(value_name = "QUERIES", value_parser = input())]
     queries: PathBuf,
     /// Hits per query
     #[arg(short, value_name = "K", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     k: u32,
-    /// Write the ids (replaces an existing file): queries x k of int64, or if it ends in .txt a line a query with tabs between
-    #[arg(short, long, value_name = "ids.npy|ids.txt")]
+    /// Write the hits: .npy or .txt with their ids, .tsv or .json with scores too; - is standard output
+    #[arg(short, long, value_name = "HITS.npy|txt|tsv|json")]
     output: Option<PathBuf>,
     /// Queries handed over at a time; 1 measures what a single query costs
     #[arg(long, value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..))]
@@ -53,7 +56,7 @@ pub(crate) struct Args {
     probing: Probing,
     #[command(flatten)]
     filter: FilterArg,
-    /// Write the scores, an .npy file of float32, queries x k (replaces an existing one)
+    /// Write the scores, an .npy file of float32, queries x k; - is standard output
     #[arg(long, value_name = "s.npy")]
     scores: Option<PathBuf>,
     #[command(flatten)]
@@ -89,62 +92,117 @@ enum Id<'a> {
     Text(&'a str),
 }
 
+/// What `-o` writes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Format {
+    Npy,
+    Txt,
+    Tsv,
+    Json,
+}
+
+/// Where hits and scores go; without the first, hits go to standard output.
+struct Targets {
+    hits: Option<(Target, Format)>,
+    scores: Option<Target>,
+}
+
 pub(crate) fn run(args: Args, out: &Output) -> Result<(), CliError> {
-    let inputs = [args.index.as_path(), args.queries.as_path()];
-    for path in args.output.iter().chain(&args.scores) {
-        check_output(path, &inputs, false)?;
-    }
-    if args.output.is_some() && args.output == args.scores {
-        return Err(CliError::Usage("-o and --scores name the same file".into()));
-    }
+    let targets = targets(&args, out)?;
     args.compute.threads.install(|| match args.no_mmap {
-        true => query(&args.model.read(&args.index)?, &args, out),
-        false => query(&args.model.open(&args.index)?, &args, out),
+        true => query(&args.model.read(&args.index)?, &args, &targets, out),
+        false => query(&args.model.open(&args.index)?, &args, &targets, out),
     })
 }
 
-fn query<D: AsRef<[u8]>>(index: &Index<D>, args: &Args, out: &Output) -> Result<(), CliError> {
+fn targets(args: &Args, out: &Output) -> Result<Targets, CliError> {
+    let others = [args.filter.path(), args.model.path()].into_iter().flatten();
+    let inputs: Vec<&Path> = others.chain([args.index.as_path(), args.queries.as_path()]).collect();
+    let hits = args.output.as_deref().map(|path| Target::new("-o", path, &inputs)).transpose()?;
+    let scores = args.scores.as_deref().map(|path| Target::new("--scores", path, &inputs)).transpose()?;
+    check_apart(&hits.iter().chain(&scores).collect::<Vec<_>>(), out)?;
+    if let Some(scores) = &scores {
+        scores.ending(&["npy"])?;
+        scores.no_terminal()?;
+        if hits.is_none() && scores.is_stdout() {
+            let message = "the hits go to standard output, and --scores too; name a file for one of them";
+            return Err(CliError::Usage(message.into()));
+        }
+    }
+    let format = |target: &Target| -> Result<Format, CliError> {
+        Ok(match target.ending(&["npy", "txt", "tsv", "json"])? {
+            Some("npy") => Format::Npy,
+            Some("txt") => Format::Txt,
+            Some("json") => Format::Json,
+            _ => Format::Tsv,
+        })
+    };
+    let Some(hits) = hits.filter(|hits| !hits.is_stdout()) else { return Ok(Targets { hits: None, scores }) };
+    let format = format(&hits)?;
+    if format == Format::Npy {
+        hits.no_terminal()?;
+    }
+    Ok(Targets { hits: Some((hits, format)), scores })
+}
+
+fn query<D: AsRef<[u8]>>(index: &Index<D>, args: &Args, targets: &Targets, out: &Output) -> Result<(), CliError> {
     args.embedding.check(index, out)?;
     let text = index.info().ids == IdKind::Text;
-    let lines = args.output.as_deref().is_some_and(is_text);
-    if let Some(path) = args.output.as_ref().filter(|_| text && !lines) {
-        let message = format!("{}: the ids are text, which .npy does not hold; name a .txt file", path.display());
+    if let Some((target, Format::Npy)) = targets.hits.as_ref().filter(|_| text) {
+        let path = shown(target.path());
+        let message = format!("{path}: the ids are text, which .npy does not hold; name a .txt, .tsv or .json file");
         return Err(CliError::Usage(message));
     }
     let queries = read_queries(&args.queries, index.dim())?;
+    note_base_as_queries((&args.index, index), (&args.queries, queries.rows()), out);
     let searcher = Searcher::open_on(index, args.compute.backend.into(), args.compute.device())?;
-    let careful = args.output.is_some() || args.scores.is_some();
+    let careful = targets.hits.is_some() || targets.scores.is_some();
     let _careful = careful.then(interrupt::careful);
     let start = Instant::now();
     let hits = search(index, &searcher, &queries, args, out)?;
     let seconds = start.elapsed().as_secs_f64();
 
-    if let Some(path) = &args.output {
-        match lines {
-            true => {
-                let lines = hits.rows(&hits.ids, queries.rows()).map(|ids| line(index, text, ids));
-                write_lines(path, lines.collect::<Result<Vec<_>, _>>()?)?;
-            }
-            false => write_npy_i64(path, MatRef::new(&hits.ids, queries.rows(), hits.k)?)?,
-        }
-    }
-    if let Some(path) = &args.scores {
-        write_npy_f32(path, MatRef::new(&hits.scores, queries.rows(), hits.k)?)?;
-    }
-    let listed = args.output.is_none();
-    let answer = Answer {
+    let mut answer = Answer {
         queries: queries.rows(),
         k: args.k,
         seconds,
         queries_per_second: queries.rows() as f64 / seconds.max(1e-9),
         probe: args.probing.probe.to_string(),
         backend: searcher.backend().to_string(),
-        ids: (listed && out.json).then(|| {
-            let name = |&id: &u64| id_of(index, text, id);
-            hits.rows(&hits.ids, queries.rows()).map(|ids| ids.iter().map(name).collect()).collect()
-        }),
-        scores: (listed && out.json).then(|| hits.rows(&hits.scores, queries.rows()).map(<[f32]>::to_vec).collect()),
+        ids: None,
+        scores: None,
     };
+    let name = |id: u64| id_of(index, text, id);
+    let format = targets.hits.as_ref().map(|(_, format)| *format);
+    if format == Some(Format::Json) || (format.is_none() && out.json) {
+        let names = |ids: &[u64]| ids.iter().map(|&id| name(id)).collect();
+        answer.ids = Some(hits.rows(&hits.ids, queries.rows()).map(names).collect());
+        answer.scores = Some(hits.rows(&hits.scores, queries.rows()).map(<[f32]>::to_vec).collect());
+    }
+    // No file is there before all are whole.
+    let mut sinks: Vec<Sink> = Vec::new();
+    if let Some((target, format)) = &targets.hits {
+        let mut sink = target.open()?;
+        match format {
+            Format::Npy => sink.npy_i64(MatRef::new(&hits.ids, queries.rows(), hits.k)?)?,
+            Format::Txt => {
+                let lines = hits.rows(&hits.ids, queries.rows()).map(|ids| line(ids.iter().map(|&id| name(id))));
+                sink.lines(lines.collect::<Result<Vec<_>, _>>()?)?;
+            }
+            Format::Tsv => hits.lines(|line| sink.lines([line]).map_err(CliError::from), |id| exact(name(id)))?,
+            Format::Json => sink.write(json_line(&answer)?.as_bytes())?,
+        }
+        sinks.push(sink);
+        (answer.ids, answer.scores) = (None, None);
+    }
+    if let Some(target) = &targets.scores {
+        let mut sink = target.open()?;
+        sink.npy_f32(MatRef::new(&hits.scores, queries.rows(), hits.k)?)?;
+        sinks.push(sink);
+    }
+    interrupt::commit()?;
+    sinks.into_iter().try_for_each(Sink::finish)?;
+
     let summary = format!(
         "{} queries, k = {}: {seconds:.3} s, {} queries/s on {}",
         count(answer.queries),
@@ -152,10 +210,27 @@ fn query<D: AsRef<[u8]>>(index: &Index<D>, args: &Args, out: &Output) -> Result<
         count(answer.queries_per_second as u64),
         answer.backend
     );
+    let listed = targets.hits.is_none();
     if listed {
         out.note(&summary);
+    } else if targets.scores.as_ref().is_some_and(Target::is_stdout) {
+        out.note(&summary);
+        return Ok(());
     }
-    out.result(&answer, || if listed { hits.lines(|id| id_of(index, text, id)) } else { summary + "\n" })
+    let listing = || {
+        let mut text = String::new();
+        // Nothing of it fails.
+        let _ = hits.lines(
+            |line| {
+                text.push_str(&line);
+                text.push('\n');
+                Ok(())
+            },
+            |id| Ok(escaped(name(id))),
+        );
+        text
+    };
+    out.result(&answer, || if listed { listing() } else { summary + "\n" })
 }
 
 /// `queries x k` hits, best first.
@@ -172,23 +247,16 @@ impl Hits {
         (0..queries).map(move |query| &all[query * k..(query + 1) * k])
     }
 
-    fn lines<'a>(&self, name: impl Fn(u64) -> Id<'a>) -> String {
-        let mut text = String::new();
-        for (i, (&id, score)) in self.ids.iter().zip(&self.scores).enumerate() {
-            let id = match name(id) {
-                Id::Number(id) => id.to_string(),
-                Id::Text(id) => printable(id),
-            };
-            // Writing to a string does not fail.
-            let _ = writeln!(text, "{}\t{}\t{id}\t{score}", i / self.k, i % self.k + 1);
-        }
-        text
+    /// A line for each hit: query, rank, id and score.
+    fn lines(
+        &self,
+        mut each: impl FnMut(String) -> Result<(), CliError>,
+        name: impl Fn(u64) -> Result<String, CliError>,
+    ) -> Result<(), CliError> {
+        self.ids.iter().zip(&self.scores).enumerate().try_for_each(|(i, (&id, score))| {
+            each(format!("{}\t{}\t{}\t{score}", i / self.k, i % self.k + 1, name(id)?))
+        })
     }
-}
-
-/// Whether a name is that of a text file.
-fn is_text(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("txt"))
 }
 
 /// The id of a hit: where ids are text, hits have row numbers.
@@ -196,16 +264,28 @@ fn id_of<D: AsRef<[u8]>>(index: &Index<D>, text: bool, id: u64) -> Id<'_> {
     if text { Id::Text(index.text_id(id).unwrap_or_default()) } else { Id::Number(id) }
 }
 
-/// The ids of a query as a line.
-fn line<D: AsRef<[u8]>>(index: &Index<D>, text: bool, ids: &[u64]) -> Result<String, CliError> {
-    let name = |&id: &u64| match id_of(index, text, id) {
+/// An id as it is printed.
+fn escaped(id: Id<'_>) -> String {
+    match id {
+        Id::Number(id) => id.to_string(),
+        Id::Text(id) => printable(id).to_string(),
+    }
+}
+
+/// An id as it stands in a file of columns.
+fn exact(id: Id<'_>) -> Result<String, CliError> {
+    match id {
         Id::Number(id) => Ok(id.to_string()),
-        Id::Text(id) if id.contains('\t') => Err(CliError::Usage(format!(
-            "the id {id:?} has a tab in it, which divides ids in a .txt file; ask for --json"
+        Id::Text(id) if id.contains(['\t', '\n', '\r']) => Err(CliError::Usage(format!(
+            "the id {id:?} has a tab or a line break in it, which divide columns and lines; name a .json file"
         ))),
         Id::Text(id) => Ok(id.to_owned()),
-    };
-    Ok(ids.iter().map(name).collect::<Result<Vec<_>, _>>()?.join("\t"))
+    }
+}
+
+/// The ids of a query as a line.
+fn line<'a>(ids: impl Iterator<Item = Id<'a>>) -> Result<String, CliError> {
+    Ok(ids.map(exact).collect::<Result<Vec<_>, _>>()?.join("\t"))
 }
 
 fn search<D: AsRef<[u8]>>(
@@ -215,7 +295,7 @@ fn search<D: AsRef<[u8]>>(
     args: &Args,
     out: &Output,
 ) -> Result<Hits, CliError> {
-    let filter = args.filter.ready(index)?;
+    let filter = args.filter.ready(index, out)?;
     let rows = filter.as_ref().map_or(index.len(), |filter| filter.len() as usize);
     let k = rows.min(args.k as usize);
     let options = args.probing.options();

@@ -6,10 +6,11 @@ use serde::Serialize;
 use vlc::{Config, RowSource, VectorFile};
 
 use crate::{
-    args::{self, Compute, check_output, read_queries},
+    args::{self, Compute, read_queries},
     error::CliError,
     interrupt,
-    output::{Output, size},
+    output::{Output, shown, size},
+    outputs::{ForceArg, input, note_swapped},
     report::Listener,
     stores::{EmbeddingArg, hex},
     training::Training,
@@ -26,8 +27,8 @@ Examples:
   vlc compress part-2.npy -o part-2.vlc --model model.vlc
   vlc merge part-1.vlc part-2.vlc -o all.vlc")]
 pub(crate) struct Args {
-    /// The vectors to train on: .npy (f32, f16, f64, i8, u8), .fvecs, .bvecs or .fbin
-    #[arg(value_name = "BASE")]
+    /// The vectors to train on: .npy (floats or whole numbers), .fvecs, .bvecs or .fbin
+    #[arg(value_name = "BASE", value_parser = input())]
     base: PathBuf,
     /// Where to write the model
     #[arg(short, long, value_name = "MODEL.vlc")]
@@ -44,9 +45,8 @@ pub(crate) struct Args {
     /// Keep a note in the file, and in those made with it; may be given again
     #[arg(long, value_name = "KEY=VALUE", value_parser = args::key_value)]
     meta: Vec<(String, String)>,
-    /// Refuse to replace an existing output (by default it is replaced once the new one is whole)
-    #[arg(long)]
-    no_clobber: bool,
+    #[command(flatten)]
+    force: ForceArg,
 }
 
 #[derive(Serialize)]
@@ -61,9 +61,12 @@ struct Trained {
 
 pub(crate) fn run(args: Args, out: &Output) -> Result<(), CliError> {
     let inputs: Vec<&Path> = std::iter::once(args.base.as_path()).chain(args.training.queries()).collect();
-    check_output(&args.output, &inputs, args.no_clobber)?;
+    args.force.check(&args.output, &inputs)?;
     let base = VectorFile::open(&args.base)?;
     let queries = args.training.queries().map(|path| read_queries(path, base.dim())).transpose()?;
+    if let (Some(path), Some(queries)) = (args.training.queries(), &queries) {
+        note_swapped((&args.base, base.rows()), (path, queries.rows()), out);
+    }
 
     let _careful = interrupt::careful();
     let listener = Listener::new(out, (base.rows(), base.dim()), false);
@@ -89,7 +92,7 @@ pub(crate) fn run(args: Args, out: &Output) -> Result<(), CliError> {
         let bytes = size(*file_bytes);
         format!(
             "{}: model {model} of {dim} dimensions in {bytes}\nenergy {energy:.5}\n{seconds:.1} s on {backend}\n",
-            args.output.display()
+            shown(&args.output)
         )
     })
 }

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use vlc::{Budget, Config};
 
 use crate::{
-    args::{self, Compute, check_output, read_queries},
+    args::{self, Compute, read_queries},
     error::CliError,
     interrupt,
     output::Output,
+    outputs::{ForceArg, input},
     report::{Listener, Report},
     training::seeded,
 };
@@ -24,12 +25,12 @@ Examples:
   vlc transcode base.vlc -o small.vlc --bytes 32 --queries sample.npy")]
 pub(crate) struct Args {
     /// The .vlc file
-    #[arg(value_name = "INDEX")]
+    #[arg(value_name = "INDEX", value_parser = input())]
     index: PathBuf,
     /// Where to write the new file
     #[arg(short, long, value_name = "OUT.vlc")]
     output: PathBuf,
-    /// Size of the whole file, model included, as a share of float32
+    /// Size of the whole file, model included, as a share of float32: 0.02 or 2%
     #[arg(long, value_name = "R", value_parser = args::ratio)]
     #[arg(required_unless_present = "bytes", conflicts_with = "bytes")]
     ratio: Option<f64>,
@@ -37,21 +38,20 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", value_parser = args::bytes_per_vector)]
     bytes: Option<f64>,
     /// Sample queries to train with
-    #[arg(long, value_name = "Q")]
+    #[arg(long, value_name = "Q", value_parser = input())]
     queries: Option<PathBuf>,
     /// Seed of everything random: the same input and settings give the same bytes
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
     #[command(flatten)]
     compute: Compute,
-    /// Refuse to replace an existing output (by default it is replaced once the new one is whole)
-    #[arg(long)]
-    no_clobber: bool,
+    #[command(flatten)]
+    force: ForceArg,
 }
 
 pub(crate) fn run(args: Args, out: &Output) -> Result<(), CliError> {
     let inputs: Vec<&Path> = std::iter::once(&args.index).chain(&args.queries).map(PathBuf::as_path).collect();
-    check_output(&args.output, &inputs, args.no_clobber)?;
+    args.force.check(&args.output, &inputs)?;
     let index = vlc::Index::open(&args.index)?;
     let shape = (index.len(), index.dim());
     let queries = args.queries.as_deref().map(|path| read_queries(path, index.dim())).transpose()?;

@@ -6,7 +6,8 @@ use serde::Serialize;
 
 use crate::{
     error::{CliError, io_error},
-    output::{Output, count},
+    output::{Output, count, shown},
+    outputs::input,
     stores::ModelArg,
 };
 
@@ -19,7 +20,7 @@ next change of the file clears them away.
 Examples:\n  vlc verify base.vlc && echo sound")]
 pub(crate) struct Args {
     /// The .vlc file
-    #[arg(value_name = "INDEX")]
+    #[arg(value_name = "INDEX", value_parser = input())]
     index: PathBuf,
     #[command(flatten)]
     model: ModelArg,
@@ -27,6 +28,7 @@ pub(crate) struct Args {
 
 #[derive(Serialize)]
 struct Verified {
+    file: String,
     ok: bool,
     file_bytes: u64,
     uncommitted_bytes: u64,
@@ -43,8 +45,10 @@ pub(crate) fn run(args: Args, out: &Output) -> Result<(), CliError> {
     let all = std::fs::metadata(&args.index).map_err(|e| io_error(&args.index, e))?.len();
     let uncommitted_bytes = all.saturating_sub(file_bytes);
     if uncommitted_bytes > 0 {
-        let path = args.index.display();
+        let path = shown(&args.index);
         out.note(&format!("vlc: {path}: {} bytes behind the last commit are of no use", count(uncommitted_bytes)));
     }
-    out.result(&Verified { ok: true, file_bytes, uncommitted_bytes, seconds }, || "ok\n".into())
+    let file = args.index.to_string_lossy().into_owned();
+    let verified = Verified { file, ok: true, file_bytes, uncommitted_bytes, seconds };
+    out.result(&verified, || format!("{}: ok\n", shown(&args.index)))
 }
