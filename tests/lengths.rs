@@ -259,6 +259,36 @@ fn an_outlier_at_compress_leaves_the_other_lengths_as_they_were() {
     assert!(index.info().ratio <= 0.4, "{}", index.info().ratio);
 }
 
+/// The error of rows that are encoded with a model is that of the rows as they are decoded, their lengths included.
+#[test]
+fn what_lengths_are_off_by_is_counted_as_error() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    // At so many bytes directions are nearly exact, and the steps of lengths between 0.1 and 10 are what is left.
+    let settings = Config { metric: Metric::Dot, budget: Budget::BytesPerVector(1e4), ..Config::default() };
+    let rows = scaled(clustered(71, 900, 4).view(), 72);
+    train_to(&rows.view(), at("model.vlc"), &settings).unwrap();
+    for (name, factor, least) in [("inside.vlc", 1.0, 2e-5), ("outside.vlc", 1e5, 2e-5)] {
+        let rows = times(rows.view(), factor);
+        let options = EncodeOptions::default();
+        let metadata = BTreeMap::new();
+        let report =
+            compress_with_model(&rows.view(), at("model.vlc"), at(name), false, &metadata, &options).unwrap();
+        let decoded = Index::open(at(name)).unwrap().decode(0..900).unwrap();
+        let off = |i: usize| {
+            let squares = rows.row(i).iter().zip(decoded.row(i)).map(|(x, y)| f64::from(x - y).powi(2));
+            squares.sum::<f64>() / f64::from(length(rows.row(i))).powi(2)
+        };
+        let energy = (0..900).map(off).sum::<f64>() / 900.0;
+        println!("{name}: energy {}, of decoded rows {energy}", report.energy);
+        assert!(energy > least, "the lengths of {name} are all but exact: {energy}");
+        assert!((report.energy / energy - 1.0).abs() < 0.05, "{name}: {} instead of {energy}", report.energy);
+        let reference = vlc_reference::Store::parse(&fs::read(at(name)).unwrap()).unwrap();
+        let written = reference.history[0].energy as f64 / 4_294_967_296.0 / 900.0;
+        assert!((written / report.energy - 1.0).abs() < 1e-6, "{written} in HIST, {} reported", report.energy);
+    }
+}
+
 /// What breaks the rules of the section is refused, by the reference too.
 #[test]
 fn broken_scales_are_refused() {
