@@ -121,7 +121,7 @@ impl<'a> Decoder<'a> {
             for s in (model.side.factor_nibbles()..shape.side_nibbles).rev() {
                 gain_code = gain_code << 4 | usize::from(shape.side(block, s, i));
             }
-            let gain = self.parsed.gains[gain_code];
+            let gain = self.parsed.gains(segment)[gain_code];
             for ((x, mean), center) in out.iter_mut().zip(&model.mean).zip(&model.center) {
                 *x = center + gain * (*x + mean);
             }

@@ -2,7 +2,10 @@
 
 use rayon::prelude::*;
 
-use crate::{Error, Mat, MatRef, Metric, Neighbors, RowSource, ops::product_nt, query::prepare_queries, topk::TopK};
+use crate::{
+    Error, Mat, MatRef, Metric, Neighbors, RowSource, ops::product_nt, query::prepare_queries, search::possible,
+    topk::TopK,
+};
 
 /// The exact nearest rows of every query by brute force over the original rows, streamed; the truth that recall is
 /// measured against. O(n x queries x d).
@@ -23,8 +26,7 @@ pub fn exact_neighbors(
         // Any point will do; one amid the rows keeps the digits of their distances.
         let mut first = Mat::zeros(rows.rows().min(4096), rows.dim());
         rows.read(0, first.as_mut_slice())?;
-        center = crate::train::mean(first.view());
-        center.iter_mut().for_each(|c| *c = if c.is_finite() { *c } else { 0.0 });
+        center = crate::train::center(first.view());
     }
     let prepared = prepare_queries(queries, metric, &center, rows.dim(), 0)?;
     let mut exact = Exact::new(prepared.rows, k.min(rows.rows()), metric);
@@ -42,7 +44,7 @@ pub fn exact_neighbors(
     let mut found = exact.finish();
     let width = found.scores.dim().max(1);
     for (row, constant) in found.scores.as_mut_slice().chunks_exact_mut(width).zip(prepared.constants) {
-        row.iter_mut().for_each(|score| *score -= constant);
+        row.iter_mut().for_each(|score| *score = possible(metric, *score - constant));
     }
     Ok(found)
 }
@@ -124,17 +126,4 @@ impl Exact {
 #[inline(always)]
 fn score(metric: Metric, p: f32, gain: f32) -> f32 {
     if metric == Metric::L2 { 2.0 * gain * p - gain * gain } else { gain * p }
-}
-
-/// Share of the true neighbours that were found: the mean over queries of |found and true| / |true|.
-#[must_use]
-pub fn recall(found: MatRef<'_, u64>, truth: MatRef<'_, u64>) -> f64 {
-    let total = truth.rows() * truth.dim();
-    if total == 0 {
-        return 1.0;
-    }
-    let hits: usize = (0..truth.rows().min(found.rows()))
-        .map(|q| truth.row(q).iter().filter(|id| found.row(q).contains(id)).count())
-        .sum();
-    hits as f64 / total as f64
 }

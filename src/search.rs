@@ -22,7 +22,8 @@ pub struct Hit {
     /// The row's id, where ids are numbers; else its number, for [`Index::text_id`]. Without ids of its own a store's row numbers are
     /// its ids: from 0, in the order in which rows were compressed and appended.
     pub id: u64,
-    /// Larger is nearer: the estimated cosine, inner product, or negative squared distance.
+    /// Larger is nearer: the estimated cosine (-1 to 1), inner product, or negative squared distance (at most 0). Rows that were estimated to
+    /// be nearer than can be have the same score, and stand in the order of the estimates.
     pub score: f32,
 }
 
@@ -274,7 +275,7 @@ impl<'a> Open<'a> {
                 anchor_chart: &parsed.model.anchor_chart,
                 alphabet: parsed.model.charts.first().map_or(16, |c| c.code.alphabet()),
                 factors: &parsed.model.side.factors,
-                gains: &parsed.gains,
+                gains: parsed.gains(number),
                 squared: parsed.model.metric == Metric::L2,
             };
             let first = position;
@@ -394,7 +395,7 @@ impl<'a> Searcher<'a> {
             for (row, &constant) in
                 found.scores.as_mut_slice().chunks_exact_mut(width.max(1)).zip(&prepared.constants)
             {
-                row.iter_mut().for_each(|score| *score -= constant);
+                row.iter_mut().for_each(|score| *score = possible(model.metric, *score - constant));
             }
             ids.extend(found.ids.into_vec());
             scores.extend(found.scores.into_vec());
@@ -428,6 +429,15 @@ impl Searcher<'_> {
                 rescorer.best(queries, tables, found.ids.view(), k)
             }
         }
+    }
+}
+
+/// An estimate of a score, brought to what scores can be.
+pub(crate) fn possible(metric: Metric, score: f32) -> f32 {
+    match metric {
+        Metric::Cosine => score.clamp(-1.0, 1.0),
+        Metric::Dot => score,
+        Metric::L2 => score.min(0.0),
     }
 }
 

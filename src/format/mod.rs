@@ -4,6 +4,7 @@ mod bits;
 mod commit;
 mod elias_fano;
 mod features;
+mod gain;
 mod header;
 mod history;
 mod ids;
@@ -24,6 +25,7 @@ mod write;
 pub(crate) use elias_fano::bytes_at_most as row_ids_len;
 #[cfg(test)]
 pub(crate) use elias_fano::encode as encode_rows;
+pub(crate) use gain::{KIND as GAIN, LengthScale, MOST_BYTES as MOST_GAIN, MOST_PIECES, Piece, codes_of, within};
 pub(crate) use header::{
     DEAD, Layout, MAX_SECTIONS, SLOTS_END as HEADER_BYTES, SectionEntry, parse as parse_header,
     salvage as layouts_left,

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     BlockShape, Meta, ParseError, SectionEntry, features,
+    gain::KIND as GAIN,
     header::{self, DEAD, FLAG_MUST_KNOW, SLOTS_END, u32_at},
     history::{self, Written},
     ids::{Ids, IdsKind},
@@ -16,19 +17,19 @@ use super::{
 use crate::{Error, learned::Learned, model::Model, refine::Refine};
 
 /// Sections that are checked when a file is opened.
-const OPEN: [[u8; 4]; 14] = [
+const OPEN: [[u8; 4]; 15] = [
     *b"META", *b"MEAN", *b"CHRT", *b"ANCH", *b"SIDE", *b"RFNM", *b"DECO", *b"CELL", *b"KEYV", *b"SEGM", *b"TOMB",
-    *b"HIST", *b"MREF", *b"FEAT",
+    *b"HIST", *b"MREF", *b"FEAT", GAIN,
 ];
 /// The others that this build knows.
 const LATER: [[u8; 4]; 7] = [*b"ROWS", *b"CODE", *b"RFNC", *b"IDSU", *b"IDSS", *b"SUMS", DEAD];
 /// Kinds that each segment has for itself.
-const OF_SEGMENT: [[u8; 4]; 9] =
-    [*b"SEGM", *b"CELL", *b"TOMB", *b"ROWS", *b"CODE", *b"RFNC", *b"IDSU", *b"IDSS", *b"SUMS"];
+const OF_SEGMENT: [[u8; 4]; 10] =
+    [*b"SEGM", *b"CELL", *b"TOMB", *b"ROWS", *b"CODE", *b"RFNC", *b"IDSU", *b"IDSS", *b"SUMS", GAIN];
 /// Kinds that came with version 2, and with version 3.
 const SINCE_2: [[u8; 4]; 10] =
     [*b"SEGM", *b"TOMB", *b"IDSU", *b"IDSS", *b"HIST", *b"MREF", *b"RFNM", *b"RFNC", *b"DECO", DEAD];
-const SINCE_3: [[u8; 4]; 2] = [*b"FEAT", *b"SUMS"];
+const SINCE_3: [[u8; 4]; 3] = [*b"FEAT", *b"SUMS", GAIN];
 /// Bytes the sections checked at open may have together.
 const MAX_MODEL: u64 = 1 << 30;
 
@@ -50,14 +51,19 @@ pub(crate) struct Parsed {
     pub(crate) history: Vec<Written>,
     pub(crate) segments: Vec<Segment>,
     pub(crate) block: BlockShape,
-    /// The gain of each gain code.
-    pub(crate) gains: Vec<f32>,
+    /// The gain of each gain code, where a segment has no scale of its own.
+    gains: Vec<f32>,
 }
 
 impl Parsed {
     /// Rows that are not deleted.
     pub(crate) fn live(&self) -> u64 {
         self.segments.iter().map(Segment::live).sum()
+    }
+
+    /// The length of each length code in a segment; one value, 1, where lengths are not kept.
+    pub(crate) fn gains(&self, segment: usize) -> &[f32] {
+        self.segments.get(segment).and_then(Segment::gains).unwrap_or(&self.gains)
     }
 
     /// The number that the next row appended gets.
@@ -182,7 +188,12 @@ fn parse_layout(
         Err(_) => Vec::new(),
     };
     let block = BlockShape { kind: meta.kind, symbols: meta.symbols as usize, side_nibbles: model.side.nibbles() };
-    let shape = SegmentShape { anchors: meta.anchors as usize, block, refine: refine.as_ref().map(Refine::width) };
+    let shape = SegmentShape {
+        anchors: meta.anchors as usize,
+        block,
+        refine: refine.as_ref().map(Refine::width),
+        gain_nibbles: meta.gain_nibbles,
+    };
     let segments = parse_segments(bytes, &layout, rows, shape, whole)?;
     let gains = model.side.gain_table();
     Ok(Parsed {

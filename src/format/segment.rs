@@ -7,6 +7,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::{
     BlockShape, ParseError, RowIds, SectionEntry,
     elias_fano::{self, Layout, Sequence},
+    gain::LengthScale,
     header::u64_at,
     ids::{Ids, IdsKind},
     meta::MOST_ROWS,
@@ -32,6 +33,8 @@ pub(crate) struct Segment {
     row_starts: Vec<u64>,
     rows: Range<usize>,
     codes: Range<usize>,
+    /// Its scale of lengths, where that is not the model's, and the length of each code.
+    scale: Option<(LengthScale, Vec<f32>)>,
     /// Bytes of a row's symbols in a refine layer, and where they are.
     refine: Option<(usize, Range<usize>)>,
     /// How many rows are deleted, and where their positions are.
@@ -47,6 +50,7 @@ pub(super) struct SegmentShape {
     pub(super) block: BlockShape,
     /// Bytes of a row's symbols in a refine layer, where there is one.
     pub(super) refine: Option<usize>,
+    pub(super) gain_nibbles: u8,
 }
 
 /// The facts of a segment as section `SEGM` has them.
@@ -101,6 +105,11 @@ impl Segment {
             None if find(b"RFNC").is_some() => return Err(ParseError::Missing("RFNM")),
             None => None,
         };
+        let scale = find(b"GAIN").map(|range| LengthScale::parse(&bytes[range], shape.gain_nibbles)).transpose()?;
+        let scale = scale.map(|scale| {
+            let table = scale.table(shape.gain_nibbles);
+            (scale, table)
+        });
         let (deleted, tombs) = match find(b"TOMB") {
             Some(range) => parse_tombs(bytes, range, n)?,
             None => (0, 0..0),
@@ -117,7 +126,7 @@ impl Segment {
             }
             Ids::new(*kind, n as usize, &bytes[range.clone()])?;
         }
-        Ok(Segment { n, first, span, cells, row_starts, rows, codes, refine, deleted, tombs, ids })
+        Ok(Segment { n, first, span, cells, row_starts, rows, codes, scale, refine, deleted, tombs, ids })
     }
 
     /// Rows that are not deleted.
@@ -141,6 +150,16 @@ impl Segment {
     /// Its blocks of codes.
     pub(crate) fn codes<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
         &bytes[self.codes.clone()]
+    }
+
+    /// Its own scale of lengths; `None` where it has the model's.
+    pub(crate) fn scale(&self) -> Option<&LengthScale> {
+        self.scale.as_ref().map(|(scale, _)| scale)
+    }
+
+    /// The length of each code of that scale.
+    pub(super) fn gains(&self) -> Option<&[f32]> {
+        self.scale.as_ref().map(|(_, table)| table.as_slice())
     }
 
     /// Its codes of the refine layer, where there is one.

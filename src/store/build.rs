@@ -2,12 +2,17 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use super::{EncodeOptions, Tell, encode, head, publish_at, stage_report, teller};
+use super::{
+    EncodeOptions, Tell, encode, has_drifted, head, publish_at, stage_report, teller, trained_lengths, unlike_lengths,
+};
+#[cfg(doc)]
+use crate::AppendReport;
 use crate::{
     Backend, Config, Decoder, Error, Event, Ids, Index, RowSource, Stage,
     embedding::all_metadata,
     format::{Appended, FileShape, ModelRef, history_bytes, metadata_bytes, model_hash},
     learned,
+    lengths::Lengths,
     ops::{Ops, WithOps, dispatch},
     plan::{Sizes, plan_on},
     platform::Stopwatch,
@@ -28,14 +33,32 @@ pub struct BuildReport {
     pub dim: u32,
     /// Bytes of the file.
     pub file_bytes: u64,
-    /// Mean squared L2 error of the rows encoded, as unit vectors; for a model file that of the training rows.
+    /// Mean squared L2 error of the rows encoded, as unit vectors, what their lengths are off by counted as a share of them; for a model
+    /// file that of the training rows.
     pub energy: f64,
+    /// That of the training rows.
+    pub trained_energy: f64,
+    /// Whether the model does not fit the rows, as [`AppendReport::drifted`].
+    pub drifted: bool,
+    /// The least and the greatest length above 0 of the rows encoded, as [`AppendReport::lengths`]; `None` also for files that are put
+    /// together.
+    pub lengths: Option<(f32, f32)>,
+    /// The same of the rows the model was made of, as [`AppendReport::trained_lengths`].
+    pub trained_lengths: Option<(f32, f32)>,
     /// What the model is known by.
     pub model_hash: u128,
     /// All of it.
     pub seconds: f64,
     /// Where the arithmetic ran.
     pub backend: Backend,
+}
+
+impl BuildReport {
+    /// Whether rows are longer or shorter than any that the model was made of, as [`AppendReport::unlike_lengths`].
+    #[must_use]
+    pub fn unlike_lengths(&self) -> bool {
+        unlike_lengths(self.lengths, self.trained_lengths)
+    }
 }
 
 /// Trains a model on `rows` and writes it to a file without rows, for [`compress_with_model`]. Its sizes are those that meet the budget for
@@ -99,6 +122,10 @@ fn train_on<O: Ops>(ops: &O, rows: &dyn RowSource, path: &Path, config: &Config<
         dim: meta.dim,
         file_bytes,
         energy: meta.energy,
+        trained_energy: meta.energy,
+        drifted: false,
+        lengths: None,
+        trained_lengths: trained_lengths(&trained.model),
         model_hash,
         seconds: watch.seconds(),
         backend: ops.backend(),
@@ -181,7 +208,7 @@ fn encode_on<O: Ops>(
     head::set(&mut head, *b"HIST", history_bytes(&[written]));
 
     let anchors = parsed.model.anchors();
-    let source = Source::fresh(&encoded.labels, anchors, encoded.spool.bytes(), 0);
+    let source = Source::fresh(&encoded.labels, anchors, encoded.spool.bytes(), &encoded.lengths, 0);
     let new = NewSegment::of(parsed, 0, 0, n);
     let tell = teller(options.progress);
     let file_bytes = write_whole(path, &head, Some(new), &[source], options.ids, &tell)?;
@@ -190,6 +217,10 @@ fn encode_on<O: Ops>(
         dim: parsed.meta.dim,
         file_bytes,
         energy: written.energy(),
+        trained_energy: parsed.meta.energy,
+        drifted: has_drifted(parsed, written.energy()),
+        lengths: Lengths::of(&encoded.lengths).range(),
+        trained_lengths: trained_lengths(&parsed.model),
         model_hash: parsed.model_hash,
         seconds: watch.seconds(),
         backend: ops.backend(),
@@ -200,7 +231,7 @@ fn encode_on<O: Ops>(
 pub(super) fn write_whole(
     path: &Path,
     head: &head::Head,
-    new: Option<NewSegment>,
+    new: Option<NewSegment<'_>>,
     sources: &[Source<'_>],
     ids: Option<&Ids>,
     tell: &Tell<'_>,

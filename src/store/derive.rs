@@ -5,7 +5,7 @@ use std::path::Path;
 use super::{
     build::{BuildReport, write_whole},
     edit::{Gathered, gather},
-    head, teller,
+    has_drifted, head, teller, trained_lengths,
 };
 use crate::{
     Backend, Config, Error, Ids, Index, MappedFile, ProgressFn, RowSource,
@@ -89,11 +89,16 @@ pub fn merge<P: AsRef<Path>>(
     let new = (all.span > 0).then(|| NewSegment::of(parsed, 0, 0, all.span));
     let path = path.as_ref();
     let file_bytes = write_whole(path, &head, new, &all.sources, all.ids.as_ref(), &teller(progress))?;
+    let energy = if written.rows > 0 { written.energy() } else { parsed.meta.energy };
     Ok(BuildReport {
         n: indexes.iter().map(|index| index.len() as u64).sum(),
         dim: parsed.meta.dim,
         file_bytes,
-        energy: if written.rows > 0 { written.energy() } else { parsed.meta.energy },
+        energy,
+        trained_energy: parsed.meta.energy,
+        drifted: written.rows > 0 && has_drifted(parsed, energy),
+        lengths: None,
+        trained_lengths: trained_lengths(&parsed.model),
         model_hash: parsed.model_hash,
         seconds: watch.seconds(),
         backend: Backend::Cpu,

@@ -41,6 +41,8 @@ pub(crate) struct Editor<'a, D> {
 pub(crate) struct NewRows<'a> {
     pub(crate) labels: &'a [u32],
     pub(crate) records: &'a [u8],
+    /// The length of each; empty where lengths are not kept.
+    pub(crate) lengths: &'a [f32],
     pub(crate) ids: Option<&'a Ids>,
     /// Sum of their squared errors.
     pub(crate) error: u128,
@@ -111,7 +113,7 @@ impl<D: Disk> Editor<'_, D> {
         let tail = &parsed.segments[kept..];
         let first = tail.first().map_or(parsed.next_row(), |s| s.first);
         let Gathered { mut sources, mut ids, span } = gather(tail, bytes, first);
-        sources.push(Source::fresh(rows.labels, parsed.model.anchors(), rows.records, span));
+        sources.push(Source::fresh(rows.labels, parsed.model.anchors(), rows.records, rows.lengths, span));
         if let (Some(all), Some(new)) = (&mut ids, rows.ids) {
             all.extend_from(new);
         }

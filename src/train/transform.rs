@@ -158,6 +158,11 @@ fn find_anchors<O: Ops>(ops: &O, t: &Training<'_>, z: &O::Rows) -> Result<Vec<u3
         let scale = weight(j).sqrt() as f32;
         weighted.row_mut(j).iter_mut().for_each(|w| *w *= scale);
     }
+    if weighted.rows() == 0 {
+        // Every row is at its anchor: there is nothing to weigh, and nothing to settle.
+        let near = ops.assign(z, &ops.upload(space.of(anchors.view()).view())?, 1)?;
+        return Ok(ops.assignments(&near)?.labels);
+    }
     let mut begin = Mat::zeros(anchors.rows(), weighted.rows());
     product_nt(begin.as_mut_slice(), space.of(anchors.view()).view(), weighted.view(), 1.0);
     let zero = vec![0.0; space.whiten.rows()];
