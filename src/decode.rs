@@ -20,8 +20,13 @@ impl<D: AsRef<[u8]>> Index<D> {
     /// # Errors
     /// [`Error::Config`] when the range is not within the rows.
     pub fn decode(&self, rows: Range<usize>) -> Result<Mat, Error> {
-        let mut all = Vec::with_capacity(rows.len() * self.dim());
         let count = rows.len();
+        let mut all = Vec::new();
+        let values = count.checked_mul(self.dim()).filter(|_| rows.end <= self.len());
+        if values.is_some_and(|values| all.try_reserve_exact(values).is_err()) {
+            let message = format!("{count} vectors x {} do not fit into memory; decode some at a time", self.dim());
+            return Err(Error::Config(message));
+        }
         self.decode_each(rows, |part| {
             all.extend_from_slice(part.as_slice());
             Ok(())
@@ -43,7 +48,9 @@ impl<D: AsRef<[u8]>> Index<D> {
             let message = format!("rows {}..{} of an index of {}", rows.start, rows.end, self.len());
             return Err(Error::Config(message));
         }
-        const CHUNK: usize = 256;
+        // Rows are unpacked to coordinates, of which there may be more than a few rows have room for.
+        const VALUES: usize = 1 << 18;
+        let chunk = (VALUES / self.dim()).clamp(1, 256);
         let mut live = Live::new(self.parsed(), self.bytes(), rows.start as u64);
         let decoder = Decoder::new(self.parsed(), self.bytes());
         let step = chunk_rows(self.dim());
@@ -54,8 +61,9 @@ impl<D: AsRef<[u8]>> Index<D> {
             // A row that a damaged file does not have gets any place within bounds.
             places.resize(count, Place { row: 0, segment: 0, cell: 0, position: 0 });
             let mut out = Mat::zeros(count, self.dim());
-            let parts = out.as_mut_slice().par_chunks_mut(CHUNK * self.dim());
-            parts.zip(places.par_chunks(CHUNK)).for_each(|(out, places)| decoder.decode(places, out));
+            let parts = out.as_mut_slice().par_chunks_mut(chunk * self.dim());
+            parts.zip(places.par_chunks(chunk)).for_each(|(out, places)| decoder.decode(places, out));
+            self.check_whole()?;
             each(out.view())?;
         }
         Ok(())

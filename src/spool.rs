@@ -6,11 +6,10 @@ use std::{
     path::Path,
 };
 
-use memmap2::Mmap;
-
 use crate::{
     CodeKind,
     format::{BlockShape, place_side, place_symbols},
+    mmap::Mapping,
     platform::BARE,
 };
 
@@ -26,7 +25,7 @@ pub(crate) enum Spool {
 /// A spool that can be read.
 pub(crate) enum Spooled {
     Memory(Vec<u8>),
-    File(Mmap),
+    File(Mapping),
 }
 
 impl Spool {
@@ -56,7 +55,7 @@ impl Spool {
         match self {
             Spool::Memory(all) => Ok(Spooled::Memory(all)),
             Spool::File(file) => {
-                crate::mmap::map_own(&file.into_inner().map_err(|e| e.into_error())?).map(Spooled::File)
+                Mapping::of_own(&file.into_inner().map_err(|e| e.into_error())?).map(Spooled::File)
             }
         }
     }
@@ -67,6 +66,14 @@ impl Spooled {
         match self {
             Spooled::Memory(all) => all,
             Spooled::File(map) => map,
+        }
+    }
+
+    /// An error where a part of it could not be read, and zeros stood in its place.
+    pub(crate) fn whole(&self) -> std::io::Result<()> {
+        match self {
+            Spooled::Memory(_) => Ok(()),
+            Spooled::File(map) => map.whole(),
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::{
     platform::Stopwatch,
     prepare::prepare,
     refine,
-    rows::meta_of,
+    rows::{check_readable, meta_of},
     segments::{NewSegment, Source},
     train::{Training, train},
 };
@@ -93,6 +93,7 @@ fn train_on<O: Ops>(ops: &O, rows: &dyn RowSource, path: &Path, config: &Config<
     let meta = meta_of(&prepared, &trained, config);
     let layer = refine.as_ref().map(|t| &t.refine);
     let shape = FileShape::new(&meta, &trained.model, layer, learned.as_ref(), &all_metadata(config));
+    check_readable(&shape)?;
     let file_bytes = write_whole(path, &shape.head, None, &[], None, &|_, _| Ok(()))?;
     Ok(BuildReport {
         n: 0,
@@ -184,7 +185,11 @@ fn encode_on<O: Ops>(
     let source = Source::fresh(&encoded.labels, anchors, encoded.spool.bytes(), 0);
     let new = NewSegment::of(parsed, 0, 0, n);
     let report = stage_report(options);
-    let blocks = |done: usize, total: usize| report(Stage::Write, done, total);
+    index.check_whole()?;
+    let blocks = |done: usize, total: usize| {
+        encoded.spool.whole().map_err(|error| Error::io(path, error))?;
+        report(Stage::Write, done, total)
+    };
     let file_bytes = write_whole(path, &head, Some(new), &[source], options.ids, &blocks)?;
     Ok(BuildReport {
         n,

@@ -80,7 +80,9 @@ pub fn merge<P: AsRef<Path>>(files: &[P], path: impl AsRef<Path>) -> Result<Buil
     }
     let new = (all.span > 0).then(|| NewSegment::of(parsed, 0, 0, all.span));
     let path = path.as_ref();
-    let file_bytes = write_whole(path, &head, new, &all.sources, all.ids.as_ref(), &|_, _| Ok(()))?;
+    let whole = || indexes.iter().try_for_each(Index::check_whole);
+    whole()?;
+    let file_bytes = write_whole(path, &head, new, &all.sources, all.ids.as_ref(), &|_, _| whole())?;
     Ok(BuildReport {
         n: indexes.iter().map(|index| index.len() as u64).sum(),
         dim: parsed.meta.dim,
@@ -144,6 +146,6 @@ impl RowSource for Decoded<'_> {
         let count = rows_asked(self, start, out.len())?;
         self.index.check_whole()?;
         self.decoder.decode(&self.places[start..start + count], out);
-        Ok(())
+        self.index.check_whole()
     }
 }

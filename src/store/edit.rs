@@ -11,10 +11,10 @@ use super::{
 };
 use crate::{
     Error, Ids, Index, InputError,
-    format::{self, Appended, MOST_ROWS, Parsed, SectionEntry, Segment, history_bytes, tombs_bytes},
+    format::{self, Appended, MOST_BARE_ROWS, MOST_ROWS, Parsed, SectionEntry, Segment, history_bytes, tombs_bytes},
     ids::Wanted,
     live::Bits,
-    segments::{NewSegment, Source, write_segment},
+    segments::{NewSegment, Source, bare, write_segment},
 };
 
 /// Rows of a segment that an append takes with it, as a multiple of those it has anyway: so there are few segments, and a row is
@@ -42,6 +42,8 @@ pub(crate) struct NewRows<'a> {
     pub(crate) ids: Option<&'a Ids>,
     /// Sum of their squared errors.
     pub(crate) error: u128,
+    /// An error where the records could not all be read.
+    pub(crate) whole: &'a dyn Fn() -> Result<(), Error>,
 }
 
 /// The file as it is, and its bytes.
@@ -69,7 +71,8 @@ impl<D: Disk> Editor<'_, D> {
         let bytes = file.bytes().map_err(self.io())?;
         let parsed = format::parse(bytes.as_ref(), self.model);
         let parsed = parsed.map_err(|source| Error::Format { path: self.path.to_owned(), source })?;
-        Ok((file, Index::of(bytes, parsed)))
+        let watch = file.watch(&bytes, self.path);
+        Ok((file, Index::of(bytes, parsed).watched(watch)))
     }
 
     /// Adds rows that were encoded with the model of the file. Small segments at the end become one with them.
@@ -81,6 +84,10 @@ impl<D: Disk> Editor<'_, D> {
         if parsed.next_row() + count > MOST_ROWS {
             let message = format!("{} rows and {count} more are above the limit of 2^40", parsed.next_row());
             return Err(InputError::new(Some(self.path), message).into());
+        }
+        let stored = count + parsed.segments.iter().map(|s| s.n).sum::<u64>();
+        if parsed.rows_are_bare() && stored > MOST_BARE_ROWS {
+            return Err(bare(stored));
         }
         let mut kept = parsed.segments.len();
         let mut taken = count;
@@ -101,6 +108,7 @@ impl<D: Disk> Editor<'_, D> {
         let mut history = parsed.history.clone();
         history.push(Appended { first: parsed.next_row(), rows: count, error: rows.error });
         let io = self.io();
+        let whole = |_, _| index.check_whole().and_then(|()| (rows.whole)());
         if kept == 0 && !parsed.segments.is_empty() {
             // All is written anyway, and a new file leaves nothing dead.
             drop(file);
@@ -108,14 +116,14 @@ impl<D: Disk> Editor<'_, D> {
             head::set(&mut head, *b"HIST", history_bytes(&history));
             let generation = parsed.layout.commit.generation + 1;
             publish(&self.disk, &io, |file| {
-                head::write_file(file, generation, &head, Some(new), &sources, ids, &io, &|_, _| Ok(()))
+                head::write_file(file, generation, &head, Some(new), &sources, ids, &io, &whole)
             })?;
             return Ok(());
         }
         let replaced = |e: &SectionEntry| e.kind == *b"HIST" || (is_of_segment(e) && usize::from(e.segment) >= kept);
         commit(&mut file, bytes, &parsed.layout, replaced, &io, |writer| {
             writer.section(*b"HIST", 0, &history_bytes(&history)).map_err(&io)?;
-            write_segment(writer, new, &sources, ids, &io, &|_, _| Ok(()))
+            write_segment(writer, new, &sources, ids, &io, &whole)
         })?;
         drop(file);
         self.tidy()
@@ -131,17 +139,15 @@ impl<D: Disk> Editor<'_, D> {
         // Of each segment with a loss all that is deleted by now.
         let mut tombs: Vec<(u16, Vec<u8>)> = Vec::new();
         for (number, segment) in parsed.segments.iter().enumerate() {
-            let mut gone = segment.deleted_positions(bytes);
-            let dead = Bits::new(segment.n, &gone);
-            let before = gone.len();
+            let mut gone = Bits::new(segment.n, segment.deleted_positions(bytes));
+            let mut more = false;
             for (id, position) in positions(segment, bytes, &wanted) {
-                if !dead.has(position) {
-                    found[id] = true;
-                    gone.push(position);
+                if !gone.has(position) {
+                    (found[id], more) = (true, true);
+                    gone.set(segment.n, position);
                 }
             }
-            if gone.len() > before {
-                gone.sort_unstable();
+            if more {
                 tombs.push((number as u16, tombs_bytes(segment.n, &gone)));
             }
         }
@@ -152,7 +158,8 @@ impl<D: Disk> Editor<'_, D> {
         let replaced = |e: &SectionEntry| e.kind == *b"TOMB" && tombs.iter().any(|(number, _)| *number == e.segment);
         let io = self.io();
         commit(&mut file, bytes, &parsed.layout, replaced, &io, |writer| {
-            tombs.iter().try_for_each(|(number, bytes)| writer.section(*b"TOMB", *number, bytes)).map_err(&io)
+            tombs.iter().try_for_each(|(number, bytes)| writer.section(*b"TOMB", *number, bytes)).map_err(&io)?;
+            index.check_whole()
         })?;
         drop(file);
         self.tidy()?;
@@ -192,7 +199,9 @@ impl<D: Disk> Editor<'_, D> {
             let head = head::of(parsed, bytes);
             let new = (span > 0).then(|| NewSegment::of(parsed, 0, 0, span));
             let generation = parsed.layout.commit.generation + 1;
-            head::write_file(file, generation, &head, new, &sources, ids.as_ref(), &io, &|_, _| Ok(()))
+            let whole = |_, _| index.check_whole();
+            head::write_file(file, generation, &head, new, &sources, ids.as_ref(), &io, &whole)?;
+            index.check_whole()
         })?;
         Ok(())
     }
@@ -256,7 +265,7 @@ fn check_ids(parsed: &Parsed, bytes: &[u8], ids: Option<&Ids>, count: u64) -> Re
     let Some(ids) = ids else { return Ok(()) };
     let wanted = Wanted::new(ids);
     for segment in &parsed.segments {
-        let dead = Bits::new(segment.n, &segment.deleted_positions(bytes));
+        let dead = Bits::new(segment.n, segment.deleted_positions(bytes));
         if let Some((id, _)) = positions(segment, bytes, &wanted).into_iter().find(|(_, p)| !dead.has(*p)) {
             let message = format!("the id {} is in the file already; delete it first", ids.name(id));
             return Err(InputError::new(None, message).at_row(id).into());

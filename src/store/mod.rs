@@ -220,8 +220,13 @@ fn append_on<O: Ops>(
     drop(index);
     let report = stage_report(options);
     report(Stage::Write, 0, rows.rows())?;
-    let new =
-        NewRows { labels: &encoded.labels, records: encoded.spool.bytes(), ids: options.ids, error: encoded.error };
+    let new = NewRows {
+        labels: &encoded.labels,
+        records: encoded.spool.bytes(),
+        ids: options.ids,
+        error: encoded.error,
+        whole: &|| encoded.spool.whole().map_err(|error| Error::io(editor.path, error)),
+    };
     editor.append(&new)?;
     let (_, index) = editor.load()?;
     report(Stage::Write, rows.rows(), rows.rows())?;
@@ -268,9 +273,11 @@ fn encode<O: Ops, D: AsRef<[u8]>>(
     if let (Some(own), Some(given)) = (index.embedding(), &options.embedding) {
         own.check(given)?;
     }
-    let encoder = Encoder::of(model)?;
+    let report = stage_report(options);
+    let begun = || report(Stage::Encode, 0, rows.rows());
+    let encoder = Encoder::of(model, &begun)?;
     let layer = index.parsed().refine.as_ref();
-    let layer_encoder = layer.map(RefineEncoder::of).transpose()?;
+    let layer_encoder = layer.map(|layer| RefineEncoder::of(layer, &begun)).transpose()?;
     let learned = index.parsed().learned.as_ref();
     let synthesizer = learned.map(|learned| Synthesizer::new(model, &encoder, learned.unit));
     let encoding = Encoding {
@@ -283,5 +290,7 @@ fn encode<O: Ops, D: AsRef<[u8]>>(
         output,
         errors: true,
     };
-    encode_all(ops, &encoding, None, &stage_report(options))
+    let encoded = encode_all(ops, &encoding, None, &report)?;
+    index.check_whole()?;
+    Ok(encoded)
 }

@@ -71,6 +71,8 @@ enum Command {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     quieten_vulkan();
+    // A file that another program truncates is an error, not the end.
+    vlc::guard_mappings();
     let out = Output::new(cli.common);
     logger::init(cli.common);
     interrupt::install();

@@ -8,6 +8,7 @@ use vlc::{InputError, Neighbors, RowSource, Searcher, VectorFile};
 use crate::{
     args::{Compute, Probing, read_queries},
     error::CliError,
+    interrupt,
     output::{Output, count, pairs},
     progress::Progress,
     stores::ModelArg,
@@ -99,7 +100,10 @@ fn eval(args: &Args, out: &Output) -> Result<(), CliError> {
     let progress = Progress::new(out);
     progress.update("exact search", 0, 1);
     let start = Instant::now();
-    let truth = vlc::exact_neighbors(&base, queries.view(), k, index.metric())?;
+    let truth = vlc::exact_neighbors_with(&base, queries.view(), k, index.metric(), |done, total| {
+        progress.update("exact search", done, total);
+        interrupt::flow()
+    })?;
     let truth_seconds = start.elapsed().as_secs_f64();
 
     progress.update("searching", 0, 1);

@@ -113,17 +113,20 @@ fn query<D: AsRef<[u8]>>(index: &Index<D>, args: &Args, out: &Output) -> Result<
     }
     let queries = read_queries(&args.queries, index.dim())?;
     let searcher = Searcher::open_on(index, args.compute.backend.into(), args.compute.device())?;
-    let careful = args.output.is_some() || args.scores.is_some();
-    let _careful = careful.then(interrupt::careful);
     let start = Instant::now();
     let hits = search(index, &searcher, &queries, args, out)?;
     let seconds = start.elapsed().as_secs_f64();
+    // Up to here there is nothing to clean up, and a signal ends the search at once.
+    let careful = args.output.is_some() || args.scores.is_some();
+    let _careful = careful.then(interrupt::careful);
 
     if let Some(path) = &args.output {
         match lines {
             true => {
                 let lines = hits.rows(&hits.ids, queries.rows()).map(|ids| line(index, text, ids));
-                write_lines(path, lines.collect::<Result<Vec<_>, _>>()?)?;
+                let lines = lines.collect::<Result<Vec<_>, _>>()?;
+                index.check_whole()?;
+                write_lines(path, lines)?;
             }
             false => write_npy_i64(path, MatRef::new(&hits.ids, queries.rows(), hits.k)?)?,
         }
@@ -155,7 +158,10 @@ fn query<D: AsRef<[u8]>>(index: &Index<D>, args: &Args, out: &Output) -> Result<
     if listed {
         out.note(&summary);
     }
-    out.result(&answer, || if listed { hits.lines(|id| id_of(index, text, id)) } else { summary + "\n" })
+    let lines = if listed && !out.json { hits.lines(|id| id_of(index, text, id)) } else { summary + "\n" };
+    // Text ids were read from the file just now.
+    index.check_whole()?;
+    out.result(&answer, || lines)
 }
 
 /// `queries x k` hits, best first.
