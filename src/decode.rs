@@ -22,8 +22,9 @@ impl<D: AsRef<[u8]>> Index<D> {
     pub fn decode(&self, rows: Range<usize>) -> Result<Mat, Error> {
         let count = rows.len();
         let mut all = Vec::new();
-        let values = count.checked_mul(self.dim()).filter(|_| rows.end <= self.len());
-        if values.is_some_and(|values| all.try_reserve_exact(values).is_err()) {
+        let values = count.checked_mul(self.dim());
+        // Rows that are not there are refused below.
+        if rows.end <= self.len() && values.is_none_or(|values| all.try_reserve_exact(values).is_err()) {
             let message = format!("{count} vectors x {} do not fit into memory; decode some at a time", self.dim());
             return Err(Error::Config(message));
         }

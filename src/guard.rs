@@ -219,7 +219,8 @@ mod sys {
 
     /// Puts zeros in the place of what is left of a mapping of ours from the page of `address` on; false where there is none.
     fn replace(address: usize) -> bool {
-        let found = super::blocks().flat_map(|block| &block.slots).find_map(|slot| Some((slot, slot.end_of(address)?)));
+        let found =
+            super::blocks().flat_map(|block| &block.slots).find_map(|slot| Some((slot, slot.end_of(address)?)));
         let Some((slot, end)) = found else { return false };
         let from = address & !(PAGE.load(Ordering::Relaxed) - 1);
         // Before the zeros are there for others to read.
@@ -269,5 +270,60 @@ mod sys {
                 handler(signal);
             }
         }
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    fn find(address: usize) -> Option<usize> {
+        blocks().flat_map(|block| &block.slots).find_map(|slot| slot.end_of(address))
+    }
+
+    #[test]
+    fn mappings_are_found_while_they_are_entered() {
+        let bytes: Vec<Vec<u8>> = (0..3 * SLOTS).map(|i| vec![0; 100 + i]).collect();
+        let mut entered: Vec<Option<Entered>> = bytes.iter().map(|b| Some(Entered::new(b))).collect();
+        for removed in (0..bytes.len()).rev() {
+            for (i, bytes) in bytes.iter().enumerate() {
+                let start = bytes.as_ptr() as usize;
+                let end = start + bytes.len();
+                let expected = (i <= removed).then_some(end);
+                assert_eq!([find(start), find(end - 1)], [expected; 2], "mapping {i}, {removed} left");
+                assert_ne!(find(end), Some(end), "the first byte behind");
+            }
+            let mark = entered[removed].as_ref().unwrap().mark();
+            mark.slot.damaged.store(true, Ordering::Release);
+            assert!(mark.is_damaged());
+            entered[removed] = None;
+            // The slot is another's by and by, which has no damage.
+            assert!(!mark.is_damaged());
+            let again = Entered::new(&bytes[removed]);
+            assert!(!again.mark().is_damaged() && !mark.is_damaged());
+        }
+    }
+
+    /// Whoever looks while slots change finds the mapping that is there all along, and none that is half of one and half of another.
+    #[test]
+    fn changes_do_not_hide_what_is_there() {
+        let stays = vec![0u8; 4096];
+        let others: Vec<Vec<u8>> = (0..8).map(|i| vec![0; 1 + 997 * i]).collect();
+        let _entered = Entered::new(&stays);
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for changed in others.chunks(4) {
+                scope.spawn(|| {
+                    while !done.load(Ordering::Relaxed) {
+                        changed.iter().for_each(|bytes| drop(Entered::new(bytes)));
+                    }
+                });
+            }
+            let start = stays.as_ptr() as usize;
+            for i in 0..200_000 {
+                assert_eq!(find(start + i % 4096), Some(start + 4096));
+            }
+            done.store(true, Ordering::Relaxed);
+        });
     }
 }

@@ -383,9 +383,10 @@ impl<'a> Searcher<'a> {
         let parsed = self.parsed;
         let live = parsed.live() as usize;
         let k = k.min(live.max(1));
-        let hits = k.min(live).checked_mul(queries).filter(|&hits| {
-            ids.try_reserve_exact(hits).is_ok() && scores.try_reserve_exact(hits).is_ok()
-        });
+        let hits = k
+            .min(live)
+            .checked_mul(queries)
+            .filter(|&hits| ids.try_reserve_exact(hits).is_ok() && scores.try_reserve_exact(hits).is_ok());
         if hits.is_none() {
             let message = format!("{k} hits for each of {queries} queries do not fit into memory; ask for fewer");
             return Err(Error::Config(message));

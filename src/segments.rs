@@ -10,7 +10,8 @@ use rayon::prelude::*;
 use crate::{
     Error,
     format::{
-        BLOCK, BlockShape, MOST_BARE_ROWS, Parsed, RefineRows, RowIds, Segment, Writer, place_side, place_symbols, put_refine_rows,
+        BLOCK, BlockShape, MOST_BARE_ROWS, Parsed, RefineRows, RowIds, Segment, Writer, place_side, place_symbols,
+        put_refine_rows,
     },
     ids::Ids,
     live::{Bits, Ranks},

@@ -54,9 +54,7 @@ impl Spool {
     pub(crate) fn finish(self) -> std::io::Result<Spooled> {
         match self {
             Spool::Memory(all) => Ok(Spooled::Memory(all)),
-            Spool::File(file) => {
-                Mapping::of_own(&file.into_inner().map_err(|e| e.into_error())?).map(Spooled::File)
-            }
+            Spool::File(file) => Mapping::of_own(&file.into_inner().map_err(|e| e.into_error())?).map(Spooled::File),
         }
     }
 }

@@ -18,8 +18,8 @@ use common::{
     sections::{assemble, part, sections, segm},
 };
 use vlc::{
-    EncodeOptions, Error, Index, Metric, RowSource, Store, VectorFile, exact_neighbors,
-    format::ParseError, guard_mappings, merge,
+    EncodeOptions, Error, Index, Metric, RowSource, Store, VectorFile, exact_neighbors, format::ParseError,
+    guard_mappings, merge,
 };
 
 const DIM: usize = 8;

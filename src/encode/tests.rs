@@ -114,7 +114,14 @@ fn models_without_much_in_them_encode() {
             assert_eq!(found.symbols.len(), 70 * widths.len());
             assert!(found.labels.iter().all(|&k| (k as usize) < model.anchors()));
             assert!(found.symbols.iter().all(|&s| s < 16) && found.norms.iter().all(|n| n.is_finite()));
-            assert!(Encoder::of(&model, &|| Ok(())).unwrap().decode(&model, &found).as_slice().iter().all(|v| v.is_finite()));
+            assert!(
+                Encoder::of(&model, &|| Ok(()))
+                    .unwrap()
+                    .decode(&model, &found)
+                    .as_slice()
+                    .iter()
+                    .all(|v| v.is_finite())
+            );
         }
     }
 }

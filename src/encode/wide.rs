@@ -42,7 +42,9 @@ pub(super) fn forward(decoder: &Mat, report: &dyn Fn() -> Result<(), Error>) -> 
         }
         ridge *= 100.0;
     }
-    Err(Error::Config("the directions of the model cannot be told apart: are there extreme values among them?".into()))
+    Err(Error::Config(
+        "the directions of the model cannot be told apart: are there extreme values among them?".into(),
+    ))
 }
 
 fn parts(n: usize) -> impl Iterator<Item = std::ops::Range<usize>> {

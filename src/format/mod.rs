@@ -61,7 +61,9 @@ pub enum ParseError {
         found: u64,
     },
     /// A part of the file could not be read while it was used.
-    #[error("the file was truncated while it was used, or a part of it cannot be read; open it again, or restore it from a copy")]
+    #[error(
+        "the file was truncated while it was used, or a part of it cannot be read; open it again, or restore it from a copy"
+    )]
     Shrunk,
     /// A part does not match its checksum.
     #[error("{part} does not match its checksum: the file is damaged; restore it from a copy")]

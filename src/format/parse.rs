@@ -186,10 +186,7 @@ pub(crate) fn parse(bytes: &[u8], model_file: Option<&[u8]>) -> Result<Parsed, P
 }
 
 /// The model, and what may stand behind its codes.
-fn parse_model(
-    meta: &Meta,
-    parts: &ModelParts<'_>,
-) -> Result<(Model, Option<Refine>, Option<Learned>), ParseError> {
+fn parse_model(meta: &Meta, parts: &ModelParts<'_>) -> Result<(Model, Option<Refine>, Option<Learned>), ParseError> {
     let [mean, charts, anchors, side] = parts.base;
     // A symbol takes two bytes of a chart, and its part of the table up to a kilobyte.
     let alphabet = if meta.kind == CodeKind::Chain { 16 } else { 256 };

@@ -148,14 +148,16 @@ impl RowSource for VectorFile {
                 convert(dtype, bytes, out);
                 Ok(())
             }
-            _ => bytes.chunks_exact(stride).zip(out.chunks_exact_mut(dim)).enumerate().try_for_each(|(i, (record, out))| {
-                vecs::check_width(&self.layout, &self.bytes, start + i).map_err(|mut error| {
-                    error.file = Some(self.path.clone());
-                    error
-                })?;
-                convert(dtype, &record[lead..], out);
-                Ok(())
-            }),
+            _ => bytes.chunks_exact(stride).zip(out.chunks_exact_mut(dim)).enumerate().try_for_each(
+                |(i, (record, out))| {
+                    vecs::check_width(&self.layout, &self.bytes, start + i).map_err(|mut error| {
+                        error.file = Some(self.path.clone());
+                        error
+                    })?;
+                    convert(dtype, &record[lead..], out);
+                    Ok(())
+                },
+            ),
         };
         // Before what a width of zero says.
         self.bytes.whole().map_err(|error| Error::io(&self.path, error))?;

@@ -42,8 +42,8 @@ pub(crate) struct NewRows<'a> {
     pub(crate) ids: Option<&'a Ids>,
     /// Sum of their squared errors.
     pub(crate) error: u128,
-    /// An error where the records could not all be read.
-    pub(crate) whole: &'a dyn Fn() -> Result<(), Error>,
+    /// Asked as rows are written, with those done and all, and before they are committed: an error ends it, and nothing has changed.
+    pub(crate) each: &'a dyn Fn(usize, usize) -> Result<(), Error>,
 }
 
 /// The file as it is, and its bytes.
@@ -108,7 +108,7 @@ impl<D: Disk> Editor<'_, D> {
         let mut history = parsed.history.clone();
         history.push(Appended { first: parsed.next_row(), rows: count, error: rows.error });
         let io = self.io();
-        let whole = |_, _| index.check_whole().and_then(|()| (rows.whole)());
+        let whole = |done, total| index.check_whole().and_then(|()| (rows.each)(done, total));
         if kept == 0 && !parsed.segments.is_empty() {
             // All is written anyway, and a new file leaves nothing dead.
             drop(file);

@@ -225,7 +225,10 @@ fn append_on<O: Ops>(
         records: encoded.spool.bytes(),
         ids: options.ids,
         error: encoded.error,
-        whole: &|| encoded.spool.whole().map_err(|error| Error::io(editor.path, error)),
+        each: &|done, total| {
+            encoded.spool.whole().map_err(|error| Error::io(editor.path, error))?;
+            report(Stage::Write, done.min(total.saturating_sub(1)), total)
+        },
     };
     editor.append(&new)?;
     let (_, index) = editor.load()?;

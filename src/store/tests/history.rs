@@ -160,8 +160,8 @@ impl Machine {
                 }
                 let ids = self.ids(rows.iter().map(|(id, _)| id.clone()));
                 let ids = (self.kind != Kind::Rows).then_some(&ids);
-                let (error, whole) = (rows.len() as u128, &|| Ok(()));
-                editor.append(&NewRows { labels: &labels, records: &records, ids, error, whole })
+                let (error, each) = (rows.len() as u128, &|_, _| Ok(()));
+                editor.append(&NewRows { labels: &labels, records: &records, ids, error, each })
             }
             Change::Delete(names) => {
                 let found = editor.delete(&self.ids(names.iter().cloned()))?;
