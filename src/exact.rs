@@ -1,5 +1,7 @@
 //! Brute force over the original rows: the truth that recall is measured against.
 
+use std::ops::ControlFlow;
+
 use rayon::prelude::*;
 
 use crate::{
@@ -18,6 +20,20 @@ pub fn exact_neighbors(
     k: usize,
     metric: Metric,
 ) -> Result<Neighbors, Error> {
+    exact_neighbors_with(rows, queries, k, metric, |_, _| ControlFlow::Continue(()))
+}
+
+/// As [`exact_neighbors`]; `progress` is told how many rows of how many have been looked at, some thousands at a time, and may end it.
+///
+/// # Errors
+/// As [`exact_neighbors`], and [`Error::Cancelled`] where `progress` asked for it.
+pub fn exact_neighbors_with(
+    rows: &dyn RowSource,
+    queries: MatRef<'_>,
+    k: usize,
+    metric: Metric,
+    progress: impl Fn(u64, u64) -> ControlFlow<()>,
+) -> Result<Neighbors, Error> {
     if k == 0 {
         return Err(Error::Config("k must be at least 1".into()));
     }
@@ -31,6 +47,9 @@ pub fn exact_neighbors(
     let prepared = prepare_queries(queries, metric, &center, rows.dim(), 0)?;
     let mut exact = Exact::new(prepared.rows, k.min(rows.rows()), metric);
     crate::read::for_each_chunk(rows, |first, chunk| {
+        if progress(first as u64, rows.rows() as u64).is_break() {
+            return Err(Error::Cancelled);
+        }
         let mut unit = Mat::zeros(chunk.rows(), chunk.dim());
         let mut gains = Vec::with_capacity(chunk.rows());
         for i in 0..chunk.rows() {

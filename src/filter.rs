@@ -85,6 +85,7 @@ impl<D: AsRef<[u8]>> Index<D> {
             Arc::new(without_deleted(segment, bytes, words))
         });
         let masks: Vec<_> = masks.collect();
+        self.check_whole()?;
         let count = masks.iter().map(|mask| mask.count()).sum();
         Ok(RowFilter { masks, count, commit: parsed.layout.commit.table_hash })
     }
@@ -98,7 +99,7 @@ pub(crate) fn live(segment: &Segment, bytes: &[u8]) -> Option<Arc<Allowed>> {
 }
 
 fn without_deleted(segment: &Segment, bytes: &[u8], mut words: Vec<u32>) -> Allowed {
-    segment.deleted_positions(bytes).into_iter().for_each(|position| set(&mut words, position, false));
+    segment.deleted_positions(bytes).for_each(|position| set(&mut words, position, false));
     Allowed::new(words, &segment.cells)
 }
 

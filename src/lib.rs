@@ -15,6 +15,7 @@ mod exact;
 mod expected;
 mod filter;
 pub mod format;
+mod guard;
 mod held_out;
 mod ids;
 mod index;
@@ -51,8 +52,9 @@ pub use config::{
 };
 pub use embedding::Embedding;
 pub use error::{Error, InputError};
-pub use exact::exact_neighbors;
+pub use exact::{exact_neighbors, exact_neighbors_with};
 pub use filter::{Filter, RowFilter};
+pub use guard::guard_mappings;
 pub use ids::Ids;
 pub use index::{Index, write_index};
 pub use info::{Appended, DecoderInfo, HeldOutRecall, IdKind, Info, QuerySource};

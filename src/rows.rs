@@ -12,7 +12,7 @@ use crate::{
     Config, Error, Mat, Metric, RowSource, Stage,
     embedding::all_metadata,
     encode::{Encoder, RowCodes, encode_rows},
-    format::{BlockShape, FileShape, Meta, Writer, fixed, learned_bytes},
+    format::{self, BlockShape, FileShape, Meta, Writer, fixed, learned_bytes},
     held_out,
     learned::{Learned, Synthesizer},
     lengths::error_outside,
@@ -60,7 +60,9 @@ impl Seek for FileTarget {
 
 impl Target for FileTarget {
     fn read_back<R>(&mut self, look: impl FnOnce(&[u8]) -> R) -> std::io::Result<R> {
-        crate::mmap::map_own(&self.0).map(|bytes| look(&bytes))
+        let bytes = crate::mmap::Mapping::of_own(&self.0)?;
+        let seen = look(&bytes);
+        bytes.whole().map(|()| seen)
     }
 }
 
@@ -190,7 +192,8 @@ pub(crate) fn encode_all<O: Ops>(
     let mut labels = Vec::with_capacity(n);
     let (mut error, mut lengths) = (0, Vec::new());
     // Large enough that waiting for the last unit of work of each step costs little.
-    let step = (ops.chunks() * chunk_rows(dim)).min(n).max(1);
+    // A model may have more symbols than the rows have values.
+    let step = (ops.chunks() * chunk_rows(dim.max(model.symbols() / 4))).min(n).max(1);
     let read = |start: usize, mut buffer: Mat| -> Result<(Mat, Vec<f32>), Error> {
         let count = step.min(n - start);
         if count != buffer.rows() {
@@ -299,6 +302,12 @@ pub(crate) fn meta_of(prepared: &Prepared<'_>, trained: &Trained, config: &Confi
     }
 }
 
+/// Refuses a model that no reader would take, such as one of millions of weights of one bit.
+pub(crate) fn check_readable(shape: &FileShape) -> Result<(), Error> {
+    let message = |source| format!("no reader would take the model of these settings ({source}); ask for another");
+    format::check_model(&shape.head).map_err(|source| Error::Config(message(source)))
+}
+
 /// Writes the file, measures recall on it, and completes its facts.
 #[allow(clippy::too_many_arguments, reason = "what a file consists of")]
 pub(crate) fn write_file<T: Target>(
@@ -331,6 +340,7 @@ pub(crate) fn write_file<T: Target>(
     };
     let blocks = |done: usize, total: usize| report(Stage::Write, done.min(total.saturating_sub(1)), total);
     write_segment(&mut writer, new, &[source], config.ids, &io, &blocks)?;
+    encoded.spool.whole().map_err(io)?;
     let mut written = writer.finish(1).map_err(io)?;
     written.write_header().map_err(io)?;
     if let Some(truth) = &encoded.truth {

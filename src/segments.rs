@@ -1,18 +1,21 @@
 //! One segment out of several sources: rows that stand in other segments and rows just encoded, put in cell order.
 
-use std::io::{self, Write};
+use std::{
+    convert::Infallible,
+    io::{self, Write},
+};
 
 use rayon::prelude::*;
 
 use crate::{
     Error,
     format::{
-        BLOCK, BlockShape, GAIN, LengthScale, Parsed, RefineRows, RowIds, Segment, Writer, place_side, place_symbols,
-        put_refine_rows,
+        BLOCK, BlockShape, GAIN, LengthScale, MOST_BARE_ROWS, Parsed, RefineRows, RowIds, Segment, Writer,
+        place_side, place_symbols, put_refine_rows,
     },
     ids::Ids,
     lengths::Lengths,
-    live::Bits,
+    live::{Bits, Ranks},
     model::Side,
     refine::Refine,
     spool::Record,
@@ -44,8 +47,8 @@ enum Rows<'a> {
     Stored {
         ids: RowIds<'a>,
         dead: Bits,
-        /// Numbers of the rows that are left out, ascending, where those behind them move up.
-        gaps: Vec<u64>,
+        /// The rows that are left out, where those behind them move up.
+        gaps: Ranks,
     },
     /// Rows of each cell.
     Fresh { cells: Vec<u64>, rows: Vec<u64> },
@@ -61,21 +64,11 @@ enum Codes<'a> {
 }
 
 impl<'a> Source<'a> {
-    /// The rows of a segment of the file `bytes` that are not at `positions`, which ascend. With `renumber` they get numbers without gaps.
-    pub(crate) fn stored(
-        segment: &'a Segment,
-        bytes: &'a [u8],
-        positions: &[u64],
-        base: u64,
-        renumber: bool,
-    ) -> Source<'a> {
+    /// The rows of a segment of the file `bytes` that are not at the positions `dead`. With `renumber` they get numbers without gaps.
+    pub(crate) fn stored(segment: &'a Segment, bytes: &'a [u8], dead: Bits, base: u64, renumber: bool) -> Source<'a> {
         let ids = segment.row_ids(bytes);
-        let mut gaps = Vec::new();
-        if renumber {
-            gaps = positions.iter().map(|&position| ids.row(position)).collect();
-            gaps.sort_unstable();
-        }
-        let dead = Bits::new(segment.n, positions);
+        let rows = renumber.then(|| dead.iter().map(|position| ids.row(position))).into_iter().flatten();
+        let gaps = Ranks::new(Bits::new(segment.span, rows));
         let codes = Codes::Blocks(segment.codes(bytes), segment.refine_rows(bytes));
         let lengths = RowLengths::Coded(segment.scale());
         Source { rows: Rows::Stored { ids, dead, gaps }, codes, lengths, base }
@@ -118,17 +111,17 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// Appends the rows of a cell: the number of each in the new segment, and where its code is.
-    fn collect(&self, cell: usize, out: &mut Vec<(u64, u64)>) {
+    /// Gives the rows of a cell: the number of each in the new segment, and where its code is.
+    fn each<E>(&self, cell: usize, mut each: impl FnMut(u64, u64) -> Result<(), E>) -> Result<(), E> {
         match &self.rows {
-            Rows::Stored { ids, dead, gaps } => ids.rows_of(cell, |position, row| {
-                if !dead.has(position) {
-                    let before = gaps.partition_point(|&gap| gap < row) as u64;
-                    out.push((self.base + row - before, position));
-                }
+            Rows::Stored { ids, dead, gaps } => ids.try_rows_of(cell, |position, row| match dead.has(position) {
+                true => Ok(()),
+                // On a damaged file more rows than this may be left out.
+                false => each(self.base + row.saturating_sub(gaps.below(row)), position),
             }),
             Rows::Fresh { cells, rows } => {
-                out.extend(rows[cells[cell] as usize..cells[cell + 1] as usize].iter().map(|&r| (self.base + r, r)));
+                let rows = &rows[cells[cell] as usize..cells[cell + 1] as usize];
+                rows.iter().try_for_each(|&r| each(self.base + r, r))
             }
         }
     }
@@ -295,16 +288,20 @@ pub(crate) fn write_segment<W: Write>(
     for cell in 0..new.anchors {
         cells[cell + 1] = cells[cell] + sources.iter().map(|source| source.count(cell)).sum::<u64>();
     }
-    let mut found = Vec::new();
     let rows_of = |cell: usize, out: &mut Vec<u64>| {
-        found.clear();
-        sources.iter().for_each(|source| source.collect(cell, &mut found));
-        out.extend(found.iter().map(|(row, _)| row));
+        let mut push = |row: u64, _: u64| -> Result<(), Infallible> {
+            out.push(row);
+            Ok(())
+        };
+        let Ok(()) = sources.iter().try_for_each(|source| source.each(cell, &mut push));
     };
     writer.write_places(new.number, (new.first, new.span), &cells, rows_of).map_err(io)?;
 
     // Each code is a pass over the rows.
     let n = cells[new.anchors] as usize;
+    if new.block.bytes() == 0 && new.refine == 0 && n as u64 > MOST_BARE_ROWS {
+        return Err(bare(n as u64));
+    }
     let record = Record { shape: new.block, refine: new.refine };
     let total = if new.refine > 0 { 2 * n } else { n };
     let mut done = 0;
@@ -336,27 +333,33 @@ pub(crate) fn write_segment<W: Write>(
     writer.end_segment(new.number).map_err(io)
 }
 
+/// What is said where too many rows would take no bytes.
+pub(crate) fn bare(rows: u64) -> Error {
+    Error::Config(format!(
+        "{rows} rows would take no bytes in this file, as its model makes all rows alike; {MOST_BARE_ROWS} are allowed: compress them anew"
+    ))
+}
+
 /// Gives source and place of all rows in cell order, [`BLOCKS`] whole blocks at a time but for the last ones.
 fn in_order(
     sources: &[Source<'_>],
     anchors: usize,
     mut each: impl FnMut(&[(usize, u64)]) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    let (mut waiting, mut found): (Vec<(usize, u64)>, _) = (Vec::new(), Vec::new());
+    let mut waiting: Vec<(usize, u64)> = Vec::with_capacity(BLOCKS * BLOCK);
     for cell in 0..anchors {
         for (s, source) in sources.iter().enumerate() {
-            found.clear();
-            source.collect(cell, &mut found);
-            waiting.extend(found.iter().map(|&(_, at)| (s, at)));
-        }
-        let whole = waiting.len() / BLOCK * BLOCK;
-        if whole >= BLOCKS * BLOCK || cell + 1 == anchors {
-            let now = if cell + 1 == anchors { waiting.len() } else { whole };
-            waiting[..now].chunks(BLOCKS * BLOCK).try_for_each(&mut each)?;
-            waiting.drain(..now);
+            source.each(cell, |_, at| -> Result<(), Error> {
+                waiting.push((s, at));
+                if waiting.len() == BLOCKS * BLOCK {
+                    each(&waiting)?;
+                    waiting.clear();
+                }
+                Ok(())
+            })?;
         }
     }
-    Ok(())
+    if waiting.is_empty() { Ok(()) } else { each(&waiting) }
 }
 
 /// The blocks of some rows, the last one filled up with zeros. Behind `factors` side nibbles of a row stand those of its length.

@@ -58,7 +58,7 @@ impl<D: AsRef<[u8]>> Index<D> {
         let wanted = Wanted::new(ids);
         let mut found: Vec<Option<Place>> = vec![None; ids.len()];
         for (number, segment) in parsed.segments.iter().enumerate().filter(|(_, segment)| segment.live() > 0) {
-            let dead = Bits::new(segment.n, &segment.deleted_positions(bytes));
+            let dead = Bits::new(segment.n, segment.deleted_positions(bytes));
             for (id, position) in positions(segment, bytes, &wanted) {
                 if !dead.has(position) {
                     let cell = segment.cells.partition_point(|&first| first <= position).saturating_sub(1);

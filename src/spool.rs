@@ -6,9 +6,7 @@ use std::{
     path::Path,
 };
 
-use memmap2::Mmap;
-
-use crate::{CodeKind, format::BlockShape, platform::BARE};
+use crate::{CodeKind, format::BlockShape, mmap::Mapping, platform::BARE};
 
 /// Codes kept in memory on their way to the file; more go through a temporary file, where there are files.
 pub(crate) const SPOOL_MEMORY: u64 = 128 << 20;
@@ -22,7 +20,7 @@ pub(crate) enum Spool {
 /// A spool that can be read.
 pub(crate) enum Spooled {
     Memory(Vec<u8>),
-    File(Mmap),
+    File(Mapping),
 }
 
 impl Spool {
@@ -51,9 +49,7 @@ impl Spool {
     pub(crate) fn finish(self) -> std::io::Result<Spooled> {
         match self {
             Spool::Memory(all) => Ok(Spooled::Memory(all)),
-            Spool::File(file) => {
-                crate::mmap::map_own(&file.into_inner().map_err(|e| e.into_error())?).map(Spooled::File)
-            }
+            Spool::File(file) => Mapping::of_own(&file.into_inner().map_err(|e| e.into_error())?).map(Spooled::File),
         }
     }
 }
@@ -63,6 +59,14 @@ impl Spooled {
         match self {
             Spooled::Memory(all) => all,
             Spooled::File(map) => map,
+        }
+    }
+
+    /// An error where a part of it could not be read, and zeros stood in its place.
+    pub(crate) fn whole(&self) -> std::io::Result<()> {
+        match self {
+            Spooled::Memory(_) => Ok(()),
+            Spooled::File(map) => map.whole(),
         }
     }
 }

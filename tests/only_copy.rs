@@ -309,7 +309,8 @@ fn nothing_is_looked_up_in_damage() {
         bytes[at] ^= 16;
         fs::write(&path, &bytes).unwrap();
         let index = Index::open(&path).unwrap();
-        let ids: Ids = if name.is_some() { ["row 30".to_owned()].into_iter().collect() } else { [30].into_iter().collect() };
+        let ids: Ids =
+            if name.is_some() { ["row 30".to_owned()].into_iter().collect() } else { [30].into_iter().collect() };
         let errors = [
             index.filter(vlc::Filter::Allow(&ids)).map(drop).unwrap_err(),
             index.filter(vlc::Filter::Deny(&ids)).map(drop).unwrap_err(),

@@ -18,7 +18,7 @@ use crate::{
     platform::Stopwatch,
     prepare::prepare,
     refine,
-    rows::meta_of,
+    rows::{check_readable, meta_of},
     segments::{NewSegment, Source},
     train::{Training, train},
 };
@@ -115,8 +115,9 @@ fn train_on<O: Ops>(ops: &O, rows: &dyn RowSource, path: &Path, config: &Config<
     let meta = meta_of(&prepared, &trained, config);
     let layer = refine.as_ref().map(|t| &t.refine);
     let shape = FileShape::new(&meta, &trained.model, layer, learned.as_ref(), &all_metadata(config));
+    check_readable(&shape)?;
     let model_hash = model_hash(&shape.head);
-    let file_bytes = write_whole(path, &shape.head, None, &[], None, &teller(config.progress))?;
+    let file_bytes = write_whole(path, &shape.head, None, &[], None, &teller(config.progress), &|| Ok(()))?;
     Ok(BuildReport {
         n: 0,
         dim: meta.dim,
@@ -210,8 +211,12 @@ fn encode_on<O: Ops>(
     let anchors = parsed.model.anchors();
     let source = Source::fresh(&encoded.labels, anchors, encoded.spool.bytes(), &encoded.lengths, 0);
     let new = NewSegment::of(parsed, 0, 0, n);
+    let whole = || {
+        index.check_whole()?;
+        encoded.spool.whole().map_err(|error| Error::io(path, error))
+    };
     let tell = teller(options.progress);
-    let file_bytes = write_whole(path, &head, Some(new), &[source], options.ids, &tell)?;
+    let file_bytes = write_whole(path, &head, Some(new), &[source], options.ids, &tell, &whole)?;
     Ok(BuildReport {
         n,
         dim: parsed.meta.dim,
@@ -235,10 +240,15 @@ pub(super) fn write_whole(
     sources: &[Source<'_>],
     ids: Option<&Ids>,
     tell: &Tell<'_>,
+    whole: &dyn Fn() -> Result<(), Error>,
 ) -> Result<u64, Error> {
     let io = |error| Error::io(path, error);
     let report = |done: usize, total: usize| {
+        whole()?;
         tell(&Event::Progress { stage: Stage::Write, done: done as u64, total: total as u64 })
     };
-    publish_at(path, tell, |file| head::write_file(file, 1, head, new, sources, ids, &io, &report))
+    publish_at(path, tell, |file| {
+        let len = head::write_file(file, 1, head, new, sources, ids, &io, &report)?;
+        whole().map(|()| len)
+    })
 }

@@ -291,6 +291,7 @@ fn append_on<O: Ops>(
         lengths: &encoded.lengths,
         ids: options.ids,
         error: encoded.error,
+        whole: &|| encoded.spool.whole().map_err(|error| Error::io(editor.path, error)),
     };
     let file_bytes = editor.append(&new)?;
     let energy = format::Appended { first: first_row, rows: rows.rows() as u64, error: encoded.error }.energy();
@@ -335,9 +336,11 @@ fn encode<O: Ops, D: AsRef<[u8]>>(
     if let (Some(own), Some(given)) = (index.embedding(), &options.embedding) {
         own.check(given)?;
     }
-    let encoder = Encoder::of(model)?;
+    let report = stage_report(options.progress);
+    let begun = || report(Stage::Encode, 0, rows.rows());
+    let encoder = Encoder::of(model, &begun)?;
     let layer = index.parsed().refine.as_ref();
-    let layer_encoder = layer.map(RefineEncoder::of).transpose()?;
+    let layer_encoder = layer.map(|layer| RefineEncoder::of(layer, &begun)).transpose()?;
     let learned = index.parsed().learned.as_ref();
     let synthesizer = learned.map(|learned| Synthesizer::new(model, &encoder, learned.unit));
     let encoding = Encoding {
@@ -350,5 +353,7 @@ fn encode<O: Ops, D: AsRef<[u8]>>(
         output,
         errors: true,
     };
-    encode_all(ops, &encoding, None, &stage_report(options.progress))
+    let encoded = encode_all(ops, &encoding, None, &report)?;
+    index.check_whole()?;
+    Ok(encoded)
 }

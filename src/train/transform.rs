@@ -116,8 +116,9 @@ pub(crate) fn train<O: Ops>(ops: &O, t: &Training<'_>) -> Result<Trained, Error>
         let chart = train_chart(ops, &to_be, space, &of, &model)?;
         model.charts.push(chart);
     }
-    let encoder = Encoder::of(&model)?;
-    (t.report)(Stage::Codes, tables::ROUNDS * charts, tables::ROUNDS * charts)?;
+    let last = tables::ROUNDS * charts;
+    let encoder = Encoder::of(&model, &|| (t.report)(Stage::Codes, last.saturating_sub(1), last))?;
+    (t.report)(Stage::Codes, last, last)?;
 
     // The last steps see the rows as a reader of the file will: encoded and decoded.
     let rows = calibrate::sample(t.unit.rows(), config.seed);

@@ -77,6 +77,8 @@ fn main() -> ExitCode {
         Err(error) => return refuse(&error),
     };
     quieten_vulkan();
+    // A file that another program truncates is an error, not the end.
+    vlc::guard_mappings();
     let out = Output::new(cli.common);
     logger::init(cli.common);
     interrupt::install();

@@ -168,8 +168,9 @@ impl Machine {
                 }
                 let ids = self.ids(rows.iter().map(|(id, _)| id.clone()));
                 let ids = (self.kind != Kind::Rows).then_some(&ids);
-                let error = rows.len() as u128;
-                editor.append(&NewRows { labels: &labels, records: &records, lengths: &[], ids, error }).map(drop)
+                let (error, whole) = (rows.len() as u128, &|| Ok(()));
+                let new = NewRows { labels: &labels, records: &records, lengths: &[], ids, error, whole };
+                editor.append(&new).map(drop)
             }
             Change::Delete(names) => {
                 let (found, deleted) = editor.delete(&self.ids(names.iter().cloned()))?;

@@ -8,6 +8,7 @@ use vlc::{InputError, RowSource, Searcher, VectorFile};
 use crate::{
     args::{Compute, Probing, read_queries},
     error::CliError,
+    interrupt,
     output::{Output, count, pairs, shown},
     outputs::{input, note_base_as_queries},
     progress::Progress,
@@ -110,7 +111,10 @@ fn eval(args: &Args, out: &Output) -> Result<(), CliError> {
     let start = Instant::now();
     // More than are asked for, to see where ties go on.
     let with_ties = (2 * k + 1).min(index.len());
-    let truth = vlc::exact_neighbors(&base, queries.view(), with_ties, index.metric())?;
+    let truth = vlc::exact_neighbors_with(&base, queries.view(), with_ties, index.metric(), |done, total| {
+        progress.update("exact search", done, total);
+        interrupt::flow()
+    })?;
     let truth_seconds = start.elapsed().as_secs_f64();
 
     progress.update("searching", 0, 1);

@@ -87,7 +87,11 @@ pub(crate) fn run(args: Args, out: &Output) -> Result<(), CliError> {
         let Salvaged { rows, lost, lost_ids_known, problems, file_bytes, .. } = &salvaged;
         let mut text = format!("{}: {} vectors saved, {}\n", shown(&args.output), count(rows), size(*file_bytes));
         if *lost > 0 {
-            text += &format!("{} vectors are lost; the ids of {} of them are known\n", count(lost), count(lost_ids_known));
+            text += &format!(
+                "{} vectors are lost; the ids of {} of them are known\n",
+                count(lost),
+                count(lost_ids_known)
+            );
         }
         for problem in problems {
             text += &format!("{}\n", printable(problem));
@@ -97,5 +101,9 @@ pub(crate) fn run(args: Args, out: &Output) -> Result<(), CliError> {
     if salvaged.lost == 0 && salvaged.problems.is_empty() {
         return Ok(());
     }
-    Err(CliError::Lost(format!("{}: not all of it was sound; what was is in {}", shown(&args.index), shown(&args.output))))
+    Err(CliError::Lost(format!(
+        "{}: not all of it was sound; what was is in {}",
+        shown(&args.index),
+        shown(&args.output)
+    )))
 }
