@@ -72,8 +72,8 @@ pub enum Error {
     },
     /// The last step of a change failed: it may be there or not. Look (`vlc info`) before trying again.
     #[error(
-        "{}: {source}, in the last step of the change: it may be committed or not; look with vlc info before trying again",
-        path.display()
+        "{}: {}, in the last step of the change: it may be committed or not; look with vlc info before trying again",
+        printable(path.display()), printable(source)
     )]
     Uncertain {
         /// The file.

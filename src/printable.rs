@@ -86,6 +86,8 @@ mod tests {
         let path = PathBuf::from(ODD);
         is_clean(Error::Config(ODD.into()));
         is_clean(Error::Io { path: path.clone(), source: std::io::Error::other(ODD) });
+        is_clean(Error::Uncertain { path: path.clone(), source: std::io::Error::other(ODD) });
+        is_clean(ParseError::Feature { bit: 1, name: ODD.into() });
         is_clean(Error::Locked { path: path.clone(), pid: None });
         is_clean(Error::Unavailable { backend: crate::Backend::Cuda, reason: ODD.into() });
         is_clean(Error::Device { backend: crate::Backend::Cuda, source: ODD.into() });

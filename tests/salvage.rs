@@ -98,7 +98,8 @@ fn damage_costs_the_rows_in_it() {
                     let mut expected: Vec<String> =
                         all.keys().filter(|id| !found.contains_key(*id)).cloned().collect();
                     let mut told = ids(&report);
-                    (expected.sort(), told.sort());
+                    expected.sort();
+                    told.sort();
                     assert_eq!(told, expected);
                 }
                 assert_eq!(Index::open(&out).unwrap().info().metadata["source"], "test");

@@ -203,7 +203,7 @@ fn committed(bytes: &[u8], version: u32) -> Result<(Commit, bool), ParseError> {
 }
 
 fn check_commit(commit: &Commit) -> Result<(), ParseError> {
-    if commit.table % ALIGN != 0 || commit.table < SLOTS_END as u64 || commit.table > 1 << 62 {
+    if !commit.table.is_multiple_of(ALIGN) || commit.table < SLOTS_END as u64 || commit.table > 1 << 62 {
         return Err(ParseError::invalid("header", "the section table is out of place"));
     }
     Ok(())

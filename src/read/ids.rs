@@ -292,7 +292,7 @@ mod tests {
         assert_eq!(read_as("a.npy", &npy("<U8", "(2,)", &ids)).unwrap(), text_of(&["doc-17", "ü\0b 🙂"]));
         assert_eq!(read_as("a.npy", &npy("<U8", "(2, 1)", &ids)).unwrap(), text_of(&["doc-17", "ü\0b 🙂"]));
         // Strings are text whatever is in them.
-        assert_eq!(read_as("a.npy", &npy("|S3", "(2,)", b"17\0018")).unwrap(), text_of(&["17", "018"]));
+        assert_eq!(read_as("a.npy", &npy("|S3", "(2,)", b"17\x00018")).unwrap(), text_of(&["17", "018"]));
         assert_eq!(read_as("a.npy", &npy("|S2", "(1,)", "ü".as_bytes())).unwrap(), text_of(&["ü"]));
         assert_eq!(read_as("a.npy", &npy("<U0", "(0,)", b"")).unwrap(), text_of(&[]));
 

@@ -84,12 +84,17 @@ impl Target {
         self.to == Destination::Descriptor(1)
     }
 
+    /// Whether it is there whole or not at all.
+    pub(crate) fn is_file(&self) -> bool {
+        matches!(self.to, Destination::File(_))
+    }
+
     /// What it is to hold, by the ending of its name and in lower case; `None` for standard output, and for devices and pipes whose name
     /// does not say. Any other ending than those `known` is refused.
     pub(crate) fn ending(&self, known: &[&'static str]) -> Result<Option<&'static str>, CliError> {
         let own = ending(&self.path);
         let found = known.iter().copied().find(|&ending| ending == own);
-        if found.is_none() && matches!(self.to, Destination::File(_)) {
+        if found.is_none() && self.is_file() {
             let known: Vec<String> = known.iter().map(|ending| format!(".{ending}")).collect();
             return Err(CliError::Usage(format!(
                 "{} {}: the ending says what is written, and is one of {}; - is standard output",

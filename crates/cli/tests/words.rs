@@ -107,7 +107,7 @@ fn names_of_a_file_are_escaped_wherever_they_are_printed() {
     assert!(both(&numbers, 3).1.contains("\\u{202e}"));
     assert!(both(&run_with(&dir, "info", &[&format!("none{ODD}")]), 5).1.contains("none"));
     // Said by the parser of the arguments.
-    assert!(both(&run_with(&dir, "info a.vlc", &[ODD]), 2).1.contains("\\u{1b}"));
+    assert!(both(&run_with(&dir, "info a.vlc", &[ODD]), 2).1.contains("\\u{202e}"));
     fs::remove_file(dir.path().join(&model)).unwrap();
     assert!(both(&run_with(&dir, "info", &[&store]), 4).1.contains("needs the model mé\\u{1b}"));
 }
@@ -233,7 +233,7 @@ fn a_swapped_base_is_suspected() {
         stderr.lines().filter(|l| l.contains("swapped") || l.contains("in place of queries")).count()
     };
     let compress = "--ratio 90% --decoder off --backend cpu --dry-run -o x.vlc";
-    assert_eq!(warned(&format!("compress queries.npy --queries base.npy {compress}"), 2), 1);
+    assert_eq!(warned(&format!("compress queries.npy --queries base.npy {compress}"), 0), 1);
     assert_eq!(warned(&format!("compress base.npy --queries queries.npy {compress}"), 0), 0);
     assert_eq!(warned("query a.vlc base.npy -k 1 --backend cpu", 0), 1);
     assert_eq!(warned("query a.vlc queries.npy -k 1 --backend cpu", 0), 0);

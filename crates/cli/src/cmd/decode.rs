@@ -92,7 +92,7 @@ fn decode(args: &Args, out: &Output) -> Result<(), CliError> {
     };
     let _careful = interrupt::careful();
     // First, as they may not fit the file. Neither file is there before both are whole.
-    let ids = ids.map(|target| write_ids(&target, &index, selected.as_ref(), rows.clone())).transpose()?;
+    let ids = ids.as_ref().map(|target| write_ids(target, &index, selected.as_ref(), rows.clone())).transpose()?;
     let progress = Progress::new(out);
     let start = Instant::now();
     let total = selected.as_ref().map_or(rows.len(), Ids::len);
@@ -114,10 +114,15 @@ fn decode(args: &Args, out: &Output) -> Result<(), CliError> {
     };
     stopped?;
     decoded?;
-    interrupt::commit()?;
-    writer.finish()?;
-    ids.map_or(Ok(()), Sink::finish)?;
     drop(progress);
+    if targets.iter().any(|target| target.is_file()) {
+        interrupt::commit()?;
+    }
+    // Files first: of a stream that fails it can be said that they are there.
+    match ids {
+        Some(ids) if !vectors.is_file() => ids.finish().and_then(|()| writer.finish())?,
+        ids => writer.finish().and_then(|()| ids.map_or(Ok(()), Sink::finish))?,
+    }
     let decoded = Decoded { rows: total, dim: index.dim(), seconds: start.elapsed().as_secs_f64() };
     let text = |Decoded { rows, dim, seconds }: &Decoded| {
         format!("{}: {} vectors x {dim} in {seconds:.2} s", shown(&args.output), count(rows))

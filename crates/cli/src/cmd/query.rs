@@ -201,7 +201,9 @@ fn query<D: AsRef<[u8]>>(index: &Index<D>, args: &Args, targets: &Targets, out: 
         sink.npy_f32(MatRef::new(&hits.scores, queries.rows(), hits.k)?)?;
         sinks.push(sink);
     }
-    interrupt::commit()?;
+    if targets.hits.iter().map(|(target, _)| target).chain(&targets.scores).any(Target::is_file) {
+        interrupt::commit()?;
+    }
     sinks.into_iter().try_for_each(Sink::finish)?;
 
     let summary = format!(
