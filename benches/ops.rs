@@ -90,7 +90,7 @@ fn main() {
     for (code, least) in [(CodeKind::Chain, 0.8), (CodeKind::Pq8, 0.8)] {
         let index = index(code);
         let found = index.query_batch(QUERIES.view(), K).expect("search");
-        let recall = recall(found.ids.view(), truth.ids.view());
+        let recall = recall(&found, &truth, K);
         println!("{code:?}: {:.1} bytes per vector, recall@{K} {recall:.3}", index.info().bytes_per_vector);
         assert!(recall >= least, "recall {recall:.3} is below {least}");
         let (some, all) = (index.decode(100..200).expect("decoding"), index.decode(0..ROWS).expect("decoding"));

@@ -54,7 +54,7 @@ fn main() {
             &again
         };
         let found = index.query_batch(BENCH.queries.view(), K).expect("search");
-        let recall = recall(found.ids.view(), BENCH.truth.ids.view());
+        let recall = recall(&found, &BENCH.truth, K);
         let info = index.info();
         println!("ratio {:.4} (asked {ratio}): recall@{K} {recall:.3}", info.ratio);
         assert!(info.ratio <= ratio, "the file has {:.4} of float32, {ratio} was asked for", info.ratio);

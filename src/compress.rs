@@ -4,6 +4,8 @@ use std::{io::Cursor, path::Path};
 
 use crate::{
     Backend, Config, DecoderShape, Error, Event, Index, MatRef, RowSource,
+    embedding::all_metadata,
+    format::FileShape,
     index::check_keys,
     info::{HeldOutRecall, QuerySource},
     learned::{self, Learned},
@@ -13,7 +15,7 @@ use crate::{
     prepare::{prepare, sample_rows},
     read::chunk_rows,
     refine,
-    rows::{FileTarget, Further, Target, encode_prepared, write_file},
+    rows::{FileTarget, Further, Target, check_readable, encode_prepared, meta_of, write_file},
     store::{publish_at, teller},
     train::{Training, symbol_bits, train},
 };
@@ -173,9 +175,11 @@ impl<T: Target> WithOps for Job<'_, T> {
         let learned = learned::train(&ops, &mut trained, &prepared, plan.decoder, config, &report)?;
         let train_seconds = watch.seconds() - plan_seconds;
 
+        let layer = refine.as_ref().map(|t| &t.refine);
+        let meta = meta_of(&prepared, &trained, config);
+        check_readable(&FileShape::new(&meta, &trained.model, layer, learned.as_ref(), &all_metadata(config)))?;
         let further = Further { refine: refine.as_ref(), learned: learned.as_ref() };
         let encoded = encode_prepared(&ops, &prepared, &trained, further, config.metric, self.output, &report)?;
-        let layer = refine.as_ref().map(|t| &t.refine);
         let (target, meta, file_bytes) =
             write_file(self.target, &prepared, &trained, further, encoded, config, self.output, &report)?;
         let seconds = watch.seconds();

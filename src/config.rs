@@ -129,6 +129,8 @@ pub enum Stage {
     Refine,
     /// Training the learned decoder.
     Decoder,
+    /// Checking every byte of a file that is copied.
+    Verify,
     /// Encoding all rows.
     Encode,
     /// Writing the file.

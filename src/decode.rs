@@ -21,8 +21,14 @@ impl<D: AsRef<[u8]>> Index<D> {
     /// # Errors
     /// [`Error::Config`] when the range is not within the rows.
     pub fn decode(&self, rows: Range<usize>) -> Result<Mat, Error> {
-        let mut all = Vec::with_capacity(rows.len() * self.dim());
         let count = rows.len();
+        let mut all = Vec::new();
+        let values = count.checked_mul(self.dim());
+        // Rows that are not there are refused below.
+        if rows.end <= self.len() && values.is_none_or(|values| all.try_reserve_exact(values).is_err()) {
+            let message = format!("{count} vectors x {} do not fit into memory; decode some at a time", self.dim());
+            return Err(Error::Config(message));
+        }
         self.decode_each(rows, |part| {
             all.extend_from_slice(part.as_slice());
             Ok(())
@@ -61,7 +67,9 @@ impl<D: AsRef<[u8]>> Index<D> {
         mut next: impl FnMut(usize) -> Vec<Place>,
         mut each: impl FnMut(MatRef<'_>) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        const CHUNK: usize = 256;
+        // Rows are unpacked to coordinates, of which there may be more than a few rows have room for.
+        const VALUES: usize = 1 << 18;
+        let chunk = (VALUES / self.dim()).clamp(1, 256);
         let decoder = Decoder::new(self.parsed(), self.bytes());
         let step = chunk_rows(self.dim());
         for first in (0..rows).step_by(step) {
@@ -69,8 +77,9 @@ impl<D: AsRef<[u8]>> Index<D> {
             let count = step.min(rows - first);
             let places = next(count);
             let mut out = Mat::zeros(count, self.dim());
-            let parts = out.as_mut_slice().par_chunks_mut(CHUNK * self.dim());
-            parts.zip(places.par_chunks(CHUNK)).for_each(|(out, places)| decoder.decode(places, out));
+            let parts = out.as_mut_slice().par_chunks_mut(chunk * self.dim());
+            parts.zip(places.par_chunks(chunk)).for_each(|(out, places)| decoder.decode(places, out));
+            self.check_whole()?;
             each(out.view())?;
         }
         Ok(())
@@ -121,7 +130,7 @@ impl<'a> Decoder<'a> {
             for s in (model.side.factor_nibbles()..shape.side_nibbles).rev() {
                 gain_code = gain_code << 4 | usize::from(shape.side(block, s, i));
             }
-            let gain = self.parsed.gains[gain_code];
+            let gain = self.parsed.gains(segment)[gain_code];
             for ((x, mean), center) in out.iter_mut().zip(&model.mean).zip(&model.center) {
                 *x = center + gain * (*x + mean);
             }

@@ -14,7 +14,8 @@ pub enum Error {
     /// The byte budget is below what this store can be stored in.
     #[error(
         "the budget of {asked:.2} bytes per vector ({asked_ratio:.4} of float32) cannot be met: the smallest file \
-         for these rows has {smallest:.2} bytes per vector; ask for --ratio {smallest_ratio:.4} or more"
+         for these rows has {smallest:.2} bytes per vector; ask for {} or more",
+        advice(*smallest, *smallest_ratio)
     )]
     Budget {
         /// Bytes per vector asked for.
@@ -83,6 +84,15 @@ pub enum Error {
     /// The progress callback asked to stop. Nothing was written.
     #[error("cancelled")]
     Cancelled,
+}
+
+/// What meets the smallest file: a ratio, or bytes where that would have to be above 1.
+fn advice(smallest: f64, smallest_ratio: f64) -> String {
+    if smallest_ratio <= 1.0 {
+        format!("--ratio {smallest_ratio:.4}")
+    } else {
+        format!("--bytes {}", smallest.ceil())
+    }
 }
 
 fn holder(pid: Option<u32>) -> String {

@@ -1,8 +1,13 @@
 //! Brute force over the original rows: the truth that recall is measured against.
 
+use std::ops::ControlFlow;
+
 use rayon::prelude::*;
 
-use crate::{Error, Mat, MatRef, Metric, Neighbors, RowSource, ops::product_nt, query::prepare_queries, topk::TopK};
+use crate::{
+    Error, Mat, MatRef, Metric, Neighbors, RowSource, ops::product_nt, query::prepare_queries, search::possible,
+    topk::TopK,
+};
 
 /// The exact nearest rows of every query by brute force over the original rows, streamed; the truth that recall is
 /// measured against. O(n x queries x d).
@@ -15,6 +20,20 @@ pub fn exact_neighbors(
     k: usize,
     metric: Metric,
 ) -> Result<Neighbors, Error> {
+    exact_neighbors_with(rows, queries, k, metric, |_, _| ControlFlow::Continue(()))
+}
+
+/// As [`exact_neighbors`]; `progress` is told how many rows of how many have been looked at, some thousands at a time, and may end it.
+///
+/// # Errors
+/// As [`exact_neighbors`], and [`Error::Cancelled`] where `progress` asked for it.
+pub fn exact_neighbors_with(
+    rows: &dyn RowSource,
+    queries: MatRef<'_>,
+    k: usize,
+    metric: Metric,
+    progress: impl Fn(u64, u64) -> ControlFlow<()>,
+) -> Result<Neighbors, Error> {
     if k == 0 {
         return Err(Error::Config("k must be at least 1".into()));
     }
@@ -23,12 +42,14 @@ pub fn exact_neighbors(
         // Any point will do; one amid the rows keeps the digits of their distances.
         let mut first = Mat::zeros(rows.rows().min(4096), rows.dim());
         rows.read(0, first.as_mut_slice())?;
-        center = crate::train::mean(first.view());
-        center.iter_mut().for_each(|c| *c = if c.is_finite() { *c } else { 0.0 });
+        center = crate::train::center(first.view());
     }
     let prepared = prepare_queries(queries, metric, &center, rows.dim(), 0)?;
     let mut exact = Exact::new(prepared.rows, k.min(rows.rows()), metric);
     crate::read::for_each_chunk(rows, |first, chunk| {
+        if progress(first as u64, rows.rows() as u64).is_break() {
+            return Err(Error::Cancelled);
+        }
         let mut unit = Mat::zeros(chunk.rows(), chunk.dim());
         let mut gains = Vec::with_capacity(chunk.rows());
         for i in 0..chunk.rows() {
@@ -42,7 +63,7 @@ pub fn exact_neighbors(
     let mut found = exact.finish();
     let width = found.scores.dim().max(1);
     for (row, constant) in found.scores.as_mut_slice().chunks_exact_mut(width).zip(prepared.constants) {
-        row.iter_mut().for_each(|score| *score -= constant);
+        row.iter_mut().for_each(|score| *score = possible(metric, *score - constant));
     }
     Ok(found)
 }
@@ -124,17 +145,4 @@ impl Exact {
 #[inline(always)]
 fn score(metric: Metric, p: f32, gain: f32) -> f32 {
     if metric == Metric::L2 { 2.0 * gain * p - gain * gain } else { gain * p }
-}
-
-/// Share of the true neighbours that were found: the mean over queries of |found and true| / |true|.
-#[must_use]
-pub fn recall(found: MatRef<'_, u64>, truth: MatRef<'_, u64>) -> f64 {
-    let total = truth.rows() * truth.dim();
-    if total == 0 {
-        return 1.0;
-    }
-    let hits: usize = (0..truth.rows().min(found.rows()))
-        .map(|q| truth.row(q).iter().filter(|id| found.row(q).contains(id)).count())
-        .sum();
-    hits as f64 / total as f64
 }

@@ -63,12 +63,12 @@ impl<D: AsRef<[u8]>> Index<D> {
     /// searches of this index.
     ///
     /// # Errors
-    /// [`Error::Config`] for ids of another kind than the store's.
+    /// [`Error::Config`] for ids of another kind than the store's, [`Error::Format`] where what they are looked up in is damaged.
     pub fn filter(&self, filter: Filter<'_>) -> Result<RowFilter, Error> {
         let (parsed, bytes) = (self.parsed(), self.bytes());
         let (Filter::Allow(ids) | Filter::Deny(ids)) = filter;
         parsed.check_kind(Some(ids))?;
-        self.check_whole()?;
+        self.check_lookup()?;
         let wanted = Wanted::new(ids);
         let masks = parsed.segments.iter().map(|segment| {
             // Nothing of it is searched, and what it says it holds need not have any bytes.
@@ -85,6 +85,7 @@ impl<D: AsRef<[u8]>> Index<D> {
             Arc::new(without_deleted(segment, bytes, words))
         });
         let masks: Vec<_> = masks.collect();
+        self.check_whole()?;
         let count = masks.iter().map(|mask| mask.count()).sum();
         Ok(RowFilter { masks, count, commit: parsed.layout.commit.table_hash })
     }
@@ -98,7 +99,7 @@ pub(crate) fn live(segment: &Segment, bytes: &[u8]) -> Option<Arc<Allowed>> {
 }
 
 fn without_deleted(segment: &Segment, bytes: &[u8], mut words: Vec<u32>) -> Allowed {
-    segment.deleted_positions(bytes).into_iter().for_each(|position| set(&mut words, position, false));
+    segment.deleted_positions(bytes).for_each(|position| set(&mut words, position, false));
     Allowed::new(words, &segment.cells)
 }
 

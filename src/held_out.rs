@@ -2,9 +2,9 @@
 
 use crate::{
     Backend, Error, Mat, Searcher,
-    exact::recall,
     prepare::Prepared,
     probe::{self, MEASURED},
+    recall::{recall, recall_beside},
     search::Neighbors,
 };
 
@@ -35,21 +35,27 @@ pub(crate) fn measure(
     let own = prepared.held_rows.as_deref();
     let with_self = usize::from(own.is_some());
     // A row that is its own query finds itself, which says nothing.
-    let without_self = |found: &Mat<u64>, k: usize| -> Result<Mat<u64>, Error> {
-        let width = k.min(found.dim() - usize::from(own.is_some()));
-        let mut out = Vec::with_capacity(found.rows() * width);
-        for q in 0..found.rows() {
+    let without_self = |found: &Neighbors| -> Result<Neighbors, Error> {
+        let width = found.ids.dim() - usize::from(own.is_some());
+        let (mut ids, mut scores) = (Vec::new(), Vec::new());
+        for q in 0..found.ids.rows() {
             let itself = own.map(|rows| rows[q] as u64);
-            out.extend(found.row(q).iter().copied().filter(|id| Some(*id) != itself).take(width));
+            let hits = found.ids.row(q).iter().zip(found.scores.row(q));
+            let others: Vec<_> = hits.filter(|(id, _)| Some(**id) != itself).take(width).collect();
+            ids.extend(others.iter().map(|(id, _)| **id));
+            scores.extend(others.iter().map(|(_, score)| **score));
         }
-        Mat::new(out, found.rows(), width)
+        let rows = found.ids.rows();
+        Ok(Neighbors { ids: Mat::new(ids, rows, width)?, scores: Mat::new(scores, rows, width)? })
     };
     let ask = |index: &crate::Index<&[u8]>, k: usize| {
         Searcher::open(index, Backend::Cpu)?.query_prepared(prepared.held.view(), k + with_self)
     };
-    let truth = without_self(&truth.ids, k)?;
+    let truth = without_self(truth)?;
+    // More than are asked for, to see where ties go on.
     let recall_of = |index: &crate::Index<&[u8]>| -> Result<f64, Error> {
-        Ok(recall(without_self(&ask(index, k)?.0.ids, k)?.view(), truth.view()))
+        let (found, wider) = (ask(index, k)?.0, ask(index, 2 * k + 1)?.0);
+        Ok(recall_beside(&without_self(&found)?, &without_self(&wider)?, &truth, k))
     };
     // How many candidates are scored again depends on how many rows are asked for.
     let (mut recall_again, mut shortlist) = (None, None);
@@ -68,9 +74,9 @@ pub(crate) fn measure(
     let (found, bases) = ask(&index, MEASURED[1])?;
     let recall = match recall_again {
         Some(recall) => recall,
-        None => recall(without_self(&found.ids, k)?.view(), truth.view()),
+        None => recall(&without_self(&found)?, &truth, k),
     };
-    let mut cells = without_self(&found.ids, MEASURED[1])?;
+    let mut cells = without_self(&found)?.ids;
     cells.as_mut_slice().iter_mut().for_each(|row| *row = labels[*row as usize].into());
     let sizes: Vec<u64> = index.parsed().segments[0].cells.windows(2).map(|w| w[1] - w[0]).collect();
     Ok(Measured { recall, probe_cells: probe::measure(&bases, cells.view(), &sizes), shortlist })

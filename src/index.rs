@@ -1,8 +1,9 @@
 //! An index: the bytes of a `.vlc` file, wherever they are, ready to be asked.
 
 use std::{
+    cell::Cell,
     collections::BTreeMap,
-    ops::Range,
+    ops::{ControlFlow, Range},
     path::{Path, PathBuf},
     sync::OnceLock,
     time::Duration,
@@ -27,6 +28,8 @@ pub struct Index<D> {
     path: Option<PathBuf>,
     /// Where the bytes are a mapped file's.
     watch: Option<Watch>,
+    /// Set once what ids are looked up in was found to be sound.
+    looked_up: OnceLock<()>,
     /// Unpacked for the first query.
     query_model: OnceLock<QueryModel>,
     learned_model: OnceLock<LearnedModel>,
@@ -38,7 +41,7 @@ impl Index<MappedFile> {
     ///
     /// What is mapped is one commit: appending and deleting go on behind it, and replace the file by renaming another over it.
     /// Other programs must not truncate or change the file in place while it is mapped; where that cannot be promised, as on some
-    /// network drives, see [`Index::read`].
+    /// network drives, see [`Index::read`], and [`guard_mappings`](crate::guard_mappings) for an error in place of the end of the process.
     ///
     /// # Errors
     /// [`Error::Io`] when it cannot be opened, [`Error::Format`] when it is not a sound `.vlc` file.
@@ -79,6 +82,7 @@ const LOOKS: usize = 100;
 fn map(path: &Path, model: Option<&Path>) -> Result<Index<MappedFile>, Error> {
     let mut index = open(path, model, MappedFile::open)?;
     index.watch = Watch::new(&index.bytes, path);
+    index.check_whole()?;
     Ok(index)
 }
 
@@ -152,7 +156,21 @@ impl<D: AsRef<[u8]>> Index<D> {
     }
 
     pub(crate) fn of(bytes: D, parsed: Parsed) -> Self {
-        Index { bytes, parsed, path: None, watch: None, query_model: OnceLock::new(), learned_model: OnceLock::new() }
+        Index {
+            bytes,
+            parsed,
+            path: None,
+            watch: None,
+            looked_up: OnceLock::new(),
+            query_model: OnceLock::new(),
+            learned_model: OnceLock::new(),
+        }
+    }
+
+    /// The same with what tells whether its bytes are still those of the file.
+    pub(crate) fn watched(mut self, watch: Option<Watch>) -> Self {
+        self.watch = watch;
+        self
     }
 
     /// The same with another number of rows that its learned decoder scores again.
@@ -187,9 +205,27 @@ impl<D: AsRef<[u8]>> Index<D> {
         self.watch.as_ref()
     }
 
-    /// Refuses to go on where the mapped file has been truncated.
-    pub(crate) fn check_whole(&self) -> Result<(), Error> {
+    /// Refuses to go on where the mapped file has been truncated; also after work, whose outcome is of no use then. The calls of this
+    /// library that give an error ask by themselves; for what [`Index::bytes`] and [`Index::text_id`] gave it is the caller's to ask,
+    /// where the [guard](crate::guard_mappings) is on. O(1).
+    ///
+    /// # Errors
+    /// [`Error::Format`] when it has been.
+    pub fn check_whole(&self) -> Result<(), Error> {
         self.watch.as_ref().map_or(Ok(()), |watch| watch.check(self.parsed.layout.end))
+    }
+
+    /// Refuses to look up ids in bytes that are damaged: others would be found, or none, without a word. The first time O(row numbers and
+    /// ids) at gigabytes a second.
+    pub(crate) fn check_lookup(&self) -> Result<(), Error> {
+        self.check_whole()?;
+        if self.looked_up.get().is_none() {
+            let used = |e: &format::SectionEntry| [*b"ROWS", *b"IDSU", *b"IDSS"].contains(&e.kind);
+            format::check_sections(&self.parsed, self.bytes(), used)
+                .map_err(|source| damaged(self.path(), source))?;
+            let _ = self.looked_up.set(());
+        }
+        Ok(())
     }
 
     /// The bytes of the file, as far as they are committed.
@@ -240,8 +276,25 @@ impl<D: AsRef<[u8]>> Index<D> {
     /// # Errors
     /// [`Error::Format`] naming the file, where it was opened from one, and the part that is damaged.
     pub fn verify(&self) -> Result<(), Error> {
+        self.verify_with(|_, _| ControlFlow::Continue(()))
+    }
+
+    /// As [`Index::verify`]; `progress` is told how many bytes of how many have been looked at, several times a second, and may end it.
+    ///
+    /// # Errors
+    /// As [`Index::verify`], and [`Error::Cancelled`] where `progress` asked for it.
+    pub fn verify_with(&self, progress: impl Fn(u64, u64) -> ControlFlow<()>) -> Result<(), Error> {
         self.check_whole()?;
-        format::verify(&self.parsed, self.bytes()).map_err(|source| damaged(self.path(), source))
+        // Once is enough: what is not looked at is not sound.
+        let cancelled = Cell::new(false);
+        let go_on = |done, total| {
+            cancelled.set(cancelled.get() || progress(done, total).is_break());
+            !cancelled.get()
+        };
+        let verified =
+            format::verify(&self.parsed, self.bytes(), &go_on).map_err(|source| damaged(self.path(), source));
+        self.check_whole()?;
+        if cancelled.get() { Err(Error::Cancelled) } else { verified }
     }
 
     /// The `min(k, n)` nearest rows of one query, nearest first, on the CPU. Exhaustive: O(n x symbols).
@@ -265,19 +318,25 @@ impl<D: AsRef<[u8]>> Index<D> {
     /// The ids of the rows `rows`, counted as [`Index::decode`] does.
     ///
     /// # Errors
-    /// [`Error::Config`] when the range is not within the rows.
+    /// [`Error::Config`] when the range is not within the rows, [`Error::Format`] when row numbers or ids are damaged.
     pub fn ids(&self, rows: Range<usize>) -> Result<Ids, Error> {
         if rows.start > rows.end || rows.end > self.len() {
             let message = format!("rows {}..{} of an index of {}", rows.start, rows.end, self.len());
             return Err(Error::Config(message));
         }
-        let places = Live::new(&self.parsed, self.bytes(), rows.start as u64).take(rows.len());
+        // So many at a time.
+        const PART: usize = 1 << 16;
+        self.check_lookup()?;
+        let mut live = Live::new(&self.parsed, self.bytes(), rows.start as u64);
+        let parts = rows.clone().step_by(PART).map(|first| live.take(PART.min(rows.end - first)));
+        let places = parts.flatten();
         let text = self.parsed.segments.first().is_some_and(|s| s.ids_kind() == Some(IdsKind::Text));
-        Ok(if text {
-            Ids::Text(places.iter().map(|p| self.text_id(p.row).unwrap_or_default().to_owned()).collect())
+        let ids = if text {
+            Ids::Text(places.map(|p| self.text_id(p.row).unwrap_or_default().to_owned()).collect())
         } else {
-            Ids::Numbers(places.iter().map(|p| self.parsed.number_id(p.row, self.bytes())).collect())
-        })
+            Ids::Numbers(places.map(|p| self.parsed.number_id(p.row, self.bytes())).collect())
+        };
+        self.check_whole().map(|()| ids)
     }
 
     /// The string that is the id of the row with this number; `None` where ids are numbers, or there is no such row.
@@ -302,11 +361,19 @@ pub fn write_index<D: AsRef<[u8]>>(index: &Index<D>, path: impl AsRef<Path>) -> 
     use std::io::Write;
     let path = path.as_ref();
     index.verify()?;
-    publish_at(path, &|_| Ok(()), |file| file.write_all(index.bytes()).map_err(|e| Error::io(path, e)))
+    publish_at(path, &|_| Ok(()), |file| {
+        file.write_all(index.bytes()).map_err(|e| Error::io(path, e))?;
+        index.check_whole()
+    })
 }
 
-/// Refuses metadata that the file keeps for itself.
+/// Refuses metadata that the file keeps for itself, or that no reader would take.
 pub(crate) fn check_keys(metadata: &BTreeMap<String, String>) -> Result<(), Error> {
+    // Room is left for the pairs that the file keeps for itself.
+    let most = format::MOST_PAIRS as usize / 2;
+    if metadata.len() > most {
+        return Err(Error::Config(format!("{} pairs of metadata are too many; {most} are allowed", metadata.len())));
+    }
     match metadata.keys().find(|key| key.starts_with("vlc.") || key.is_empty()) {
         Some(key) => {
             Err(Error::Config(format!("the metadata key {key:?} is not allowed: it is empty or starts with vlc.")))

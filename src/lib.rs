@@ -15,11 +15,13 @@ mod exact;
 mod expected;
 mod filter;
 pub mod format;
+mod guard;
 mod held_out;
 mod ids;
 mod index;
 mod info;
 mod learned;
+mod lengths;
 mod live;
 mod matrix;
 pub mod measure;
@@ -33,6 +35,7 @@ mod printable;
 mod probe;
 mod query;
 pub mod read;
+mod recall;
 mod refine;
 mod rows;
 mod search;
@@ -49,8 +52,9 @@ pub use config::{
 };
 pub use embedding::Embedding;
 pub use error::{Error, InputError};
-pub use exact::{exact_neighbors, recall};
+pub use exact::{exact_neighbors, exact_neighbors_with};
 pub use filter::{Filter, RowFilter};
+pub use guard::guard_mappings;
 pub use ids::Ids;
 pub use index::{Index, write_index};
 pub use info::{Appended, DecoderInfo, HeldOutRecall, IdKind, Info, QuerySource};
@@ -61,10 +65,11 @@ pub use plan::{Plan, plan};
 pub use printable::{Printable, is_unprintable, printable};
 pub use probe::Probe;
 pub use read::{RowSource, VectorFile};
+pub use recall::{recall, recall_among, recall_beside};
 pub use search::{Hit, Neighbors, SearchOptions, Searcher};
 pub use store::{
-    AppendReport, BuildReport, DRIFT, DeleteReport, EncodeOptions, SalvageReport, Store, compress_with_model, merge,
-    salvage, train_to, transcode,
+    AppendReport, BuildReport, DRIFT, DeleteReport, EncodeOptions, LONGER, SalvageReport, Store, compress_with_model,
+    merge, salvage, train_to, transcode,
 };
 pub use train::{AnchorSet, anneal};
 

@@ -26,19 +26,74 @@ pub(crate) struct Place {
 pub(crate) struct Bits(Vec<u64>);
 
 impl Bits {
-    pub(crate) fn new(n: u64, positions: &[u64]) -> Bits {
-        let mut words = vec![0; if positions.is_empty() { 0 } else { n.div_ceil(64) as usize }];
-        positions.iter().for_each(|p| words[(p / 64) as usize] |= 1 << (p % 64));
-        Bits(words)
+    /// Takes no room where there are no positions.
+    pub(crate) fn new(n: u64, positions: impl IntoIterator<Item = u64>) -> Bits {
+        let mut bits = Bits(Vec::new());
+        positions.into_iter().for_each(|position| bits.set(n, position));
+        bits
     }
 
-    /// How many bits are set.
-    pub(crate) fn count(&self) -> u64 {
-        self.0.iter().map(|word| u64::from(word.count_ones())).sum()
+    /// Sets that of a position below n.
+    pub(crate) fn set(&mut self, n: u64, position: u64) {
+        if self.0.is_empty() {
+            self.0 = vec![0; n.div_ceil(64) as usize];
+        }
+        if let Some(word) = self.0.get_mut((position / 64) as usize) {
+            *word |= 1 << (position % 64);
+        }
     }
 
     pub(crate) fn has(&self, position: u64) -> bool {
         self.0.get((position / 64) as usize).is_some_and(|word| word >> (position % 64) & 1 == 1)
+    }
+
+    /// How many are set.
+    pub(crate) fn count(&self) -> u64 {
+        self.0.iter().map(|word| u64::from(word.count_ones())).sum()
+    }
+
+    /// Those that are set, ascending.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = u64> + Clone {
+        self.0.iter().zip(0u64..).flat_map(|(&word, w)| {
+            let mut left = word;
+            std::iter::from_fn(move || {
+                let bit = (left != 0).then(|| u64::from(left.trailing_zeros()))?;
+                left &= left - 1;
+                Some(64 * w + bit)
+            })
+        })
+    }
+}
+
+/// Counts the bits that are set below a position.
+#[derive(Debug)]
+pub(crate) struct Ranks {
+    bits: Bits,
+    /// How many are set before each [`Ranks::WORDS`] words.
+    before: Vec<u64>,
+}
+
+impl Ranks {
+    const WORDS: usize = 8;
+
+    pub(crate) fn new(bits: Bits) -> Ranks {
+        let mut sum = 0;
+        let ones = |words: &[u64]| words.iter().map(|word| u64::from(word.count_ones())).sum::<u64>();
+        let before = bits.0.chunks(Ranks::WORDS).map(|words| {
+            sum += ones(words);
+            sum - ones(words)
+        });
+        Ranks { before: before.collect(), bits }
+    }
+
+    /// O(1).
+    pub(crate) fn below(&self, position: u64) -> u64 {
+        let (word, bit) = ((position / 64) as usize, position % 64);
+        let Some(&last) = self.bits.0.get(word) else { return self.bits.count() };
+        let first = word / Ranks::WORDS;
+        let whole = &self.bits.0[first * Ranks::WORDS..word];
+        let ones: u32 = whole.iter().map(|word| word.count_ones()).sum();
+        self.before[first] + u64::from(ones + (last & ((1 << bit) - 1)).count_ones())
     }
 }
 
@@ -65,7 +120,7 @@ impl<'a> Live<'a> {
         if parsed.segments.get(live.segment).is_some_and(whole) {
             live.next = rank;
         } else {
-            live.take(rank as usize);
+            live.skip(rank);
         }
         live
     }
@@ -83,11 +138,22 @@ impl<'a> Live<'a> {
         self.found.drain(..count.min(self.found.len())).collect()
     }
 
+    /// Passes over the next `count` rows, which are not kept.
+    fn skip(&mut self, mut count: u64) {
+        while count > 0 {
+            let passed = self.take(count.min(PART) as usize).len() as u64;
+            if passed == 0 {
+                break;
+            }
+            count -= passed;
+        }
+    }
+
     /// Finds the rows among the next numbers of a segment that has any.
     fn look(&mut self, segment: &'a Segment, wanted: u64) {
         let (bytes, next, number) = (self.bytes, self.next, self.segment);
         let (walk, dead) = self.walk.get_or_insert_with(|| {
-            let dead = Bits::new(segment.n, &segment.deleted_positions(bytes));
+            let dead = Bits::new(segment.n, segment.deleted_positions(bytes));
             (Walk::new(segment.row_ids(bytes), next), dead)
         });
         // Numbers that no row has cost nothing, however many they are.
@@ -114,8 +180,10 @@ mod tests {
 
     use crate::{
         Budget, Config, Filter, Ids, Index, MatRef,
-        format::{MOST_ROWS, Writer},
+        format::{MOST_BARE_ROWS, MOST_ROWS, Writer},
     };
+
+    use super::{Bits, Ranks};
 
     const ROWS: usize = 40;
 
@@ -135,12 +203,35 @@ mod tests {
     }
 
     fn file(head: &Sections, rest: impl FnOnce(&mut Writer<Cursor<Vec<u8>>>)) -> Index<Vec<u8>> {
+        try_file(head, rest).unwrap()
+    }
+
+    fn try_file(
+        head: &Sections,
+        rest: impl FnOnce(&mut Writer<Cursor<Vec<u8>>>),
+    ) -> Result<Index<Vec<u8>>, crate::Error> {
         let mut writer = Writer::create(Cursor::new(Vec::new())).unwrap();
         head.iter().for_each(|(kind, bytes)| writer.section(*kind, 0, bytes).unwrap());
         rest(&mut writer);
         let mut written = writer.finish(1).unwrap();
         written.write_header().unwrap();
-        Index::from_bytes(written.sink.into_inner()).unwrap()
+        Index::from_bytes(written.sink.into_inner())
+    }
+
+    #[test]
+    fn bits_are_counted_and_come_back() {
+        let n = 3000u64;
+        for step in [1, 2, 63, 64, 65, 700] {
+            let set: Vec<u64> = (0..n).filter(|p| p * p % step == 0).collect();
+            let bits = Bits::new(n, set.iter().copied());
+            assert_eq!(bits.iter().collect::<Vec<_>>(), set);
+            assert_eq!(bits.count(), set.len() as u64);
+            let ranks = Ranks::new(bits);
+            for p in 0..n + 100 {
+                assert_eq!(ranks.below(p), set.iter().filter(|&&q| q < p).count() as u64, "{p}");
+            }
+        }
+        assert_eq!(Ranks::new(Bits::new(n, [])).below(17), 0);
     }
 
     /// Row numbers that no row has cost nothing, or a file of a few bytes would keep its reader busy for days.
@@ -176,14 +267,19 @@ mod tests {
                 _ => {}
             }
         }
-        let n = MOST_ROWS;
-        let index = file(&head, |writer| {
-            writer.section(*b"SEGM", 0, &[n, 0, n, 0].map(u64::to_le_bytes).concat()).unwrap();
-            writer.section(*b"CELL", 0, &[0, n, n, n].map(u64::to_le_bytes).concat()).unwrap();
-            writer.section(*b"ROWS", 0, &[]).unwrap();
-            writer.section(*b"CODE", 0, &[]).unwrap();
-            writer.section(*b"TOMB", 0, &n.to_le_bytes()).unwrap();
-        });
+        let of = |n: u64| {
+            try_file(&head, |writer| {
+                writer.section(*b"SEGM", 0, &[n, 0, n, 0].map(u64::to_le_bytes).concat()).unwrap();
+                writer.section(*b"CELL", 0, &[0, n, n, n].map(u64::to_le_bytes).concat()).unwrap();
+                writer.section(*b"ROWS", 0, &[]).unwrap();
+                writer.section(*b"CODE", 0, &[]).unwrap();
+                writer.section(*b"TOMB", 0, &n.to_le_bytes()).unwrap();
+            })
+        };
+        for n in [MOST_BARE_ROWS + 1, MOST_ROWS] {
+            assert!(of(n).unwrap_err().to_string().contains("take no bytes"));
+        }
+        let index = of(MOST_BARE_ROWS).unwrap();
         index.verify().unwrap();
         assert!(index.is_empty());
         assert!(index.ids(0..0).unwrap().is_empty());

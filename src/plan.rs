@@ -5,6 +5,7 @@ use crate::{
     embedding::all_metadata,
     expected::expected_recall,
     format::{BlockShape, SECTIONS, file_len, metadata_bytes, row_ids_len, sums_len},
+    info::QuerySource,
     learned,
     ops::{Ops, WithOps, dispatch},
     prepare::{Prepared, copy_rows, prepare},
@@ -42,6 +43,8 @@ pub struct Plan {
     /// Recall@10 to be expected without re-ranking, estimated from the spectrum of a pilot sample; `None` for fewer
     /// than 200 rows.
     pub expected_recall: Option<f64>,
+    /// What it was estimated on: rows stand in for queries where none are given.
+    pub expected_recall_source: QuerySource,
     /// Resident memory at most, the mapped input not counted.
     pub peak_memory_bytes: u64,
 }
@@ -72,6 +75,8 @@ pub(crate) struct Sizes {
     pub(crate) metadata: u64,
     /// Bytes of the ids.
     pub(crate) ids: u64,
+    /// Those of a scale of lengths beside the model's, at most.
+    pub(crate) gains: u64,
     /// Bytes of the file, or of all symbols where these alone count.
     pub(crate) budget: f64,
     pub(crate) only_codes: bool,
@@ -105,6 +110,7 @@ impl Sizes {
             metadata: metadata_bytes(&all_metadata(config)).len() as u64,
             // Those to come are taken to be like those given.
             ids: config.ids.map_or(0, |ids| (ids.bytes().len() as f64 * n as f64 / rows.max(1) as f64) as u64),
+            gains: 0,
             budget: per_row * n as f64,
             only_codes: matches!(config.budget, Budget::CodeBytes(_)),
             decoder: None,
@@ -139,10 +145,12 @@ impl Sizes {
             row_ids_len(self.n, anchors as u64),
             block.code_bytes(self.n),
         ];
-        // Ids are a section more, as a decoder is and the hashes of parts are: its entry, and what it is padded with.
+        // Ids are a section more, as a decoder is and the hashes of parts are: its entry, and what it is padded with. A scale of lengths is
+        // two: the file names what a reader must know for it.
         let further = |bytes: u64| if bytes > 0 { bytes + 96 } else { 0 };
+        let gains = if self.gains > 0 { further(self.gains) + further(64) } else { 0 };
         let sums = [lengths[8], lengths[9], self.ids].map(sums_len).iter().sum();
-        file_len(&lengths) + further(self.ids) + further(decoder) + further(sums)
+        file_len(&lengths) + further(self.ids) + further(decoder) + further(sums) + gains
     }
 }
 
@@ -318,6 +326,11 @@ pub(crate) fn plan_on<O: Ops>(
         decoder,
         decoder_bytes: fit.decoder_bytes,
         expected_recall: expected_recall(prepared, pilot.view(), fit.distortion, config),
+        expected_recall_source: if prepared.training_queries().is_some() {
+            QuerySource::Sample
+        } else {
+            QuerySource::Rows
+        },
         peak_memory_bytes: peak_memory(sizes, sample.rows(), fit.symbols, decoder),
     };
     Ok((plan, Pilot { space, anchors: found, spectrum }))
@@ -416,5 +429,6 @@ fn peak_memory(sizes: &Sizes, sample: usize, symbols: usize, decoder: Option<Dec
     let spool = (sizes.n * symbols as u64).min(crate::spool::SPOOL_MEMORY);
     // Coordinates and codewords of the rows it is trained on, and copies of some.
     let learned = decoder.map_or(0, |_| 4 * (sizes.dim as u64) * (2 * sizes.n.min(learned::ROWS as u64) + (1 << 17)));
-    6 * rows + 8 * matrices + 13 * sizes.n + spool + learned + (64 << 20)
+    let per_row = 13 + if sizes.gain_nibbles > 0 { 4 } else { 0 };
+    6 * rows + 8 * matrices + per_row * sizes.n + spool + learned + (64 << 20)
 }

@@ -3,9 +3,12 @@
 use rayon::prelude::*;
 
 use crate::{
-    Config, Error, InputError, Mat, MatRef, Metric, RowSource, Stage, learned,
+    Config, Error, InputError, Mat, MatRef, Metric, RowSource, Stage,
+    format::MOST_GAIN,
+    learned,
+    lengths::Lengths,
     plan::Sizes,
-    read::{RowFault, for_each_chunk, unit_row},
+    read::{RowFault, SHORTEST, for_each_chunk, unit_row},
     train::{self, Random, TARGET_K},
 };
 
@@ -15,7 +18,7 @@ pub(crate) struct Prepared<'a> {
     pub(crate) sizes: Sizes,
     /// Subtracted from rows and queries.
     pub(crate) center: Vec<f32>,
-    /// Smallest and largest length of a row.
+    /// Smallest and largest length of a row, but for a few that are far from all others.
     pub(crate) gain_range: (f32, f32),
     /// The sample as unit rows.
     pub(crate) unit: Mat,
@@ -69,7 +72,7 @@ pub(crate) fn prepare<'a>(
     if let Some(ids) = config.ids {
         ids.check(n)?;
     }
-    let sizes = Sizes::new(n, dim, config)?;
+    let mut sizes = Sizes::new(n, dim, config)?;
     let mut random = Random::new(config.seed, PURPOSE_SAMPLE);
     let sample = random.sample(n, sample_rows(n, dim));
     report(Stage::Sample, 0, sample.len())?;
@@ -77,12 +80,18 @@ pub(crate) fn prepare<'a>(
     let center = match config.metric {
         Metric::L2 => {
             check_finite(rows, &sample, &unit)?;
-            train::mean(unit.view())
+            train::center(unit.view())
         }
         _ => vec![0.0; dim],
     };
     let gains = to_unit(&mut unit, config.metric, &center, |i, fault| fault.at(rows.path(), sample[i]))?;
-    let gain_range = if sizes.gain_nibbles > 0 { gain_range(rows, config.metric, &center)? } else { (1.0, 1.0) };
+    let mut gain_range = (1.0, 1.0);
+    if sizes.gain_nibbles > 0 {
+        let lengths = all_lengths(rows, config.metric, &center)?;
+        let outside;
+        (gain_range, outside) = lengths.model_range(sizes.gain_nibbles);
+        sizes.gains = if outside { MOST_GAIN } else { 0 };
+    }
     report(Stage::Sample, sample.len(), sample.len())?;
 
     let (mut queries, mut held, mut held_rows) = (None, Mat::zeros(0, dim), None);
@@ -189,17 +198,21 @@ pub(crate) fn to_unit(
     gains.into_iter().enumerate().map(|(i, gain)| gain.map_err(|fault| at(i, fault))).collect()
 }
 
-/// Smallest and largest length above 0 of all rows.
-fn gain_range(rows: &dyn RowSource, metric: Metric, center: &[f32]) -> Result<(f32, f32), Error> {
-    let (mut lo, mut hi) = (f32::INFINITY, 0f32);
+/// The lengths of all rows.
+fn all_lengths(rows: &dyn RowSource, metric: Metric, center: &[f32]) -> Result<Lengths, Error> {
+    let mut lengths = Lengths::default();
+    let mut longest = (0f32, 0);
     for_each_chunk(rows, |first, chunk| {
         let mut unit = Mat::new(chunk.as_slice().to_vec(), chunk.rows(), chunk.dim())?;
-        for gain in to_unit(&mut unit, metric, center, |i, fault| fault.at(rows.path(), first + i))? {
-            if gain > 0.0 {
-                (lo, hi) = (lo.min(gain), hi.max(gain));
-            }
+        let gains = to_unit(&mut unit, metric, center, |i, fault| fault.at(rows.path(), first + i))?;
+        for (i, gain) in gains.into_iter().enumerate() {
+            lengths.add(gain, 1);
+            longest = if gain > longest.0 { (gain, first + i) } else { longest };
         }
         Ok(())
     })?;
-    Ok(if hi > 0.0 { (lo, hi) } else { (1.0, 1.0) })
+    if longest.0 > 0.0 && longest.0 < SHORTEST {
+        return Err(RowFault::Short { length: longest.0 }.at(rows.path(), longest.1));
+    }
+    Ok(lengths)
 }

@@ -6,8 +6,9 @@ use rayon::prelude::*;
 use crate::{
     Error, InputError, Mat, MatRef, Metric,
     model::{Code, Model},
-    ops::{ScoreTables, product_nt},
+    ops::{Panels, ScoreTables},
     probe::Reach,
+    read::{RowFault, SHORTEST},
 };
 
 /// Queries as the codec sees them.
@@ -34,6 +35,9 @@ pub(crate) fn prepare_queries(
     for i in 0..queries.rows() {
         let gain = crate::read::unit_row(queries.row(i), metric, center, rows.row_mut(i))
             .map_err(|e| e.at(None, first + i))?;
+        if metric == Metric::Dot && gain > 0.0 && gain < SHORTEST {
+            return Err(RowFault::Short { length: gain }.at(None, first + i));
+        }
         if metric != Metric::Cosine {
             rows.row_mut(i).iter_mut().for_each(|v| *v *= gain);
         }
@@ -53,9 +57,9 @@ pub(crate) struct QueryModel {
 #[derive(Debug)]
 struct QueryChart {
     /// Active x d.
-    directions: Mat,
+    directions: Panels,
     /// The chart's anchors x active.
-    anchors: Mat,
+    anchors: Panels,
     /// Which they are.
     members: Vec<usize>,
 }
@@ -67,14 +71,14 @@ impl QueryModel {
     /// O((d + anchors) x active) memory and time.
     pub(crate) fn new(model: &Model) -> QueryModel {
         let of = |(g, chart): (usize, &crate::model::Chart)| QueryChart {
-            directions: chart.decoder.to_mat(),
-            anchors: chart.anchors.to_rows(),
+            directions: Panels::new(chart.decoder.to_mat().view()),
+            anchors: Panels::new(chart.anchors.to_rows().view()),
             members: (0..model.anchors()).filter(|&k| usize::from(model.anchor_chart[k]) == g).collect(),
         };
         QueryModel { charts: model.charts.iter().enumerate().map(of).collect() }
     }
 
-    /// What every symbol and anchor adds to the inner product with each query.
+    /// What every symbol and anchor adds to the inner product with each query, which does not depend on the others.
     /// O(queries x active x (d + anchors + alphabet)).
     pub(crate) fn tables(&self, model: &Model, queries: MatRef<'_>, reach: Reach) -> ScoreTables {
         let count = queries.rows();
@@ -95,9 +99,9 @@ impl QueryModel {
             let mut rotated_by_chart = Vec::with_capacity(self.charts.len());
             for (g, (chart, own)) in model.charts.iter().zip(&self.charts).enumerate() {
                 let mut rotated = Mat::zeros(queries.rows(), chart.active());
-                product_nt(rotated.as_mut_slice(), queries, own.directions.view(), 1.0);
+                own.directions.products(rotated.as_mut_slice(), queries);
                 let mut at_anchors = Mat::zeros(queries.rows(), own.members.len());
-                product_nt(at_anchors.as_mut_slice(), rotated.view(), own.anchors.view(), 1.0);
+                own.anchors.products(at_anchors.as_mut_slice(), rotated.view());
                 for q in 0..queries.rows() {
                     let tables = &mut tables[q][g * per_chart..(g + 1) * per_chart];
                     Arch::new().dispatch(|| fill_tables(&chart.code, rotated.row(q), tables));

@@ -12,9 +12,10 @@ use crate::{
     Config, Error, Mat, Metric, RowSource, Stage,
     embedding::all_metadata,
     encode::{Encoder, RowCodes, encode_rows},
-    format::{BlockShape, FileShape, Meta, Writer, fixed, learned_bytes},
+    format::{self, BlockShape, FileShape, Meta, Writer, fixed, learned_bytes},
     held_out,
     learned::{Learned, Synthesizer},
+    lengths::error_outside,
     model::Model,
     ops::{Ops, squared_distance},
     prepare::{Prepared, to_unit},
@@ -59,7 +60,9 @@ impl Seek for FileTarget {
 
 impl Target for FileTarget {
     fn read_back<R>(&mut self, look: impl FnOnce(&[u8]) -> R) -> std::io::Result<R> {
-        crate::mmap::map_own(&self.0).map(|bytes| look(&bytes))
+        let bytes = crate::mmap::Mapping::of_own(&self.0)?;
+        let seen = look(&bytes);
+        bytes.whole().map(|()| seen)
     }
 }
 
@@ -89,9 +92,12 @@ pub(crate) struct Encoding<'a> {
 pub(crate) struct EncodedRows {
     pub(crate) labels: Vec<u32>,
     pub(crate) spool: Spooled,
+    /// The length of each row; empty where lengths are not kept.
+    pub(crate) lengths: Vec<f32>,
     /// The truth that recall is measured against.
     pub(crate) truth: Option<Neighbors>,
-    /// Sum of the squared errors of the rows as unit vectors, decoded without a refine layer, in fixed point; 0 when it was not asked for.
+    /// Sum of the squared errors of the rows, decoded without a refine layer, as shares of their lengths, in fixed point; 0 when it was
+    /// not asked for.
     pub(crate) error: u128,
 }
 
@@ -128,7 +134,7 @@ impl Encoding<'_> {
     }
 
     /// Encodes unit rows, which are on the device as `resident`.
-    fn encode<O: Ops>(&self, ops: &O, unit: &Mat, resident: &O::Rows) -> Result<Found, Error> {
+    fn encode<O: Ops>(&self, ops: &O, unit: &Mat, gains: &[f32], resident: &O::Rows) -> Result<Found, Error> {
         let mut codes = encode_rows(ops, self.encoder, self.model, resident)?;
         if let Some((learned, synthesizer)) = self.learned {
             synthesizer.encode(ops, learned, resident, &mut codes)?;
@@ -140,13 +146,27 @@ impl Encoding<'_> {
                 None => self.encoder.decode(self.model, &found.codes),
             };
             if self.errors {
-                found.error = error(unit, &decoded);
+                found.error = self.error(unit, gains, &decoded);
             }
             if let Some((refine, encoder)) = self.refine {
                 found.refine = Some(encoder.encode(ops, refine, unit.view(), decoded)?);
             }
         }
         Ok(found)
+    }
+
+    /// Sum of the squared errors of rows of these lengths as shares of them, in fixed point. What a length that the model's scale does not
+    /// hold is off by is not among them.
+    fn error(&self, unit: &Mat, gains: &[f32], decoded: &Mat) -> u128 {
+        let of_row = |i: usize| {
+            let ratio = self.model.side.length_ratio(gains[i]);
+            if ratio == 1.0 {
+                return fixed(squared_distance(unit.row(i), decoded.row(i)).into());
+            }
+            let off = unit.row(i).iter().zip(decoded.row(i)).map(|(u, x)| f64::from(u - ratio * x).powi(2));
+            fixed(off.sum())
+        };
+        (0..unit.rows()).into_par_iter().with_min_len(RECORDS).map(of_row).sum()
     }
 }
 
@@ -155,12 +175,6 @@ struct Found {
     codes: RowCodes,
     refine: Option<RefineCodes>,
     error: u128,
-}
-
-/// Sum of the squared errors of unit rows in fixed point.
-fn error(unit: &Mat, decoded: &Mat) -> u128 {
-    let of_row = |i: usize| fixed(squared_distance(unit.row(i), decoded.row(i)).into());
-    (0..unit.rows()).into_par_iter().with_min_len(RECORDS).map(of_row).sum()
 }
 
 /// Encodes every row, a chunk at a time; on the way it finds the exact neighbours of the queries of `exact`.
@@ -176,9 +190,10 @@ pub(crate) fn encode_all<O: Ops>(
     let spool_error = |e| Error::io(output, e);
     let mut spool = Spool::new(n as u64 * record.len() as u64, output.parent()).map_err(spool_error)?;
     let mut labels = Vec::with_capacity(n);
-    let mut error = 0;
+    let (mut error, mut lengths) = (0, Vec::new());
     // Large enough that waiting for the last unit of work of each step costs little.
-    let step = (ops.chunks() * chunk_rows(dim)).min(n).max(1);
+    // A model may have more symbols than the rows have values.
+    let step = (ops.chunks() * chunk_rows(dim.max(model.symbols() / 4))).min(n).max(1);
     let read = |start: usize, mut buffer: Mat| -> Result<(Mat, Vec<f32>), Error> {
         let count = step.min(n - start);
         if count != buffer.rows() {
@@ -196,7 +211,7 @@ pub(crate) fn encode_all<O: Ops>(
             let ones = vec![1.0; if model.side.gain_nibbles == 0 { gains.len() } else { 0 }];
             exact.offer_products(start as u64, products.view(), if ones.is_empty() { gains } else { &ones });
         }
-        encoding.encode(ops, buffer, &resident)
+        encoding.encode(ops, buffer, gains, &resident)
     };
     let mut records = Vec::new();
     let mut spare = Mat::zeros(0, dim);
@@ -220,9 +235,16 @@ pub(crate) fn encode_all<O: Ops>(
         encoding.fill(record, &found, &gains, &mut records);
         spool.write(&records).map_err(spool_error)?;
         labels.extend_from_slice(&found.codes.labels);
+        if model.side.gain_nibbles > 0 {
+            lengths.extend_from_slice(&gains);
+        }
+    }
+    if encoding.errors {
+        error += error_outside(&model.side, &lengths);
     }
     report(Stage::Encode, n, n)?;
-    Ok(EncodedRows { labels, spool: spool.finish().map_err(spool_error)?, truth: exact.map(Exact::finish), error })
+    let spool = spool.finish().map_err(spool_error)?;
+    Ok(EncodedRows { labels, spool, lengths, truth: exact.map(Exact::finish), error })
 }
 
 /// Encodes the rows of a compression; on the way it finds the exact neighbours of the held-out queries.
@@ -235,7 +257,8 @@ pub(crate) fn encode_prepared<O: Ops>(
     output: &Path,
     report: &dyn Fn(Stage, usize, usize) -> Result<(), Error>,
 ) -> Result<EncodedRows, Error> {
-    let k = (TARGET_K + usize::from(prepared.held_rows.is_some())).min(prepared.rows.rows());
+    // More than are asked for, to see where ties go on.
+    let k = (2 * TARGET_K + 1 + usize::from(prepared.held_rows.is_some())).min(prepared.rows.rows());
     let exact = (prepared.held.rows() > 0).then(|| Exact::new(prepared.held.clone(), k, metric));
     let (model, encoder, alpha) = (&trained.model, &trained.encoder, trained.alpha);
     let refine = further.refine.map(|t| (&t.refine, &t.encoder));
@@ -279,6 +302,12 @@ pub(crate) fn meta_of(prepared: &Prepared<'_>, trained: &Trained, config: &Confi
     }
 }
 
+/// Refuses a model that no reader would take, such as one of millions of weights of one bit.
+pub(crate) fn check_readable(shape: &FileShape) -> Result<(), Error> {
+    let message = |source| format!("no reader would take the model of these settings ({source}); ask for another");
+    format::check_model(&shape.head).map_err(|source| Error::Config(message(source)))
+}
+
 /// Writes the file, measures recall on it, and completes its facts.
 #[allow(clippy::too_many_arguments, reason = "what a file consists of")]
 pub(crate) fn write_file<T: Target>(
@@ -299,17 +328,19 @@ pub(crate) fn write_file<T: Target>(
     let io = |e| Error::io(output, e);
     let mut writer = Writer::create(target).map_err(io)?;
     writer.write_head(&shape).map_err(io)?;
-    let source = Source::fresh(&encoded.labels, model.anchors(), encoded.spool.bytes(), 0);
+    let source = Source::fresh(&encoded.labels, model.anchors(), encoded.spool.bytes(), &encoded.lengths, 0);
     let new = NewSegment {
         number: 0,
         first: 0,
         span: n,
         anchors: model.anchors(),
         block: shape.block,
+        side: &model.side,
         refine: refine.map_or(0, Refine::width),
     };
     let blocks = |done: usize, total: usize| report(Stage::Write, done.min(total.saturating_sub(1)), total);
     write_segment(&mut writer, new, &[source], config.ids, &io, &blocks)?;
+    encoded.spool.whole().map_err(io)?;
     let mut written = writer.finish(1).map_err(io)?;
     written.write_header().map_err(io)?;
     if let Some(truth) = &encoded.truth {

@@ -22,7 +22,8 @@ pub struct Hit {
     /// The row's id, where ids are numbers; else its number, for [`Index::text_id`]. Without ids of its own a store's row numbers are
     /// its ids: from 0, in the order in which rows were compressed and appended.
     pub id: u64,
-    /// Larger is nearer: the estimated cosine, inner product, or negative squared distance.
+    /// Larger is nearer: the estimated cosine (-1 to 1), inner product, or negative squared distance (at most 0). Rows that were estimated to
+    /// be nearer than can be have the same score, and stand in the order of the estimates.
     pub score: f32,
 }
 
@@ -274,7 +275,7 @@ impl<'a> Open<'a> {
                 anchor_chart: &parsed.model.anchor_chart,
                 alphabet: parsed.model.charts.first().map_or(16, |c| c.code.alphabet()),
                 factors: &parsed.model.side.factors,
-                gains: &parsed.gains,
+                gains: parsed.gains(number),
                 squared: parsed.model.metric == Metric::L2,
             };
             let first = position;
@@ -305,7 +306,11 @@ impl<'a> Searcher<'a> {
     ) -> Result<Searcher<'a>, Error> {
         let (parsed, query_model, bytes) = (index.parsed(), index.query_model(), index.bytes());
         let open = Open { parsed, learned_model: index.learned_model(), query_model, bytes, watch: index.watch() };
-        ops::dispatch(backend, device, open)
+        index.check_whole()?;
+        let searcher = ops::dispatch(backend, device, open)?;
+        // What was copied to a device, and which rows are deleted.
+        index.check_whole()?;
+        Ok(searcher)
     }
 
     /// The backend that answers.
@@ -328,7 +333,7 @@ impl<'a> Searcher<'a> {
     /// # Errors
     /// As [`Searcher::query_batch`], and [`Error::Config`] for options out of range.
     pub fn search(&self, queries: MatRef<'_>, k: usize, options: &SearchOptions) -> Result<Neighbors, Error> {
-        Ok(self.named(self.search_rows(queries, k, options)?))
+        self.named(self.search_rows(queries, k, options)?)
     }
 
     /// The `min(k, filter.len())` nearest of the rows that `filter` allows, with the scores they have without it. Rows it does not
@@ -346,7 +351,7 @@ impl<'a> Searcher<'a> {
     ) -> Result<Neighbors, Error> {
         filter.check(self.parsed)?;
         let masks: Vec<_> = filter.masks().iter().map(|mask| Some(Arc::clone(mask))).collect();
-        Ok(self.named(self.search_masked(queries, k, options, &masks)?))
+        self.named(self.search_masked(queries, k, options, &masks)?)
     }
 
     /// As [`Searcher::search`], with the numbers of the rows in place of their ids.
@@ -358,11 +363,55 @@ impl<'a> Searcher<'a> {
     }
 
     /// Puts ids in the place of row numbers.
-    fn named(&self, mut found: Neighbors) -> Neighbors {
+    fn named(&self, mut found: Neighbors) -> Result<Neighbors, Error> {
         if self.parsed.ids_kind() == Some(IdsKind::Numbers) {
             found.ids.as_mut_slice().iter_mut().for_each(|id| *id = self.parsed.number_id(*id, self.bytes));
+            self.check_whole()?;
         }
-        found
+        Ok(found)
+    }
+
+    /// How many hits a query can have, and how many queries go together: fewer than [`QUERIES`] where each takes much. Room for all hits
+    /// is reserved.
+    fn room(
+        &self,
+        queries: usize,
+        k: usize,
+        ids: &mut Vec<u64>,
+        scores: &mut Vec<f32>,
+    ) -> Result<(usize, usize), Error> {
+        const BYTES: usize = 24 << 20;
+        let parsed = self.parsed;
+        let live = parsed.live() as usize;
+        let k = k.min(live.max(1));
+        let hits = k
+            .min(live)
+            .checked_mul(queries)
+            .filter(|&hits| ids.try_reserve_exact(hits).is_ok() && scores.try_reserve_exact(hits).is_ok());
+        if hits.is_none() {
+            let message = format!("{k} hits for each of {queries} queries do not fit into memory; ask for fewer");
+            return Err(Error::Config(message));
+        }
+        let model = &*parsed.model;
+        let alphabet = model.charts.first().map_or(16, |chart| chart.code.alphabet());
+        let active: usize = model.charts.iter().map(|chart| chart.active()).sum();
+        let again = parsed.refine.as_ref().map_or(0, |refine| refine.symbols() * 16 + refine.chart().active());
+        // In f32; the byte tables of the scan are a quarter of it again.
+        let values = model.charts.len() * model.symbols() * alphabet + model.anchors() + active + model.dim + again;
+        let looked_at = match (&parsed.refine, &parsed.learned) {
+            (None, None) => k,
+            (Some(_), _) => candidates(k),
+            (_, Some(learned)) => learned.candidates(k),
+        };
+        // A hit is kept by the thread that finds it, among those of all threads, and in the answer.
+        let of_query = 5 * values + 40 * looked_at.min(live);
+        let room = BYTES + parsed.layout.end as usize / 2;
+        Ok((k, (room / of_query.max(1)).clamp(1, QUERIES)))
+    }
+
+    /// As [`Index::check_whole`].
+    fn check_whole(&self) -> Result<(), Error> {
+        self.watch.map_or(Ok(()), |watch| watch.check(self.parsed.layout.end))
     }
 
     fn search_masked(
@@ -383,18 +432,19 @@ impl<'a> Searcher<'a> {
         let mut ids = Vec::new();
         let mut scores = Vec::new();
         let mut width = 0;
-        // Tables take kilobytes per query, so a large batch goes in parts.
-        for start in (0..queries.rows()).step_by(QUERIES) {
-            let part = queries.slice(start..(start + QUERIES).min(queries.rows()));
+        let (k, step) = self.room(queries.rows(), k, &mut ids, &mut scores)?;
+        for start in (0..queries.rows()).step_by(step) {
+            let part = queries.slice(start..(start + step).min(queries.rows()));
             let prepared = prepare_queries(part, model.metric, &model.center, model.dim, start)?;
             let mut tables = self.query_model.tables(model, prepared.rows.view(), reach);
-            self.watch.map_or(Ok(()), |watch| watch.check(self.parsed.layout.end))?;
+            self.check_whole()?;
             let mut found = self.best(prepared.rows.view(), &mut tables, k, masks, options.refine)?;
+            self.check_whole()?;
             width = found.ids.dim();
             for (row, &constant) in
                 found.scores.as_mut_slice().chunks_exact_mut(width.max(1)).zip(&prepared.constants)
             {
-                row.iter_mut().for_each(|score| *score -= constant);
+                row.iter_mut().for_each(|score| *score = possible(model.metric, *score - constant));
             }
             ids.extend(found.ids.into_vec());
             scores.extend(found.scores.into_vec());
@@ -428,6 +478,15 @@ impl Searcher<'_> {
                 rescorer.best(queries, tables, found.ids.view(), k)
             }
         }
+    }
+}
+
+/// An estimate of a score, brought to what scores can be.
+pub(crate) fn possible(metric: Metric, score: f32) -> f32 {
+    match metric {
+        Metric::Cosine => score.clamp(-1.0, 1.0),
+        Metric::Dot => score,
+        Metric::L2 => score.min(0.0),
     }
 }
 

@@ -54,11 +54,11 @@ impl<D: AsRef<[u8]>> Index<D> {
     fn places(&self, ids: &Ids) -> Result<Vec<Place>, Error> {
         let (parsed, bytes) = (self.parsed(), self.bytes());
         parsed.check_kind(Some(ids))?;
-        self.check_whole()?;
+        self.check_lookup()?;
         let wanted = Wanted::new(ids);
         let mut found: Vec<Option<Place>> = vec![None; ids.len()];
         for (number, segment) in parsed.segments.iter().enumerate().filter(|(_, segment)| segment.live() > 0) {
-            let dead = Bits::new(segment.n, &segment.deleted_positions(bytes));
+            let dead = Bits::new(segment.n, segment.deleted_positions(bytes));
             for (id, position) in positions(segment, bytes, &wanted) {
                 if !dead.has(position) {
                     let cell = segment.cells.partition_point(|&first| first <= position).saturating_sub(1);

@@ -6,13 +6,7 @@ use std::{
     path::Path,
 };
 
-use memmap2::Mmap;
-
-use crate::{
-    CodeKind,
-    format::{BlockShape, place_side, place_symbols},
-    platform::BARE,
-};
+use crate::{CodeKind, format::BlockShape, mmap::Mapping, platform::BARE};
 
 /// Codes kept in memory on their way to the file; more go through a temporary file, where there are files.
 pub(crate) const SPOOL_MEMORY: u64 = 128 << 20;
@@ -26,7 +20,7 @@ pub(crate) enum Spool {
 /// A spool that can be read.
 pub(crate) enum Spooled {
     Memory(Vec<u8>),
-    File(Mmap),
+    File(Mapping),
 }
 
 impl Spool {
@@ -55,9 +49,7 @@ impl Spool {
     pub(crate) fn finish(self) -> std::io::Result<Spooled> {
         match self {
             Spool::Memory(all) => Ok(Spooled::Memory(all)),
-            Spool::File(file) => {
-                crate::mmap::map_own(&file.into_inner().map_err(|e| e.into_error())?).map(Spooled::File)
-            }
+            Spool::File(file) => Mapping::of_own(&file.into_inner().map_err(|e| e.into_error())?).map(Spooled::File),
         }
     }
 }
@@ -67,6 +59,14 @@ impl Spooled {
         match self {
             Spooled::Memory(all) => all,
             Spooled::File(map) => map,
+        }
+    }
+
+    /// An error where a part of it could not be read, and zeros stood in its place.
+    pub(crate) fn whole(&self) -> std::io::Result<()> {
+        match self {
+            Spooled::Memory(_) => Ok(()),
+            Spooled::File(map) => map.whole(),
         }
     }
 }
@@ -117,15 +117,15 @@ impl Record {
         }
     }
 
-    pub(crate) fn place(self, record: &[u8], block: &mut [u8], i: usize, symbols: &mut [u8]) {
+    /// Symbols and side nibbles of a record.
+    pub(crate) fn read(self, record: &[u8], symbols: &mut [u8], sides: &mut [u8]) {
         for (t, symbol) in symbols.iter_mut().enumerate() {
             *symbol = match self.shape.kind {
                 CodeKind::Chain => (record[t / 2] >> (4 * (t % 2))) & 15,
                 CodeKind::Pq8 => record[t],
             };
         }
-        place_symbols(self.shape, block, i, symbols);
-        place_side(self.shape, block, i, &record[self.symbol_bytes()..self.base_len()]);
+        sides.copy_from_slice(&record[self.symbol_bytes()..self.base_len()]);
     }
 }
 
@@ -157,12 +157,9 @@ mod tests {
             record.put(&symbols, &mut bytes);
             bytes[record.symbol_bytes()..].copy_from_slice(&[3, 12, 1, 2, 3, 9]);
             assert_eq!(record.refine(&bytes), (&[1, 2, 3][..], 9));
-            let mut block = vec![0; shape.bytes()];
-            record.place(&bytes, &mut block, 21, &mut [0; 5]);
-            for (t, symbol) in symbols.iter().enumerate() {
-                assert_eq!(shape.symbol(&block, t, 21), *symbol);
-            }
-            assert_eq!([shape.side(&block, 0, 21), shape.side(&block, 1, 21)], [3, 12]);
+            let (mut read, mut sides) = ([0; 5], [0; 2]);
+            record.read(&bytes, &mut read, &mut sides);
+            assert_eq!((read, sides), (symbols, [3, 12]));
         }
     }
 }

@@ -25,7 +25,7 @@ struct Golden {
     deleted: usize,
 }
 
-const FILES: [Golden; 9] = {
+const FILES: [Golden; 10] = {
     use CodeKind::{Chain, Pq8};
     use Metric::{Cosine, Dot, L2};
     [
@@ -39,6 +39,8 @@ const FILES: [Golden; 9] = {
         // Appended to and deleted from.
         Golden { name: "v2-ids", version: 2, metric: Dot, code: Chain, charts: 1, deleted: 40 },
         Golden { name: "v2-text", version: 2, metric: Cosine, code: Chain, charts: 1, deleted: 0 },
+        // Appended to, with rows of other lengths.
+        Golden { name: "v3-lengths", version: 3, metric: Dot, code: Chain, charts: 1, deleted: 0 },
     ]
 };
 
@@ -90,6 +92,11 @@ fn bless(golden: &Golden) {
         assert_eq!(store.delete(&gone).unwrap().deleted as usize, golden.deleted);
         drop(store);
         fs::copy(grown, &file).unwrap();
+    } else if golden.name == "v3-lengths" {
+        vlc::compress_to(&rows.view().slice(0..400), &file, &settings).unwrap();
+        let long: Vec<f32> = rows.view().slice(400..ROWS).as_slice().iter().map(|v| 40.0 * v).collect();
+        let long = Mat::new(long, ROWS - 400, DIM).unwrap();
+        Store::open(&file).unwrap().append(&long.view(), &EncodeOptions::default()).unwrap();
     } else {
         settings.ids = (golden.name == "v2-text").then_some(&strings);
         vlc::write_index(&vlc::compress(rows.view(), &settings).unwrap(), &file).unwrap();
@@ -132,6 +139,8 @@ fn files_of_every_version_are_read() {
             assert_eq!((reference.segments.len(), reference.history.len()), (2, 1));
             assert_eq!(reference.generation, 3);
         }
+        let own_scales: Vec<bool> = reference.segments.iter().map(|s| !s.file.gain_pieces.is_empty()).collect();
+        assert_eq!(own_scales.contains(&true), golden.name == "v3-lengths", "{own_scales:?}");
         let queries = queries();
         let expected = fs::read_to_string(path(&format!("{}.txt", golden.name))).unwrap();
         assert_eq!(expected.lines().count(), queries.rows());

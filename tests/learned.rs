@@ -117,7 +117,7 @@ fn a_decoder_decodes_better() {
         let settings = Config { budget, decoder, ..Config::default() };
         let index = vlc::compress(rows.view(), &settings).unwrap();
         let found = index.query_batch(queries.view(), 10).unwrap();
-        let recall = recall(found.ids.view(), truth.ids.view());
+        let recall = recall(&found, &truth, 10);
         let info = index.info();
         println!("{decoder:?}: recall {recall:.4}, energy {:.4}, {:?}", info.energy, info.decoder);
         (recall, info)
@@ -142,8 +142,7 @@ fn a_decoder_decodes_better() {
     assert!((energy - with.1.energy).abs() < 0.01 * energy, "{energy} {}", with.1.energy);
     // All candidates or few: the shortlist was chosen so that it makes next to no difference.
     let all = index.query_batch(queries.view(), 2000).unwrap();
-    let top = Mat::new((0..queries.rows()).flat_map(|q| all.ids.row(q)[..10].to_vec()).collect(), queries.rows(), 10);
-    let long = recall(top.unwrap().view(), truth.ids.view());
+    let long = recall(&all, &truth, 10);
     assert!(long - with.0 < 0.01, "{long} with all rows scored again, {} with the shortlist", with.0);
 }
 

@@ -294,3 +294,34 @@ fn earlier_versions_go_on() {
     }
     assert!(seen[1] >= 4 && seen[2] >= 7, "{seen:?}");
 }
+
+/// Ids are not looked up in damaged bytes: by no filter, no list and no selection.
+#[test]
+fn nothing_is_looked_up_in_damage() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.vlc");
+    for (kind, name) in [(b"ROWS", None), (b"IDSS", Some((|i| format!("row {i}")) as fn(usize) -> String))] {
+        grown(&path, name);
+        let mut bytes = fs::read(&path).unwrap();
+        let sections = vlc_reference::container::sections(&bytes).unwrap();
+        let found = sections.iter().find(|s| s.kind == *kind).unwrap();
+        let at = found.offset + found.bytes.len() / 2;
+        bytes[at] ^= 16;
+        fs::write(&path, &bytes).unwrap();
+        let index = Index::open(&path).unwrap();
+        let ids: Ids =
+            if name.is_some() { ["row 30".to_owned()].into_iter().collect() } else { [30].into_iter().collect() };
+        let errors = [
+            index.filter(vlc::Filter::Allow(&ids)).map(drop).unwrap_err(),
+            index.filter(vlc::Filter::Deny(&ids)).map(drop).unwrap_err(),
+            index.vectors(&ids).map(drop).unwrap_err(),
+            index.ids(0..5).map(drop).unwrap_err(),
+            Store::open(&path).unwrap().delete(&ids).map(drop).unwrap_err(),
+        ];
+        for error in errors {
+            let text = error.to_string();
+            assert!(matches!(error, Error::Format { .. }), "{text}");
+            assert!(text.contains("a.vlc") && text.contains(std::str::from_utf8(kind).unwrap()), "{text}");
+        }
+    }
+}

@@ -22,7 +22,7 @@ fn narrow(rows: &Mat, count: usize) -> Mat {
 fn recall_of<D: AsRef<[u8]>>(index: &Index<D>, rows: &Mat, queries: &Mat) -> f64 {
     let truth = vlc::exact_neighbors(&rows.view(), queries.view(), 10, index.metric()).unwrap();
     let found = index.query_batch(queries.view(), 10).unwrap();
-    vlc::recall(found.ids.view(), truth.ids.view())
+    vlc::recall(&found, &truth, 10)
 }
 
 /// The whole of it at one size; gives the recall.
@@ -78,7 +78,7 @@ fn assert_lengths_are_served(metric: Metric) {
 
     let truth = vlc::exact_neighbors(&rows.view(), queries.view(), 10, metric).unwrap();
     let found = index.query_batch(queries.view(), 10).unwrap();
-    let ours = vlc::recall(found.ids.view(), truth.ids.view());
+    let ours = vlc::recall(&found, &truth, 10);
     let (decoded, dim) = (file.decode_all(), rows.dim());
     let squares: Vec<f64> = decoded.chunks_exact(dim).map(|x| distance::dot(x, x)).collect();
     let mut theirs = 0.0;

@@ -66,7 +66,7 @@ fn appended_rows_are_found_and_ids_stay() {
     assert_eq!(report.file_bytes, fs::metadata(&path).unwrap().len());
     let truth = exact_neighbors(&rows.view(), rows.view().slice(600..650), 10, Metric::Cosine).unwrap();
     let queries = Mat::new(rows.view().slice(600..650).as_slice().to_vec(), 50, DIM).unwrap();
-    assert!(recall(answers(&path, &queries, 10).ids.view(), truth.ids.view()) > 0.7);
+    assert!(recall(&answers(&path, &queries, 10), &truth, 10) > 0.7);
     // Deleted rows are not found, and no id is given twice.
     assert_eq!(store.delete(&(0..100).chain(650..900).collect()).unwrap().deleted, 350);
     let missing = store.delete(&[5, 700, 120, 3, 120, 4000].into_iter().collect()).unwrap();
@@ -286,8 +286,7 @@ fn appending_costs_little_recall() {
     assert_eq!(RowSource::rows(&new), n - part);
     let report = Store::open(at("grown.vlc")).unwrap().append(&new, &EncodeOptions::default()).unwrap();
     let truth = exact_neighbors(&all.view(), queries.view(), 10, Metric::Cosine).unwrap();
-    let [fresh, grown] =
-        ["fresh.vlc", "grown.vlc"].map(|name| recall(answers(&at(name), &queries, 10).ids.view(), truth.ids.view()));
+    let [fresh, grown] = ["fresh.vlc", "grown.vlc"].map(|name| recall(&answers(&at(name), &queries, 10), &truth, 10));
     assert!(!report.drifted, "{report:?}");
     println!("recall: fresh {fresh:.4}, grown {grown:.4}");
     assert!(grown > fresh - 0.02, "fresh {fresh:.4}, grown {grown:.4}");

@@ -4,27 +4,29 @@ use std::collections::HashSet;
 
 use vlc::{Backend, Filter, Ids, Index, MatRef, Neighbors, RowFilter, SearchOptions, Searcher};
 
-/// Rows and dimensions above which only the cheap parts are done.
-const ROWS: usize = 100_000;
-const DIM: usize = 4096;
+use crate::memory::within;
 
-/// Opens bytes, checks them and asks them everything. What is damaged may answer anything; what is sound must be right.
+/// Opens bytes, checks them and asks them everything, however many rows they claim. What is damaged may answer anything; what is sound must
+/// be right; and nothing may take memory out of proportion to the bytes.
 pub fn exercise(bytes: &[u8]) {
-    let Ok(index) = Index::from_bytes(bytes) else { return };
-    let sound = index.verify().is_ok();
+    let Ok(index) = within(bytes.len(), 0, || Index::from_bytes(bytes)) else { return };
+    let sound = within(bytes.len(), 0, || index.verify().is_ok());
     let info = index.info();
     assert_eq!((info.n, info.dim as usize), (index.len() as u64, index.dim()));
     assert!(index.bytes().len() <= bytes.len());
-    if index.len() > ROWS || index.dim() > DIM {
-        return;
-    }
     let n = index.len();
-    let ids = index.ids(0..n).unwrap();
+    // An id is a number, or text with what a string takes beside.
+    let Ok(ids) = within(bytes.len(), 64 * n, || index.ids(0..n)) else {
+        assert!(!sound, "a sound store does not tell its ids");
+        return;
+    };
     assert!(index.ids(0..n + 1).is_err());
     assert!(!sound || ids.len() == n, "{} ids of {n} rows", ids.len());
     let _ = (index.text_id(0), index.text_id(u64::MAX), index.embedding());
-    decode(&index, sound);
-    search(&index, &ids, sound);
+    let few = 4 * 8 * index.dim();
+    within(bytes.len(), few, || decode(&index, sound));
+    // Hits, and the set of ids that they are compared with.
+    within(bytes.len(), 96 * n, || search(&index, &ids, sound));
 }
 
 fn decode(index: &Index<&[u8]>, sound: bool) {
@@ -48,7 +50,7 @@ fn search(index: &Index<&[u8]>, ids: &Ids, sound: bool) {
     let query = MatRef::new(&values, 1, dim).unwrap();
     let searcher = Searcher::open(index, Backend::Cpu).unwrap();
     let all = numbers(ids);
-    for k in [1, 10, n + 1] {
+    for k in [1, 10, n + 1, usize::MAX] {
         let found = searcher.query_batch(query, k).unwrap();
         if sound {
             check(index, &found, k.min(n), all.as_ref());

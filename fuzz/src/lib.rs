@@ -5,6 +5,7 @@ pub mod exercise;
 pub mod folder;
 pub mod input;
 pub mod machine;
+pub mod memory;
 pub mod sealed;
 pub mod vectors;
 

@@ -6,9 +6,6 @@ use vlc::{RowSource, VectorFile, read::read_all};
 
 use crate::folder::folder;
 
-/// Values above which a file is not read.
-const VALUES: usize = 1 << 22;
-
 /// Opens bytes under a name with this extension, and reads all rows in two ways.
 pub fn read(bytes: &[u8], extension: &str) {
     let path = folder().join("vectors").with_extension(extension);
@@ -22,9 +19,6 @@ pub fn read(bytes: &[u8], extension: &str) {
     };
     let (rows, dim) = (file.rows(), file.dim());
     assert!(rows > 0 && dim > 0 && rows * dim * file.dtype().size() <= bytes.len());
-    if rows * dim > VALUES {
-        return;
-    }
     let mut row = vec![0.0; dim];
     let each: Result<Vec<Vec<u32>>, _> =
         (0..rows).map(|i| file.read(i, &mut row).map(|()| row.iter().map(|v| v.to_bits()).collect())).collect();

@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 
+use super::wide;
 use crate::{
     Error, Mat,
     model::{Chart, Model},
@@ -10,12 +11,20 @@ use crate::{
 
 /// Added to the diagonal of the inner products of columns of unit length: far below what rounding to 32 bits leaves, and enough
 /// where a column is made of others, or is zero.
-const RIDGE: f64 = 1e-10;
+pub(super) const RIDGE: f64 = 1e-10;
 
 /// The coordinates of least squared error in a chart, active x d: `(B^T B)^-1 B^T` for the decoder B, whose columns are the
 /// rows here. As the decoder is rounded this mends what the exact inverse of what it was would lose (1 % of the distortion
 /// at the bits we store). O(active^2 d).
-pub(crate) fn forward(decoder: &Mat) -> Result<Mat, Error> {
+///
+/// # Errors
+/// As the decompositions have it, which finite values do not make fail, and those of `report`, which is asked every second or so.
+pub(crate) fn forward(decoder: &Mat, report: &dyn Fn() -> Result<(), Error>) -> Result<Mat, Error> {
+    report()?;
+    if decoder.as_slice().len() > wide::WIDE { wide::forward(decoder, report) } else { narrow(decoder) }
+}
+
+pub(super) fn narrow(decoder: &Mat) -> Result<Mat, Error> {
     let mut columns = widen(decoder.view());
     let mut scales = vec![0.0; columns.rows()];
     for (j, scale) in scales.iter_mut().enumerate() {
@@ -47,11 +56,44 @@ pub(super) fn space(model: &Model, forward: &[Mat]) -> Result<Mat, Error> {
             space.row_mut(j).iter_mut().for_each(|v| *v *= scale);
         }
         space
-    } else {
+    } else if model.anchors() * model.dim <= MOST_DIFFERENCES && model.anchors().min(model.dim) <= MOST_PRINCIPAL {
         to_f32(&principal(differences(model).view())?.1)
+    } else {
+        most_varied_directions(model)
     };
     // Anchors that do not differ are equally near, wherever that is looked at.
     Ok(if space.rows() == 0 { Mat::zeros(1, model.dim) } else { space })
+}
+
+/// Values of the decoded anchors of several charts, and directions to be found among them, up to which these are looked for: their
+/// decompositions would take gigabytes, and minutes, for a model of a few kilobytes.
+const MOST_DIFFERENCES: usize = 1 << 23;
+const MOST_PRINCIPAL: usize = 2048;
+
+/// Of all directions of all charts those along which the anchors vary most, of unit length: in the place of the principal ones.
+fn most_varied_directions(model: &Model) -> Mat {
+    let mut all: Vec<(f64, usize, usize)> = Vec::new();
+    for (g, chart) in model.charts.iter().enumerate() {
+        for j in 0..chart.active() {
+            let (mut sum, mut squares) = (0.0, 0.0);
+            for i in 0..chart.anchors.len {
+                let v = f64::from(chart.anchors.value(j, i));
+                (sum, squares) = (sum + v, squares + v * v);
+            }
+            let length: f64 = (0..model.dim).map(|i| f64::from(chart.decoder.value(j, i)).powi(2)).sum();
+            all.push(((squares - sum * sum / chart.anchors.len.max(1) as f64) * length, g, j));
+        }
+    }
+    all.sort_by(|a, b| b.0.total_cmp(&a.0).then((a.1, a.2).cmp(&(b.1, b.2))));
+    all.truncate(super::SEARCHED);
+    let mut out = Mat::zeros(all.len(), model.dim);
+    for (r, (_, g, j)) in all.into_iter().enumerate() {
+        let decoder = &model.charts[g].decoder;
+        let length = (0..model.dim).map(|i| f64::from(decoder.value(j, i)).powi(2)).sum::<f64>().sqrt();
+        let scale = if length > 0.0 { (1.0 / length) as f32 } else { 0.0 };
+        out.row_mut(r).iter_mut().enumerate().for_each(|(i, o)| *o = scale * decoder.value(j, i));
+    }
+    out
 }
 
 /// The decoded anchors less their mean, K x d. Sums are in the order of the directions.

@@ -3,6 +3,7 @@
 mod maps;
 #[cfg(test)]
 mod tests;
+mod wide;
 
 pub(crate) use maps::forward as forward_map;
 
@@ -38,6 +39,8 @@ pub(crate) struct Encoder {
     /// The anchors there, one a row.
     anchors: Mat,
     charts: Vec<ChartMaps>,
+    /// The number of each anchor among those of its chart.
+    places: Vec<u32>,
 }
 
 /// A chart's part of an encoder.
@@ -45,8 +48,10 @@ pub(crate) struct Encoder {
 struct ChartMaps {
     /// active x d: to its directions.
     forward: Mat,
-    /// The anchors in its directions, K x active (zeros for the anchors of other charts).
+    /// Its anchors in its directions.
     coordinates: Mat,
+    /// Which they are.
+    members: Vec<u32>,
     /// active x d: back from them.
     decoder: Mat,
     /// Inner products of the decoder's rows with one another, and twice those with the mean: what lengths take.
@@ -58,42 +63,49 @@ impl Encoder {
     /// The encoder of a model, whether it has just been trained or read from a file: the same for the same model.
     ///
     /// # Errors
-    /// As the decompositions have it, which finite values do not make fail.
-    pub(crate) fn of(model: &Model) -> Result<Encoder, Error> {
-        let maps = model.charts.iter().map(|chart| maps::forward(&chart.decoder.to_mat()));
+    /// As the decompositions have it, which finite values do not make fail, and those of `report`, which is asked every second or so.
+    pub(crate) fn of(model: &Model, report: &dyn Fn() -> Result<(), Error>) -> Result<Encoder, Error> {
+        let maps = model.charts.iter().map(|chart| maps::forward(&chart.decoder.to_mat(), report));
         let maps = maps.collect::<Result<Vec<_>, _>>()?;
         let space = maps::space(model, &maps)?;
-        Ok(Encoder::new(model, space, maps))
+        Encoder::new(model, space, maps, report)
     }
 
-    fn new(model: &Model, space: Mat, forward: Vec<Mat>) -> Encoder {
-        let k = model.anchors();
-        let mut anchors = Mat::zeros(k, space.rows());
-        let rows = model.anchor_coordinates();
-        let maps = |(g, (chart, forward)): (usize, (&Chart, Mat))| {
+    fn new(
+        model: &Model,
+        space: Mat,
+        forward: Vec<Mat>,
+        report: &dyn Fn() -> Result<(), Error>,
+    ) -> Result<Encoder, Error> {
+        let mut anchors = Mat::zeros(model.anchors(), space.rows());
+        let mut maps = |(g, (chart, forward)): (usize, (&Chart, Mat))| -> Result<ChartMaps, Error> {
             let decoder = chart.decoder.to_mat();
-            let mut coordinates = Mat::zeros(k, chart.active());
+            let of_chart = |k: &u32| usize::from(model.anchor_chart[*k as usize]) == g;
+            let members: Vec<u32> = (0..model.anchors() as u32).filter(of_chart).collect();
+            let coordinates = chart.anchors.to_rows();
             let mut gram = Mat::zeros(chart.active(), chart.active());
             let mut slope = vec![0f32; chart.active()];
             if chart.active() > 0 {
-                product_nt(gram.as_mut_slice(), decoder.view(), decoder.view(), 1.0);
                 slope.iter_mut().enumerate().for_each(|(j, s)| *s = 2.0 * dot(decoder.row(j), &model.mean));
+                products(&mut gram, decoder.view(), decoder.view(), report)?;
                 let mut seen = Mat::zeros(space.rows(), chart.active());
-                product_nt(seen.as_mut_slice(), space.view(), decoder.view(), 1.0);
-                let width = anchors.dim().max(1);
-                let both = coordinates.as_mut_slice().par_chunks_mut(chart.active());
-                let both = both.zip(anchors.as_mut_slice().par_chunks_mut(width)).enumerate();
-                both.filter(|(k, _)| usize::from(model.anchor_chart[*k]) == g).for_each(|(k, (coordinates, at))| {
-                    coordinates.copy_from_slice(&rows[k]);
-                    at.iter_mut().enumerate().for_each(|(i, o)| *o = dot(seen.row(i), &rows[k]));
-                });
+                products(&mut seen, space.view(), decoder.view(), report)?;
+                for (part, first) in members.chunks(MEMBERS).zip((0..).step_by(MEMBERS)) {
+                    report()?;
+                    let found: Vec<Vec<f32>> = (first..first + part.len())
+                        .into_par_iter()
+                        .map(|m| (0..seen.rows()).map(|i| dot(seen.row(i), coordinates.row(m))).collect())
+                        .collect();
+                    part.iter().zip(found).for_each(|(&k, at)| anchors.row_mut(k as usize).copy_from_slice(&at));
+                }
             }
-            ChartMaps { forward, coordinates, decoder, gram, slope }
+            Ok(ChartMaps { forward, coordinates, members, decoder, gram, slope })
         };
-        let charts = model.charts.iter().zip(forward).enumerate().map(maps).collect();
+        let charts = model.charts.iter().zip(forward).enumerate().map(&mut maps).collect::<Result<_, _>>()?;
         let (space, anchors) = most_varied(&space, &anchors);
         let mean_square = dot(&model.mean, &model.mean);
-        Encoder { mean: model.mean.clone(), mean_square, space, anchors, charts }
+        let places = model.anchor_places().into_iter().map(|(_, place)| place as u32).collect();
+        Ok(Encoder { mean: model.mean.clone(), mean_square, space, anchors, charts, places })
     }
 
     /// What a reader of the file will decode for these codes, as unit rows.
@@ -125,7 +137,7 @@ impl Encoder {
         self.charts[g].forward.view()
     }
 
-    /// The anchors in the directions of chart `g`, K x active (zeros for those of other charts).
+    /// The anchors of chart `g` in its directions: where it is the only one, all of them.
     pub(crate) fn coordinates(&self, g: usize) -> MatRef<'_> {
         self.charts[g].coordinates.view()
     }
@@ -167,11 +179,34 @@ impl Encoder {
         let members: Vec<usize> = rows.filter(of_chart).collect();
         let mut y = Mat::zeros(members.len(), chart.active());
         for (r, &i) in members.iter().enumerate() {
-            y.row_mut(r).copy_from_slice(self.charts[g].coordinates.row(labels[i] as usize));
+            let place = self.places[labels[i] as usize] as usize;
+            y.row_mut(r).copy_from_slice(self.charts[g].coordinates.row(place));
             chart.code.add_codeword(&symbols[i * count..(i + 1) * count], y.row_mut(r));
         }
         (members, y)
     }
+}
+
+/// Anchors placed at a time.
+const MEMBERS: usize = 1024;
+/// Rows of a product from which on it is made in parts.
+const TALL: usize = 1024;
+
+/// `out = a b^T`, in parts where that takes long.
+fn products(
+    out: &mut Mat,
+    a: MatRef<'_>,
+    b: MatRef<'_>,
+    report: &dyn Fn() -> Result<(), Error>,
+) -> Result<(), Error> {
+    let part = if a.rows() > TALL { CHUNK } else { TALL };
+    for first in (0..a.rows()).step_by(part) {
+        report()?;
+        let rows = first..(first + part).min(a.rows());
+        let width = b.rows();
+        product_nt(&mut out.as_mut_slice()[rows.start * width..rows.end * width], a.slice(rows), b, 1.0);
+    }
+    Ok(())
 }
 
 /// The coordinates of `space` in which `anchors` (K x r) differ most, and the anchors in them.
@@ -217,7 +252,7 @@ pub(crate) fn energies(
         .map(|k| {
             let maps = &encoder.charts[usize::from(model.anchor_chart[k])];
             let mut at = model.mean.clone();
-            for (j, &y) in maps.coordinates.row(k).iter().enumerate() {
+            for (j, &y) in maps.coordinates.row(encoder.places[k] as usize).iter().enumerate() {
                 at.iter_mut().zip(maps.decoder.row(j)).for_each(|(a, b)| *a += y * b);
             }
             at
@@ -286,7 +321,9 @@ fn encode_by_chart<O: Ops>(
         let mut part_tries = Vec::with_capacity(rows.len() * candidates);
         for &i in &rows {
             let own = &tries[i as usize * candidates..][..candidates];
-            part_tries.extend(own.iter().map(|&a| if in_chart(a) { a } else { own[0] }));
+            let tried = own.iter().map(|&a| if in_chart(a) { a } else { own[0] });
+            // By their numbers in the chart.
+            part_tries.extend(tried.map(|a| encoder.places[a as usize]));
         }
         let part = ops.select(resident, &rows)?;
         let y = ops.project(&part, &encoder.mean, encoder.charts[g].forward.view())?;
@@ -301,7 +338,7 @@ fn encode_by_chart<O: Ops>(
         let found = ops.encode(&y, job)?;
         for (r, &i) in rows.iter().enumerate() {
             let i = i as usize;
-            all.labels[i] = found.labels[r];
+            all.labels[i] = encoder.charts[g].members[found.labels[r] as usize];
             all.errors[i] = found.errors[r];
             all.norms[i] = found.norms[r];
             all.symbols[i * symbols..(i + 1) * symbols]

@@ -54,7 +54,7 @@ fn encoded(model: &Model, rows: MatRef<'_>) -> RowCodes {
     impl WithOps for Job<'_> {
         type Output = RowCodes;
         fn run<O: Ops>(self, ops: O) -> Result<RowCodes, Error> {
-            encode_rows(&ops, &Encoder::of(self.0)?, self.0, &ops.upload(self.1)?)
+            encode_rows(&ops, &Encoder::of(self.0, &|| Ok(()))?, self.0, &ops.upload(self.1)?)
         }
     }
     dispatch(Backend::Cpu, DeviceChoice::Best, Job(model, rows)).unwrap()
@@ -69,7 +69,7 @@ fn forward_undoes_the_decoder() {
     let mut random = Random::new(1, 0);
     for active in [1, 2, 19, 200] {
         let decoder = quantized(&mut random, active, DIM, 0.01).to_mat();
-        let forward = forward(&decoder).unwrap();
+        let forward = forward(&decoder, &|| Ok(())).unwrap();
         for i in 0..active {
             for j in 0..active {
                 let found: f64 =
@@ -88,7 +88,7 @@ fn columns_that_say_the_same_share_what_they_carry() {
     let first = decoder.row(0).to_vec();
     decoder.row_mut(2).copy_from_slice(&first);
     decoder.row_mut(3).fill(0.0);
-    let forward = forward(&decoder).unwrap();
+    let forward = forward(&decoder, &|| Ok(())).unwrap();
     assert!(forward.row(3).iter().all(|&v| v == 0.0));
     let seen: Vec<f32> = (0..3).map(|i| dot(forward.row(i), &first)).collect();
     assert!((seen[0] - 0.5).abs() < 1e-3 && (seen[2] - 0.5).abs() < 1e-3 && seen[1].abs() < 1e-3, "{seen:?}");
@@ -114,7 +114,14 @@ fn models_without_much_in_them_encode() {
             assert_eq!(found.symbols.len(), 70 * widths.len());
             assert!(found.labels.iter().all(|&k| (k as usize) < model.anchors()));
             assert!(found.symbols.iter().all(|&s| s < 16) && found.norms.iter().all(|n| n.is_finite()));
-            assert!(Encoder::of(&model).unwrap().decode(&model, &found).as_slice().iter().all(|v| v.is_finite()));
+            assert!(
+                Encoder::of(&model, &|| Ok(()))
+                    .unwrap()
+                    .decode(&model, &found)
+                    .as_slice()
+                    .iter()
+                    .all(|v| v.is_finite())
+            );
         }
     }
 }
@@ -131,7 +138,7 @@ fn an_anchor_plus_a_codeword_is_found() {
                     (chart.anchors.scale[j], chart.anchors.offset[j]) = (0.2, -12.7);
                 }
             }
-            let encoder = Encoder::of(&model).unwrap();
+            let encoder = Encoder::of(&model, &|| Ok(())).unwrap();
             let alphabet = model.charts[0].code.alphabet();
             let n = 200;
             let codes = RowCodes {

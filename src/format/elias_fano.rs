@@ -65,7 +65,12 @@ pub(crate) fn bytes_at_most(n: u64, cells: u64) -> u64 {
 
 /// Appends a cell's ascending row numbers, each below n.
 pub(crate) fn encode(n: u64, rows: &[u64], out: &mut Vec<u8>) {
-    let layout = Layout::new(n, rows.len() as u64);
+    encode_each(n, rows.len() as u64, rows.iter().copied(), out);
+}
+
+/// The same for `members` numbers that are not kept.
+pub(crate) fn encode_each(n: u64, members: u64, rows: impl Iterator<Item = u64> + Clone, out: &mut Vec<u8>) {
+    let layout = Layout::new(n, members);
     let start = out.len();
     out.resize(start + layout.bytes() as usize, 0);
     if layout.is_identity() {
@@ -73,8 +78,8 @@ pub(crate) fn encode(n: u64, rows: &[u64], out: &mut Vec<u8>) {
     }
     let width = layout.sample_bytes() as usize;
     let (samples, bits) = out[start..].split_at_mut(layout.samples() as usize * width);
-    let places = rows.iter().zip(0..).map(|(row, member)| (row >> layout.low_bits) + member);
-    for (member, (&row, place)) in rows.iter().zip(places.clone()).enumerate() {
+    let places = rows.clone().zip(0..).map(|(row, member)| (row >> layout.low_bits) + member);
+    for (member, (row, place)) in rows.zip(places.clone()).enumerate() {
         bits[(place / 8) as usize] |= 1 << (place % 8);
         let at = layout.upper + member as u64 * u64::from(layout.low_bits);
         let low = (row & ((1 << layout.low_bits) - 1)) << (at % 8);

@@ -11,6 +11,11 @@ pub(crate) const META_LEN: usize = 128;
 pub(crate) const MOST_ROWS: u64 = if usize::BITS < 64 { u32::MAX as u64 } else { 1 << 40 };
 const RESERVED: std::ops::Range<usize> = 92..META_LEN;
 
+/// Symbols a row may have: more could not act, as each does through at most eight lags.
+pub(crate) fn most_symbols(dim: u32) -> u64 {
+    (8 * u64::from(dim)).min(65_536)
+}
+
 /// Section `META`.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Meta {
@@ -126,7 +131,7 @@ impl Meta {
         within("d", meta.dim.into(), 1, 65_536)?;
         within("anchors", meta.anchors.into(), 1, 65_536)?;
         within("charts", meta.charts.into(), 1, 256)?;
-        within("symbols", meta.symbols.into(), 0, 65_536)?;
+        within("symbols", meta.symbols.into(), 0, most_symbols(meta.dim))?;
         within("lags", meta.lags.into(), 0, if meta.kind == CodeKind::Chain { 7 } else { 0 })?;
         within("factor nibbles", meta.factor_nibbles.into(), 0, 1)?;
         within("gain nibbles", meta.gain_nibbles.into(), 0, 3)?;

@@ -4,6 +4,7 @@ mod bits;
 mod commit;
 mod elias_fano;
 mod features;
+mod gain;
 mod header;
 mod history;
 mod ids;
@@ -24,6 +25,7 @@ mod write;
 pub(crate) use elias_fano::bytes_at_most as row_ids_len;
 #[cfg(test)]
 pub(crate) use elias_fano::encode as encode_rows;
+pub(crate) use gain::{KIND as GAIN, LengthScale, MOST_BYTES as MOST_GAIN, MOST_PIECES, Piece, codes_of, within};
 pub(crate) use header::{
     DEAD, Layout, MAX_SECTIONS, SLOTS_END as HEADER_BYTES, SectionEntry, parse as parse_header,
     salvage as layouts_left,
@@ -33,14 +35,14 @@ pub(crate) use ids::{Ids, IdsKind, numbers_bytes, text_bytes};
 pub(crate) use learned::learned_bytes;
 pub(crate) use meta::{MOST_ROWS, Meta};
 pub(crate) use model_ref::{ModelRef, hash_of as model_hash};
-pub(crate) use parse::{Parsed, check_sections, is_of_segment, parse, verify};
+pub(crate) use parse::{MOST_PAIRS, Parsed, check_model, check_sections, is_of_segment, parse, verify};
 pub(crate) use refine::{MOST_SYMBOLS, RefineRows, put_refine_rows};
 #[cfg(test)]
 pub(crate) use row_ids::starts as row_starts;
 pub(crate) use row_ids::{RowIds, Walk};
 pub(crate) use rows::{BLOCK, BlockShape, place_side, place_symbols};
 pub(crate) use salvage::{Sound, sound};
-pub(crate) use segment::{Segment, tombs_bytes};
+pub(crate) use segment::{MOST_BARE_ROWS, Segment, tombs_bytes};
 pub(crate) use sums::sums_len;
 pub(crate) use write::{FileShape, SECTIONS, Writer, file_len, metadata_bytes};
 
@@ -73,6 +75,11 @@ pub enum ParseError {
         /// Bytes there are.
         found: u64,
     },
+    /// A part of the file could not be read while it was used.
+    #[error(
+        "the file was truncated while it was used, or a part of it cannot be read; open it again, or restore it from a copy"
+    )]
+    Shrunk,
     /// A part does not match its checksum.
     #[error("{} does not match its checksum: the file is damaged; restore it from a copy", printable(part))]
     Checksum {

@@ -86,11 +86,18 @@ pub(super) struct Reader<'a> {
     part: &'static str,
     bytes: &'a [u8],
     at: usize,
+    /// Packed values so far, and their bytes.
+    values: u64,
+    packed: u64,
 }
+
+/// Packed values of a section beyond which four to a byte are allowed: unpacked they take 32 times as much as one of a bit.
+const FREE_VALUES: u64 = 1 << 21;
+const VALUES_TO_A_BYTE: u64 = 4;
 
 impl<'a> Reader<'a> {
     pub(super) fn new(part: &'static str, bytes: &'a [u8]) -> Self {
-        Reader { part, bytes, at: 0 }
+        Reader { part, bytes, at: 0, values: 0, packed: 0 }
     }
 
     fn bad(&self, message: impl Into<String>) -> ParseError {
@@ -130,6 +137,15 @@ impl<'a> Reader<'a> {
         let total: u64 = bits.iter().map(|&b| packed_len(len, b) as u64).sum();
         if total > (self.bytes.len() - self.at) as u64 {
             return Err(self.bad("ends before its contents do"));
+        }
+        self.values += bits.len() as u64 * len as u64;
+        self.packed += total;
+        if self.values > FREE_VALUES + VALUES_TO_A_BYTE * self.packed {
+            let message = format!(
+                "{} values in {} bytes: of so many, {VALUES_TO_A_BYTE} to a byte are allowed",
+                self.values, self.packed
+            );
+            return Err(self.bad(message));
         }
         let mut codes = Vec::with_capacity(bits.len() * len);
         for &b in bits {

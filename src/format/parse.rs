@@ -2,35 +2,42 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use xxhash_rust::xxh3::Xxh3;
+
 use super::{
     BlockShape, Meta, ParseError, SectionEntry, features,
+    gain::KIND as GAIN,
     header::{self, DEAD, FLAG_MUST_KNOW, SLOTS_END, u32_at},
     history::{self, Written},
     ids::{Ids, IdsKind},
     learned, model,
-    model_ref::{self, ModelRef},
+    model_ref::{self, ModelParts, ModelRef},
     refine,
-    segment::{MOST_SEGMENTS, Segment, SegmentShape, intact},
+    segment::{MOST_BARE_ROWS, MOST_SEGMENTS, Segment, SegmentShape, intact, matches},
     sums,
 };
-use crate::{Error, learned::Learned, model::Model, refine::Refine};
+use crate::{CodeKind, Error, learned::Learned, model::Model, refine::Refine};
 
 /// Sections that are checked when a file is opened.
-const OPEN: [[u8; 4]; 14] = [
+const OPEN: [[u8; 4]; 15] = [
     *b"META", *b"MEAN", *b"CHRT", *b"ANCH", *b"SIDE", *b"RFNM", *b"DECO", *b"CELL", *b"KEYV", *b"SEGM", *b"TOMB",
-    *b"HIST", *b"MREF", *b"FEAT",
+    *b"HIST", *b"MREF", *b"FEAT", GAIN,
 ];
 /// The others that this build knows.
 const LATER: [[u8; 4]; 7] = [*b"ROWS", *b"CODE", *b"RFNC", *b"IDSU", *b"IDSS", *b"SUMS", DEAD];
 /// Kinds that each segment has for itself.
-const OF_SEGMENT: [[u8; 4]; 9] =
-    [*b"SEGM", *b"CELL", *b"TOMB", *b"ROWS", *b"CODE", *b"RFNC", *b"IDSU", *b"IDSS", *b"SUMS"];
+const OF_SEGMENT: [[u8; 4]; 10] =
+    [*b"SEGM", *b"CELL", *b"TOMB", *b"ROWS", *b"CODE", *b"RFNC", *b"IDSU", *b"IDSS", *b"SUMS", GAIN];
 /// Kinds that came with version 2, and with version 3.
 const SINCE_2: [[u8; 4]; 10] =
     [*b"SEGM", *b"TOMB", *b"IDSU", *b"IDSS", *b"HIST", *b"MREF", *b"RFNM", *b"RFNC", *b"DECO", DEAD];
-const SINCE_3: [[u8; 4]; 2] = [*b"FEAT", *b"SUMS"];
+const SINCE_3: [[u8; 4]; 3] = [*b"FEAT", *b"SUMS", GAIN];
 /// Bytes the sections checked at open may have together.
 const MAX_MODEL: u64 = 1 << 30;
+/// Pairs of metadata, each of which takes far more room in memory than in the file.
+pub(crate) const MOST_PAIRS: u32 = 1 << 16;
+/// Values of the table that a query is turned into, beside one for each byte of the model.
+const TABLE_VALUES: u64 = 1 << 22;
 
 /// A file's facts and model, and where its rows lie.
 #[derive(Debug)]
@@ -50,14 +57,24 @@ pub(crate) struct Parsed {
     pub(crate) history: Vec<Written>,
     pub(crate) segments: Vec<Segment>,
     pub(crate) block: BlockShape,
-    /// The gain of each gain code.
-    pub(crate) gains: Vec<f32>,
+    /// The gain of each gain code, where a segment has no scale of its own.
+    gains: Vec<f32>,
 }
 
 impl Parsed {
     /// Rows that are not deleted.
     pub(crate) fn live(&self) -> u64 {
         self.segments.iter().map(Segment::live).sum()
+    }
+
+    /// The length of each length code in a segment; one value, 1, where lengths are not kept.
+    pub(crate) fn gains(&self, segment: usize) -> &[f32] {
+        self.segments.get(segment).and_then(Segment::gains).unwrap_or(&self.gains)
+    }
+
+    /// Whether a row takes no bytes, as where all rows are alike and nothing is kept beside their codes.
+    pub(crate) fn rows_are_bare(&self) -> bool {
+        self.block.bytes() == 0 && self.refine.is_none()
     }
 
     /// The number that the next row appended gets.
@@ -166,13 +183,8 @@ fn parse_layout(
     if model_ref.as_ref().is_some_and(|wanted| wanted.hash != model_hash) {
         return Err(ParseError::invalid("MREF", "this is not the model that the file was written with"));
     }
-    let [mean, charts, anchors, side] = parts.base;
-    let model = Arc::new(model::parse(&meta, mean, charts, anchors, side)?);
-    let refine = parts.refine.map(|bytes| refine::parse(bytes, &meta)).transpose()?;
-    let learned = parts.learned.map(|bytes| learned::parse(bytes, &meta, &model)).transpose()?;
-    if refine.is_some() && learned.is_some() {
-        return Err(ParseError::invalid("DECO", "there is a refine layer beside it"));
-    }
+    let (model, refine, learned) = parse_model(&meta, &parts)?;
+    let model = Arc::new(model);
     let metadata = match section("KEYV") {
         Ok(keyv) => parse_metadata(keyv)?,
         Err(_) => BTreeMap::new(),
@@ -182,8 +194,18 @@ fn parse_layout(
         Err(_) => Vec::new(),
     };
     let block = BlockShape { kind: meta.kind, symbols: meta.symbols as usize, side_nibbles: model.side.nibbles() };
-    let shape = SegmentShape { anchors: meta.anchors as usize, block, refine: refine.as_ref().map(Refine::width) };
+    let shape = SegmentShape {
+        anchors: meta.anchors as usize,
+        block,
+        refine: refine.as_ref().map(Refine::width),
+        gain_nibbles: meta.gain_nibbles,
+    };
     let segments = parse_segments(bytes, &layout, rows, shape, whole)?;
+    let stored: u64 = segments.iter().map(|segment| segment.n).sum();
+    if block.bytes() == 0 && refine.is_none() && stored > MOST_BARE_ROWS {
+        let message = format!("{stored} rows take no bytes; {MOST_BARE_ROWS} such rows are allowed");
+        return Err(ParseError::invalid("SEGM", message));
+    }
     let gains = model.side.gain_table();
     Ok(Parsed {
         layout,
@@ -199,6 +221,35 @@ fn parse_layout(
         block,
         gains,
     })
+}
+
+/// The model, and what may stand behind its codes.
+fn parse_model(meta: &Meta, parts: &ModelParts<'_>) -> Result<(Model, Option<Refine>, Option<Learned>), ParseError> {
+    let [mean, charts, anchors, side] = parts.base;
+    // A symbol takes two bytes of a chart, and its part of the table up to a kilobyte.
+    let alphabet = if meta.kind == CodeKind::Chain { 16 } else { 256 };
+    let table = u64::from(meta.charts) * u64::from(meta.symbols) * alphabet;
+    if table > TABLE_VALUES + charts.len() as u64 {
+        let message =
+            format!("{} charts of {} symbols are too many for a model of so few bytes", meta.charts, meta.symbols);
+        return Err(ParseError::invalid("META", message));
+    }
+    let model = model::parse(meta, mean, charts, anchors, side)?;
+    let refine = parts.refine.map(|bytes| refine::parse(bytes, meta)).transpose()?;
+    let learned = parts.learned.map(|bytes| learned::parse(bytes, meta, &model)).transpose()?;
+    if refine.is_some() && learned.is_some() {
+        return Err(ParseError::invalid("DECO", "there is a refine layer beside it"));
+    }
+    Ok((model, refine, learned))
+}
+
+/// Whether a reader would take a model, known by its sections: a writer asks before it does the work.
+pub(crate) fn check_model(head: &[([u8; 4], Vec<u8>)]) -> Result<(), ParseError> {
+    let find = |kind: &[u8; 4]| head.iter().find(|(k, _)| k == kind).map(|(_, bytes)| bytes.as_slice());
+    let need = |kind: &[u8; 4]| find(kind).unwrap_or_default();
+    let base = [need(b"MEAN"), need(b"CHRT"), need(b"ANCH"), need(b"SIDE")];
+    let (meta, _) = Meta::parse(need(b"META"), super::VERSION)?;
+    parse_model(&meta, &ModelParts { base, refine: find(b"RFNM"), learned: find(b"DECO") }).map(drop)
 }
 
 /// Refuses a section that does not belong in a file of this version, or of so many segments.
@@ -269,6 +320,9 @@ fn parse_metadata(b: &[u8]) -> Result<BTreeMap<String, String>, ParseError> {
     let bad = |message: &str| ParseError::invalid("KEYV", message);
     let mut pairs: BTreeMap<String, String> = BTreeMap::new();
     let mut rest = b.get(4..).ok_or_else(|| bad("ends before its contents do"))?;
+    if u32_at(b, 0) > MOST_PAIRS {
+        return Err(bad("has more than 65,536 pairs"));
+    }
     for _ in 0..u32_at(b, 0) {
         if rest.len() < 8 {
             return Err(bad("ends before its contents do"));
@@ -289,8 +343,12 @@ fn parse_metadata(b: &[u8]) -> Result<BTreeMap<String, String>, ParseError> {
     if rest.is_empty() { Ok(pairs) } else { Err(bad("goes on after its contents")) }
 }
 
-/// Checks every byte that is committed: all hashes, all padding, and that every row is in one cell. O(file).
-pub(crate) fn verify(parsed: &Parsed, bytes: &[u8]) -> Result<(), ParseError> {
+/// Bytes that are hashed between two looks at whoever may stop it.
+const HASHED: usize = 32 << 20;
+
+/// Checks every byte that is committed: all hashes, all padding, and that every row is in one cell. O(file). `go_on` is told bytes done
+/// and in all; once it says no, all that follows is passed over.
+pub(crate) fn verify(parsed: &Parsed, bytes: &[u8], go_on: &dyn Fn(u64, u64) -> bool) -> Result<(), ParseError> {
     let layout = &parsed.layout;
     let mut end = match layout.version {
         1 => layout.commit.end() as usize,
@@ -300,7 +358,14 @@ pub(crate) fn verify(parsed: &Parsed, bytes: &[u8]) -> Result<(), ParseError> {
     for e in &layout.entries {
         padding.push(end..e.range().start);
         end = e.range().end;
-        intact(bytes, e)?;
+        let mut hash = Xxh3::new();
+        for (part, first) in bytes[e.range()].chunks(HASHED).zip((e.offset..).step_by(HASHED)) {
+            if !go_on(first, layout.end) {
+                return Ok(());
+            }
+            hash.update(part);
+        }
+        matches(e, hash.digest())?;
     }
     if layout.version > 1 {
         padding.push(end..layout.commit.table as usize);
@@ -308,7 +373,8 @@ pub(crate) fn verify(parsed: &Parsed, bytes: &[u8]) -> Result<(), ParseError> {
     if padding.into_iter().any(|range| bytes[range].iter().any(|&b| b != 0)) {
         return Err(ParseError::invalid("padding", "bytes between sections are not zero"));
     }
+    let go_on = || go_on(layout.end, layout.end);
     parsed.segments.iter().try_for_each(|segment| {
-        segment.verify(bytes, parsed.block, parsed.refine.as_ref().map_or(0, Refine::symbols))
+        segment.verify(bytes, parsed.block, parsed.refine.as_ref().map_or(0, Refine::symbols), &go_on)
     })
 }

@@ -3,6 +3,7 @@
 use super::{
     Meta, ParseError,
     header::u32_at,
+    meta::most_symbols,
     model::{Reader, chart_bytes, parse_chart, put_f32s},
 };
 use crate::{CodeKind, refine::Refine};
@@ -25,7 +26,7 @@ pub(super) fn parse(bytes: &[u8], meta: &Meta) -> Result<Refine, ParseError> {
     let mut r = Reader::new(PART, bytes);
     let head = r.take(8)?;
     let (symbols, lags) = (u32_at(head, 0), head[4]);
-    if !(1..=MOST_SYMBOLS as u32).contains(&symbols) || lags > 7 || head[5..].iter().any(|&b| b != 0) {
+    if !(1..=most_symbols(meta.dim)).contains(&symbols.into()) || lags > 7 || head[5..].iter().any(|&b| b != 0) {
         return Err(ParseError::invalid(PART, format!("{symbols} symbols and {lags} lags are not allowed")));
     }
     let alpha = r.f32s(1)?[0];

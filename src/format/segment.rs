@@ -7,16 +7,22 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::{
     BlockShape, ParseError, RowIds, SectionEntry,
     elias_fano::{self, Layout, Sequence},
+    gain::LengthScale,
     header::u64_at,
     ids::{Ids, IdsKind},
     meta::MOST_ROWS,
     refine::RefineRows,
     row_ids,
 };
+use crate::live::Bits;
 
 const SEGM_LEN: usize = 32;
 /// Segments a file may have at most: a search goes through each.
 pub(crate) const MOST_SEGMENTS: usize = 256;
+
+/// Rows a file may have at most where a row takes no bytes, deleted ones counted: else a file of a kilobyte would keep its reader
+/// busy for days.
+pub(crate) const MOST_BARE_ROWS: u64 = 1 << 20;
 
 /// Where the rows of a segment lie in the file.
 #[derive(Debug)]
@@ -32,6 +38,8 @@ pub(crate) struct Segment {
     row_starts: Vec<u64>,
     rows: Range<usize>,
     codes: Range<usize>,
+    /// Its scale of lengths, where that is not the model's, and the length of each code.
+    scale: Option<(LengthScale, Vec<f32>)>,
     /// Bytes of a row's symbols in a refine layer, and where they are.
     refine: Option<(usize, Range<usize>)>,
     /// How many rows are deleted, and where their positions are.
@@ -47,6 +55,7 @@ pub(super) struct SegmentShape {
     pub(super) block: BlockShape,
     /// Bytes of a row's symbols in a refine layer, where there is one.
     pub(super) refine: Option<usize>,
+    pub(super) gain_nibbles: u8,
 }
 
 /// The facts of a segment as section `SEGM` has them.
@@ -58,10 +67,11 @@ pub(crate) fn facts_bytes(n: u64, first: u64, span: u64) -> Vec<u8> {
     out
 }
 
-/// Section `TOMB` for ascending positions of a segment of n rows.
-pub(crate) fn tombs_bytes(n: u64, positions: &[u64]) -> Vec<u8> {
-    let mut out = (positions.len() as u64).to_le_bytes().to_vec();
-    elias_fano::encode(n, positions, &mut out);
+/// Section `TOMB` for positions of a segment of n rows.
+pub(crate) fn tombs_bytes(n: u64, positions: &Bits) -> Vec<u8> {
+    let count = positions.count();
+    let mut out = count.to_le_bytes().to_vec();
+    elias_fano::encode_each(n, count, positions.iter(), &mut out);
     out
 }
 
@@ -101,6 +111,11 @@ impl Segment {
             None if find(b"RFNC").is_some() => return Err(ParseError::Missing("RFNM")),
             None => None,
         };
+        let scale = find(b"GAIN").map(|range| LengthScale::parse(&bytes[range], shape.gain_nibbles)).transpose()?;
+        let scale = scale.map(|scale| {
+            let table = scale.table(shape.gain_nibbles);
+            (scale, table)
+        });
         let (deleted, tombs) = match find(b"TOMB") {
             Some(range) => parse_tombs(bytes, range, n)?,
             None => (0, 0..0),
@@ -117,7 +132,7 @@ impl Segment {
             }
             Ids::new(*kind, n as usize, &bytes[range.clone()])?;
         }
-        Ok(Segment { n, first, span, cells, row_starts, rows, codes, refine, deleted, tombs, ids })
+        Ok(Segment { n, first, span, cells, row_starts, rows, codes, scale, refine, deleted, tombs, ids })
     }
 
     /// Rows that are not deleted.
@@ -143,6 +158,16 @@ impl Segment {
         &bytes[self.codes.clone()]
     }
 
+    /// Its own scale of lengths; `None` where it has the model's.
+    pub(crate) fn scale(&self) -> Option<&LengthScale> {
+        self.scale.as_ref().map(|(scale, _)| scale)
+    }
+
+    /// The length of each code of that scale.
+    pub(super) fn gains(&self) -> Option<&[f32]> {
+        self.scale.as_ref().map(|(_, table)| table.as_slice())
+    }
+
     /// Its codes of the refine layer, where there is one.
     pub(crate) fn refine_rows<'a>(&self, bytes: &'a [u8]) -> Option<RefineRows<'a>> {
         self.refine.as_ref().map(|(width, range)| RefineRows { width: *width, bytes: &bytes[range.clone()] })
@@ -155,12 +180,10 @@ impl Segment {
     }
 
     /// The ids of the rows that are not at the positions `dead`; `None` where the number is the id. O(n).
-    pub(crate) fn ids_without(&self, bytes: &[u8], dead: &[u64]) -> Option<crate::Ids> {
+    pub(crate) fn ids_without(&self, bytes: &[u8], dead: &Bits) -> Option<crate::Ids> {
         let (ids, places) = (self.ids(bytes)?, self.row_ids(bytes));
-        let mut dead: Vec<u64> = dead.iter().map(|&p| places.row(p)).collect();
-        dead.sort_unstable();
-        let mut dead = dead.into_iter().peekable();
-        let live = (0..self.n).filter(|row| dead.next_if_eq(row).is_none()).map(|row| row as usize);
+        let dead = Bits::new(self.n, dead.iter().map(|p| places.row(p)));
+        let live = (0..self.n).filter(|&row| !dead.has(row)).map(|row| row as usize);
         Some(match ids {
             Ids::Numbers(numbers) => crate::Ids::Numbers(live.map(|row| numbers.get(row)).collect()),
             Ids::Text(..) => crate::Ids::Text(live.map(|row| ids.text(row).unwrap_or_default().to_owned()).collect()),
@@ -171,28 +194,38 @@ impl Segment {
         self.ids.as_ref().map(|(kind, _)| *kind)
     }
 
-    /// The positions that are deleted, ascending. O(deleted).
-    pub(crate) fn deleted_positions(&self, bytes: &[u8]) -> Vec<u64> {
-        if self.deleted == 0 {
-            return Vec::new();
-        }
-        let sequence = Sequence::new(Layout::new(self.n, self.deleted), &bytes[self.tombs.start + 8..self.tombs.end]);
-        let mut cursor = sequence.seek(0);
-        let mut out = Vec::with_capacity(self.deleted as usize);
-        while out.len() < self.deleted as usize {
+    /// The positions that are deleted, ascending. They are not kept: a few bytes may stand for any number of them. O(deleted).
+    pub(crate) fn deleted_positions<'a>(&self, bytes: &'a [u8]) -> impl Iterator<Item = u64> + use<'a> {
+        let (n, deleted) = (self.n, self.deleted);
+        let mut at = (deleted > 0).then(|| {
+            let sequence = Sequence::new(Layout::new(n, deleted), &bytes[self.tombs.start + 8..self.tombs.end]);
+            (sequence, sequence.seek(0))
+        });
+        (0..deleted).map_while(move |_| {
+            let (sequence, cursor) = at.as_mut()?;
             // Damaged bytes may say less than they should.
-            out.push(cursor.row.min(self.n - 1));
-            sequence.advance(&mut cursor);
-        }
-        out
+            let position = cursor.row.min(n - 1);
+            sequence.advance(cursor);
+            Some(position)
+        })
     }
 
     /// Checks what opening does not: that every row stands in one place, and the bits of what was deleted.
-    pub(super) fn verify(&self, bytes: &[u8], block: BlockShape, refine_symbols: usize) -> Result<(), ParseError> {
+    /// Passes over the rest once `go_on` says no.
+    pub(super) fn verify(
+        &self,
+        bytes: &[u8],
+        block: BlockShape,
+        refine_symbols: usize,
+        go_on: &dyn Fn() -> bool,
+    ) -> Result<(), ParseError> {
         if self.deleted > 0 {
             let tombs = &bytes[self.tombs.start + 8..self.tombs.end];
             let sequence = Sequence::new(Layout::new(self.n, self.deleted), tombs);
             sequence.check().map_err(|what| ParseError::invalid("TOMB", what))?;
+        }
+        if !go_on() {
+            return Ok(());
         }
         if let Some(ids) = self.ids(bytes) {
             ids.check()?;
@@ -201,7 +234,7 @@ impl Segment {
         if let Some(rows) = self.refine_rows(bytes) {
             rows.verify(self.n, refine_symbols)?;
         }
-        self.row_ids(bytes).verify()
+        self.row_ids(bytes).verify_while(go_on)
     }
 
     /// The places of the last block behind the last row are zero.
@@ -267,7 +300,12 @@ fn parse_tombs(bytes: &[u8], range: Range<usize>, n: u64) -> Result<(u64, Range<
 
 /// Whether the bytes of a section hash to what its entry says.
 pub(super) fn intact(bytes: &[u8], entry: &SectionEntry) -> Result<(), ParseError> {
-    if xxh3_64(&bytes[entry.range()]) == entry.hash {
+    matches(entry, xxh3_64(&bytes[entry.range()]))
+}
+
+/// Whether that is the hash of its entry.
+pub(super) fn matches(entry: &SectionEntry, hash: u64) -> Result<(), ParseError> {
+    if hash == entry.hash {
         return Ok(());
     }
     Err(ParseError::Checksum { part: format!("section {}", entry.name()) })

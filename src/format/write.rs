@@ -166,9 +166,12 @@ impl<W: Write> Writer<W> {
         for cell in 0..cells.len() - 1 {
             rows.clear();
             bytes.clear();
-            rows_of(cell, &mut rows);
-            elias_fano::encode(span, &rows, &mut bytes);
-            self.write(&bytes)?;
+            // All numbers there are take no bytes, and need not be listed.
+            if cells[cell + 1] - cells[cell] < span {
+                rows_of(cell, &mut rows);
+                elias_fano::encode(span, &rows, &mut bytes);
+                self.write(&bytes)?;
+            }
         }
         self.begin(*b"CODE", number)
     }

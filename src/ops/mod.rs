@@ -26,6 +26,7 @@ pub use types::Assignments;
 pub(crate) use types::{Cells, CodesRef, Effort, EncodeJob, Encoded, Lengths, ScoreTables, Step, Tries};
 
 pub(crate) use cpu::mlp::{Chunk as HostScratch, Net as HostNet, net as host_net};
+pub(crate) use cpu::panels::Panels;
 pub(crate) use cpu::product::{chunk_nn, dot, gram, product_lower, product_nn, product_nt, squared_distance};
 pub(crate) use cpu::quick::{QuickNet, QuickScratch};
 

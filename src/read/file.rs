@@ -6,10 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use memmap2::Mmap;
-
 use super::{DType, FileFormat, RowSource, dtype::convert, format::looks_like, npy, rows_asked, vecs};
-use crate::{Error, InputError};
+use crate::{Error, InputError, mmap::Mapping};
 
 /// Where the values are in the bytes of a file. Row `i` is the `dim` values at `start + i * stride + lead`, and the
 /// last one ends within the file: whoever makes a layout has checked it.
@@ -65,7 +63,7 @@ impl Layout {
 #[derive(Debug)]
 pub struct VectorFile {
     path: PathBuf,
-    bytes: Mmap,
+    bytes: Mapping,
     format: FileFormat,
     layout: Layout,
 }
@@ -74,7 +72,7 @@ impl VectorFile {
     /// Maps a file and checks its header and length. The extension tells the format: see [`FileFormat`].
     ///
     /// The file must not be changed while it is open: a shortened one ends the process with a bus error, as with any
-    /// mapped file.
+    /// mapped file, or with [`guard_mappings`](crate::guard_mappings) the call that reads it with [`Error::Io`].
     ///
     /// # Errors
     /// [`Error::Io`] when the file is missing, a directory or unreadable; [`Error::Input`], with the remedy, when it
@@ -95,7 +93,7 @@ impl VectorFile {
         if metadata.len() == 0 {
             return Err(input("the file is empty; copy or write it again").into());
         }
-        let bytes = map(&File::open(path).map_err(io)?).map_err(io)?;
+        let bytes = Mapping::of_vectors(&File::open(path).map_err(io)?).map_err(io)?;
         let layout = match format {
             FileFormat::Npy => npy::layout(&bytes),
             FileFormat::Fvecs => vecs::layout_of_vecs(DType::F32, &bytes),
@@ -104,6 +102,7 @@ impl VectorFile {
             FileFormat::U8bin => vecs::layout_of_bin(DType::U8, &bytes),
             FileFormat::I8bin => vecs::layout_of_bin(DType::I8, &bytes),
         };
+        bytes.whole().map_err(io)?;
         let layout = layout.map_err(|mut error| {
             error.file = Some(path.to_owned());
             if let Some(hint) = looks_like(&bytes, format) {
@@ -144,24 +143,24 @@ impl RowSource for VectorFile {
         let count = rows_asked(self, start, out.len())?;
         let Layout { dtype, dim, start: first, lead, stride, .. } = self.layout;
         let bytes = &self.bytes[first + start * stride..first + (start + count) * stride];
-        if lead == 0 {
-            convert(dtype, bytes, out);
-            return Ok(());
-        }
-        for (i, (record, out)) in bytes.chunks_exact(stride).zip(out.chunks_exact_mut(dim)).enumerate() {
-            vecs::check_width(&self.layout, &self.bytes, start + i).map_err(|mut error| {
-                error.file = Some(self.path.clone());
-                error
-            })?;
-            convert(dtype, &record[lead..], out);
-        }
-        Ok(())
+        let read = match lead {
+            0 => {
+                convert(dtype, bytes, out);
+                Ok(())
+            }
+            _ => bytes.chunks_exact(stride).zip(out.chunks_exact_mut(dim)).enumerate().try_for_each(
+                |(i, (record, out))| {
+                    vecs::check_width(&self.layout, &self.bytes, start + i).map_err(|mut error| {
+                        error.file = Some(self.path.clone());
+                        error
+                    })?;
+                    convert(dtype, &record[lead..], out);
+                    Ok(())
+                },
+            ),
+        };
+        // Before what a width of zero says.
+        self.bytes.whole().map_err(|error| Error::io(&self.path, error))?;
+        read
     }
-}
-
-/// Maps a whole file to be read.
-fn map(file: &File) -> io::Result<Mmap> {
-    // SAFETY: the mapping is only read, and every offset into it is checked against its length. What it cannot rule
-    // out is someone changing the file meanwhile: `VectorFile::open` asks its callers for that.
-    unsafe { Mmap::map(file) }
 }

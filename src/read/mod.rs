@@ -24,7 +24,7 @@ pub use ids::{read_ids, read_text_ids, write_ids};
 pub use sink::Sink;
 pub use write::{NpyWriter, write_lines, write_npy_f32, write_npy_i64};
 
-pub(crate) use prepare::{RowFault, chunk_rows, for_each_chunk, unit_row};
+pub(crate) use prepare::{RowFault, SHORTEST, chunk_rows, for_each_chunk, unit_row};
 
 use crate::{Error, InputError, Mat, MatRef};
 

@@ -11,9 +11,25 @@ const CHUNK_VALUES: usize = 1 << 20;
 /// Why a row cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum RowFault {
-    NotFinite { column: usize, value: f32 },
+    NotFinite {
+        column: usize,
+        value: f32,
+    },
     Zero,
+    /// Longer than [`LONGEST`].
+    Long {
+        length: f64,
+    },
+    /// The longest row or query, and shorter than [`SHORTEST`].
+    Short {
+        length: f32,
+    },
 }
+
+/// Lengths of rows and queries at most, where the metric is not the cosine: so that their squares and products are floats of 32 bits.
+pub(crate) const LONGEST: f64 = 1e18;
+/// The least length of the longest row, where it is not 0: below it squares and products of all of them would vanish.
+pub(crate) const SHORTEST: f32 = 1e-18;
 
 impl RowFault {
     /// The error for the row `row` of `file`.
@@ -27,6 +43,20 @@ impl RowFault {
                 let message = "all values are 0, which has no direction for the cosine: drop the row, or use the metric dot or l2";
                 InputError::new(file, message).at_row(row)
             }
+            RowFault::Long { length } => {
+                let message = format!(
+                    "its length (for the metric l2, its distance from the middle of all rows) is {length:.3e}, and scores take lengths \
+                     up to {LONGEST:e}: drop or mend the row, divide all values by the same number, or use the metric cosine"
+                );
+                InputError::new(file, message).at_row(row)
+            }
+            RowFault::Short { length } => {
+                let message = format!(
+                    "its length (for the metric l2, its distance from the middle of all rows) is {length:.3e}, and scores of \
+                     lengths below {SHORTEST:e} vanish: multiply all values by the same number, or use the metric cosine"
+                );
+                InputError::new(file, message).at_row(row)
+            }
         };
         error.into()
     }
@@ -34,7 +64,7 @@ impl RowFault {
 
 /// Writes `(row - center) / |row - center|` to `unit` and gives the length; a row of length 0 becomes zeros.
 ///
-/// Lengths are taken in f64, so rows of values up to the largest f32 are fine.
+/// Lengths are taken in f64, so for the cosine rows of values up to the largest f32 are fine; for other metrics those up to [`LONGEST`].
 pub(crate) fn unit_row(row: &[f32], metric: Metric, center: &[f32], unit: &mut [f32]) -> Result<f32, RowFault> {
     let mut sum = 0f64;
     for (x, c) in row.iter().zip(center) {
@@ -55,6 +85,9 @@ pub(crate) fn unit_row(row: &[f32], metric: Metric, center: &[f32], unit: &mut [
         return Ok(0.0);
     }
     let length = sum.sqrt();
+    if metric != Metric::Cosine && length > LONGEST {
+        return Err(RowFault::Long { length });
+    }
     let scale = 1.0 / length;
     for ((u, x), c) in unit.iter_mut().zip(row).zip(center) {
         *u = ((f64::from(*x) - f64::from(*c)) * scale) as f32;

@@ -35,10 +35,10 @@ impl RefineEncoder {
     /// The encoder of a layer, whether it has just been trained or read from a file: the same for the same layer.
     ///
     /// # Errors
-    /// As the decompositions have it, which finite values do not make fail.
-    pub(crate) fn of(refine: &Refine) -> Result<RefineEncoder, Error> {
+    /// As those of [`Encoder::of`](crate::encode::Encoder::of).
+    pub(crate) fn of(refine: &Refine, report: &dyn Fn() -> Result<(), Error>) -> Result<RefineEncoder, Error> {
         let decoder = refine.chart().decoder.to_mat();
-        Ok(RefineEncoder { forward: forward_map(&decoder)?, decoder })
+        Ok(RefineEncoder { forward: forward_map(&decoder, report)?, decoder })
     }
 
     /// Encodes what the base leaves of `unit` rows (n x d), which it decodes to `decoded`. O(n d active) beside the search for the

@@ -2,18 +2,23 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use super::{EncodeOptions, Tell, encode, head, publish_at, stage_report, teller};
+use super::{
+    EncodeOptions, Tell, encode, has_drifted, head, publish_at, stage_report, teller, trained_lengths, unlike_lengths,
+};
+#[cfg(doc)]
+use crate::AppendReport;
 use crate::{
     Backend, Config, Decoder, Error, Event, Ids, Index, RowSource, Stage,
     embedding::all_metadata,
     format::{Appended, FileShape, ModelRef, history_bytes, metadata_bytes, model_hash},
     learned,
+    lengths::Lengths,
     ops::{Ops, WithOps, dispatch},
     plan::{Sizes, plan_on},
     platform::Stopwatch,
     prepare::prepare,
     refine,
-    rows::meta_of,
+    rows::{check_readable, meta_of},
     segments::{NewSegment, Source},
     train::{Training, train},
 };
@@ -28,14 +33,32 @@ pub struct BuildReport {
     pub dim: u32,
     /// Bytes of the file.
     pub file_bytes: u64,
-    /// Mean squared L2 error of the rows encoded, as unit vectors; for a model file that of the training rows.
+    /// Mean squared L2 error of the rows encoded, as unit vectors, what their lengths are off by counted as a share of them; for a model
+    /// file that of the training rows.
     pub energy: f64,
+    /// That of the training rows.
+    pub trained_energy: f64,
+    /// Whether the model does not fit the rows, as [`AppendReport::drifted`].
+    pub drifted: bool,
+    /// The least and the greatest length above 0 of the rows encoded, as [`AppendReport::lengths`]; `None` also for files that are put
+    /// together.
+    pub lengths: Option<(f32, f32)>,
+    /// The same of the rows the model was made of, as [`AppendReport::trained_lengths`].
+    pub trained_lengths: Option<(f32, f32)>,
     /// What the model is known by.
     pub model_hash: u128,
     /// All of it.
     pub seconds: f64,
     /// Where the arithmetic ran.
     pub backend: Backend,
+}
+
+impl BuildReport {
+    /// Whether rows are longer or shorter than any that the model was made of, as [`AppendReport::unlike_lengths`].
+    #[must_use]
+    pub fn unlike_lengths(&self) -> bool {
+        unlike_lengths(self.lengths, self.trained_lengths)
+    }
 }
 
 /// Trains a model on `rows` and writes it to a file without rows, for [`compress_with_model`]. Its sizes are those that meet the budget for
@@ -92,13 +115,18 @@ fn train_on<O: Ops>(ops: &O, rows: &dyn RowSource, path: &Path, config: &Config<
     let meta = meta_of(&prepared, &trained, config);
     let layer = refine.as_ref().map(|t| &t.refine);
     let shape = FileShape::new(&meta, &trained.model, layer, learned.as_ref(), &all_metadata(config));
+    check_readable(&shape)?;
     let model_hash = model_hash(&shape.head);
-    let file_bytes = write_whole(path, &shape.head, None, &[], None, &teller(config.progress))?;
+    let file_bytes = write_whole(path, &shape.head, None, &[], None, &teller(config.progress), &|| Ok(()))?;
     Ok(BuildReport {
         n: 0,
         dim: meta.dim,
         file_bytes,
         energy: meta.energy,
+        trained_energy: meta.energy,
+        drifted: false,
+        lengths: None,
+        trained_lengths: trained_lengths(&trained.model),
         model_hash,
         seconds: watch.seconds(),
         backend: ops.backend(),
@@ -181,15 +209,23 @@ fn encode_on<O: Ops>(
     head::set(&mut head, *b"HIST", history_bytes(&[written]));
 
     let anchors = parsed.model.anchors();
-    let source = Source::fresh(&encoded.labels, anchors, encoded.spool.bytes(), 0);
+    let source = Source::fresh(&encoded.labels, anchors, encoded.spool.bytes(), &encoded.lengths, 0);
     let new = NewSegment::of(parsed, 0, 0, n);
+    let whole = || {
+        index.check_whole()?;
+        encoded.spool.whole().map_err(|error| Error::io(path, error))
+    };
     let tell = teller(options.progress);
-    let file_bytes = write_whole(path, &head, Some(new), &[source], options.ids, &tell)?;
+    let file_bytes = write_whole(path, &head, Some(new), &[source], options.ids, &tell, &whole)?;
     Ok(BuildReport {
         n,
         dim: parsed.meta.dim,
         file_bytes,
         energy: written.energy(),
+        trained_energy: parsed.meta.energy,
+        drifted: has_drifted(parsed, written.energy()),
+        lengths: Lengths::of(&encoded.lengths).range(),
+        trained_lengths: trained_lengths(&parsed.model),
         model_hash: parsed.model_hash,
         seconds: watch.seconds(),
         backend: ops.backend(),
@@ -200,14 +236,19 @@ fn encode_on<O: Ops>(
 pub(super) fn write_whole(
     path: &Path,
     head: &head::Head,
-    new: Option<NewSegment>,
+    new: Option<NewSegment<'_>>,
     sources: &[Source<'_>],
     ids: Option<&Ids>,
     tell: &Tell<'_>,
+    whole: &dyn Fn() -> Result<(), Error>,
 ) -> Result<u64, Error> {
     let io = |error| Error::io(path, error);
     let report = |done: usize, total: usize| {
+        whole()?;
         tell(&Event::Progress { stage: Stage::Write, done: done as u64, total: total as u64 })
     };
-    publish_at(path, tell, |file| head::write_file(file, 1, head, new, sources, ids, &io, &report))
+    publish_at(path, tell, |file| {
+        let len = head::write_file(file, 1, head, new, sources, ids, &io, &report)?;
+        whole().map(|()| len)
+    })
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::{
     build::{BuildReport, write_whole},
     edit::{Gathered, gather},
-    head, teller,
+    has_drifted, head, teller, trained_lengths,
 };
 use crate::{
     Backend, Config, Error, Ids, Index, MappedFile, ProgressFn, RowSource,
@@ -88,12 +88,18 @@ pub fn merge<P: AsRef<Path>>(
     }
     let new = (all.span > 0).then(|| NewSegment::of(parsed, 0, 0, all.span));
     let path = path.as_ref();
-    let file_bytes = write_whole(path, &head, new, &all.sources, all.ids.as_ref(), &teller(progress))?;
+    let whole = || indexes.iter().try_for_each(Index::check_whole);
+    let file_bytes = write_whole(path, &head, new, &all.sources, all.ids.as_ref(), &teller(progress), &whole)?;
+    let energy = if written.rows > 0 { written.energy() } else { parsed.meta.energy };
     Ok(BuildReport {
         n: indexes.iter().map(|index| index.len() as u64).sum(),
         dim: parsed.meta.dim,
         file_bytes,
-        energy: if written.rows > 0 { written.energy() } else { parsed.meta.energy },
+        energy,
+        trained_energy: parsed.meta.energy,
+        drifted: written.rows > 0 && has_drifted(parsed, energy),
+        lengths: None,
+        trained_lengths: trained_lengths(&parsed.model),
         model_hash: parsed.model_hash,
         seconds: watch.seconds(),
         backend: Backend::Cpu,
@@ -117,7 +123,15 @@ pub fn transcode(
     if index.is_empty() {
         return Err(Error::Config(format!("{} has no rows to compress", from.display())));
     }
-    let places = Live::new(parsed, index.bytes(), 0).take(index.len());
+    let mut live = Live::new(parsed, index.bytes(), 0);
+    let mut places = Vec::with_capacity(index.len());
+    while places.len() < index.len() {
+        let found = live.take(PLACES.min(index.len() - places.len()));
+        if found.is_empty() {
+            break;
+        }
+        places.extend(found.into_iter().map(|place| (place.segment as u64) << POSITION_BITS | place.position));
+    }
     let own = parsed.segments.first().is_some_and(|segment| segment.ids_kind().is_some());
     // Numbers with gaps are kept as ids.
     let ids = if own || parsed.next_row() != parsed.live() { Some(index.ids(0..index.len())?) } else { None };
@@ -128,11 +142,17 @@ pub fn transcode(
     crate::compress::compress_as_is(&rows, path, &config)
 }
 
+/// Rows looked up at a time.
+const PLACES: usize = 1 << 16;
+/// Bits of a position in a segment, of which there are at most 256.
+const POSITION_BITS: u32 = 40;
+
 /// The live rows of an index as it decodes them.
 struct Decoded<'a> {
     index: &'a Index<MappedFile>,
     decoder: Decoder<'a>,
-    places: Vec<Place>,
+    /// Segment and position of each.
+    places: Vec<u64>,
     path: &'a Path,
 }
 
@@ -152,7 +172,14 @@ impl RowSource for Decoded<'_> {
     fn read(&self, start: usize, out: &mut [f32]) -> Result<(), Error> {
         let count = rows_asked(self, start, out.len())?;
         self.index.check_whole()?;
-        self.decoder.decode(&self.places[start..start + count], out);
-        Ok(())
+        let place = |&at: &u64| {
+            let (segment, position) = ((at >> POSITION_BITS) as usize, at & ((1 << POSITION_BITS) - 1));
+            let of = &self.index.parsed().segments[segment];
+            let cell = of.row_ids(self.index.bytes()).cell_of(position);
+            Place { row: 0, segment, cell, position }
+        };
+        let places: Vec<Place> = self.places[start..start + count].iter().map(place).collect();
+        self.decoder.decode(&places, out);
+        self.index.check_whole()
     }
 }

@@ -8,10 +8,11 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use memmap2::Mmap;
-
 use super::lock::{self, Held};
-use crate::{Error, format, mmap::MappedFile};
+use crate::{
+    Error, format,
+    mmap::{Mapping, Watch},
+};
 
 /// The two names a writer uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +61,11 @@ pub(crate) trait DiskFile {
 
     /// What it holds now.
     fn bytes(&self) -> io::Result<Self::Bytes>;
+
+    /// What tells whether bytes that it gave are still those of the file, where they may not be.
+    fn watch(&self, _bytes: &Self::Bytes, _path: &Path) -> Option<Watch> {
+        None
+    }
 
     fn write_at(&mut self, at: u64, bytes: &[u8]) -> io::Result<()>;
 
@@ -306,14 +312,18 @@ pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
 }
 
 impl DiskFile for File {
-    type Bytes = Mmap;
+    type Bytes = Mapping;
 
     fn len(&self) -> io::Result<u64> {
         Ok(self.metadata()?.len())
     }
 
-    fn bytes(&self) -> io::Result<Mmap> {
-        MappedFile::map(self)
+    fn bytes(&self) -> io::Result<Mapping> {
+        Mapping::of_store(self)
+    }
+
+    fn watch(&self, bytes: &Mapping, path: &Path) -> Option<Watch> {
+        Watch::of(self, bytes, path)
     }
 
     fn write_at(&mut self, at: u64, bytes: &[u8]) -> io::Result<()> {

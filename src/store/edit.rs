@@ -1,6 +1,6 @@
 //! Appending, deleting and compacting, on any disk.
 
-use std::path::Path;
+use std::{cell::RefCell, path::Path};
 
 use super::{
     commit::{commit, mend},
@@ -11,10 +11,13 @@ use super::{
 };
 use crate::{
     Error, Event, Ids, Index, InputError, Stage,
-    format::{self, Appended, MOST_ROWS, Parsed, SectionEntry, Segment, history_bytes, is_of_segment, tombs_bytes},
+    format::{
+        self, Appended, MOST_BARE_ROWS, MOST_ROWS, Parsed, SectionEntry, Segment, history_bytes, is_of_segment,
+        tombs_bytes,
+    },
     ids::Wanted,
     live::Bits,
-    segments::{NewSegment, Source, write_segment},
+    segments::{NewSegment, Source, bare, write_segment},
 };
 
 /// Rows of a segment that an append takes with it, as a multiple of those it has anyway: so there are few segments, and a row is
@@ -41,9 +44,13 @@ pub(crate) struct Editor<'a, D> {
 pub(crate) struct NewRows<'a> {
     pub(crate) labels: &'a [u32],
     pub(crate) records: &'a [u8],
+    /// The length of each; empty where lengths are not kept.
+    pub(crate) lengths: &'a [f32],
     pub(crate) ids: Option<&'a Ids>,
     /// Sum of their squared errors.
     pub(crate) error: u128,
+    /// Asked as rows are written, with those done and all, and before they are committed: an error ends it, and nothing has changed.
+    pub(crate) whole: &'a dyn Fn() -> Result<(), Error>,
 }
 
 /// The file as it is, and its bytes.
@@ -70,7 +77,8 @@ impl<D: Disk> Editor<'_, D> {
         let file = self.disk.open(Name::Store).map_err(self.io())?;
         let bytes = file.bytes().map_err(self.io())?;
         let parsed = format::parse(bytes.as_ref(), self.model).map_err(|source| self.damaged(source))?;
-        Ok((file, Index::of(bytes, parsed)))
+        let watch = file.watch(&bytes, self.path);
+        Ok((file, Index::of(bytes, parsed).watched(watch)))
     }
 
     fn damaged(&self, source: format::ParseError) -> Error {
@@ -80,6 +88,20 @@ impl<D: Disk> Editor<'_, D> {
     /// Refuses to go on where sections that are copied or looked up in are damaged: what is written would be sealed with new hashes.
     fn check(&self, parsed: &Parsed, bytes: &[u8], used: impl Fn(&SectionEntry) -> bool) -> Result<(), Error> {
         format::check_sections(parsed, bytes, used).map_err(|source| self.damaged(source))
+    }
+
+    /// The same for every byte.
+    fn verify(&self, parsed: &Parsed, bytes: &[u8]) -> Result<(), Error> {
+        let stopped = RefCell::new(None);
+        let go_on = |done, total| {
+            let mut stopped = stopped.borrow_mut();
+            if stopped.is_none() {
+                *stopped = (self.tell)(&Event::Progress { stage: Stage::Verify, done, total }).err();
+            }
+            stopped.is_none()
+        };
+        let verified = format::verify(parsed, bytes, &go_on).map_err(|source| self.damaged(source));
+        stopped.into_inner().map_or(verified, Err)
     }
 
     /// How far writing is.
@@ -101,6 +123,10 @@ impl<D: Disk> Editor<'_, D> {
             let message = format!("{} rows and {count} more are above the limit of 2^40", parsed.next_row());
             return Err(InputError::new(Some(self.path), message).into());
         }
+        let stored = count + parsed.segments.iter().map(|s| s.n).sum::<u64>();
+        if parsed.rows_are_bare() && stored > MOST_BARE_ROWS {
+            return Err(bare(stored));
+        }
         let mut kept = parsed.segments.len();
         let mut taken = count;
         while kept > 0 && parsed.segments[kept - 1].live() <= TAKEN_WITH * taken {
@@ -111,7 +137,7 @@ impl<D: Disk> Editor<'_, D> {
         let tail = &parsed.segments[kept..];
         let first = tail.first().map_or(parsed.next_row(), |s| s.first);
         let Gathered { mut sources, mut ids, span } = gather(tail, bytes, first);
-        sources.push(Source::fresh(rows.labels, parsed.model.anchors(), rows.records, span));
+        sources.push(Source::fresh(rows.labels, parsed.model.anchors(), rows.records, rows.lengths, span));
         if let (Some(all), Some(new)) = (&mut ids, rows.ids) {
             all.extend_from(new);
         }
@@ -121,6 +147,11 @@ impl<D: Disk> Editor<'_, D> {
         let mut history = parsed.history.clone();
         history.push(Appended { first: parsed.next_row(), rows: count, error: rows.error });
         let (io, report) = (self.io(), self.report());
+        let whole = |done, total| {
+            index.check_whole()?;
+            (rows.whole)()?;
+            report(done, total)
+        };
         if kept == 0 && !parsed.segments.is_empty() && self.disk.names() == 1 {
             // All is written anyway, and a new file leaves nothing dead.
             drop(file);
@@ -128,13 +159,13 @@ impl<D: Disk> Editor<'_, D> {
             head::set(&mut head, *b"HIST", history_bytes(&history));
             let generation = parsed.layout.commit.generation + 1;
             return publish(self.disk, self.path, self.tell, |file| {
-                head::write_file(file, generation, &head, Some(new), &sources, ids, &io, &report)
+                head::write_file(file, generation, &head, Some(new), &sources, ids, &io, &whole)
             });
         }
         let replaced = |e: &SectionEntry| e.kind == *b"HIST" || (is_of_segment(e) && usize::from(e.segment) >= kept);
         let len = commit(&mut file, self.path, bytes, &parsed.layout, replaced, self.tell, |writer| {
             writer.section(*b"HIST", 0, &history_bytes(&history)).map_err(&io)?;
-            write_segment(writer, new, &sources, ids, &io, &report)
+            write_segment(writer, new, &sources, ids, &io, &whole)
         })?;
         drop(file);
         self.committed(len)
@@ -152,18 +183,16 @@ impl<D: Disk> Editor<'_, D> {
         let mut tombs: Vec<(u16, Vec<u8>)> = Vec::new();
         let mut deleted = 0;
         for (number, segment) in parsed.segments.iter().enumerate() {
-            let mut gone = segment.deleted_positions(bytes);
-            let dead = Bits::new(segment.n, &gone);
-            let before = gone.len();
+            let mut gone = Bits::new(segment.n, segment.deleted_positions(bytes));
+            let mut more = false;
             for (id, position) in positions(segment, bytes, &wanted) {
-                if !dead.has(position) {
-                    found[id] = true;
-                    gone.push(position);
+                if !gone.has(position) {
+                    (found[id], more) = (true, true);
+                    gone.set(segment.n, position);
                 }
             }
-            if gone.len() > before {
-                deleted += (gone.len() - before) as u64;
-                gone.sort_unstable();
+            if more {
+                deleted += gone.count() - segment.deleted;
                 tombs.push((number as u16, tombs_bytes(segment.n, &gone)));
             }
         }
@@ -174,7 +203,8 @@ impl<D: Disk> Editor<'_, D> {
         let replaced = |e: &SectionEntry| e.kind == *b"TOMB" && tombs.iter().any(|(number, _)| *number == e.segment);
         let io = self.io();
         let len = commit(&mut file, self.path, bytes, &parsed.layout, replaced, self.tell, |writer| {
-            tombs.iter().try_for_each(|(number, bytes)| writer.section(*b"TOMB", *number, bytes)).map_err(&io)
+            tombs.iter().try_for_each(|(number, bytes)| writer.section(*b"TOMB", *number, bytes)).map_err(&io)?;
+            index.check_whole()
         })?;
         drop(file);
         self.committed(len)?;
@@ -202,7 +232,7 @@ impl<D: Disk> Editor<'_, D> {
         let compact = parsed.segments.len() <= 1 && parsed.segments.iter().all(|s| s.deleted == 0);
         if compact && parsed.entries().iter().all(|e| e.kind != format::DEAD) {
             // Who asks for a file without waste is told of damage too.
-            return format::verify(parsed, index.bytes()).map_err(|source| self.damaged(source));
+            return self.verify(parsed, index.bytes());
         }
         self.rewrite(index).map(drop)
     }
@@ -232,14 +262,16 @@ impl<D: Disk> Editor<'_, D> {
                 self.path.display()
             )));
         }
-        format::verify(parsed, bytes).map_err(|source| self.damaged(source))?;
+        self.verify(parsed, bytes)?;
         let (io, report) = (self.io(), self.report());
         publish(self.disk, self.path, self.tell, |file| {
             let Gathered { sources, ids, span } = gather(&parsed.segments, bytes, 0);
             let head = head::of(parsed, bytes);
             let new = (span > 0).then(|| NewSegment::of(parsed, 0, 0, span));
             let generation = parsed.layout.commit.generation + 1;
-            head::write_file(file, generation, &head, new, &sources, ids.as_ref(), &io, &report)
+            let whole = |done, total| index.check_whole().and_then(|()| report(done, total));
+            let len = head::write_file(file, generation, &head, new, &sources, ids.as_ref(), &io, &whole)?;
+            index.check_whole().map(|()| len)
         })
     }
 }
@@ -255,22 +287,22 @@ pub(crate) struct Gathered<'a> {
 
 /// The live rows of neighbouring segments, with row numbers counted from `first`. Rows with ids of their own are numbered anew.
 pub(crate) fn gather<'a>(segments: &'a [Segment], bytes: &'a [u8], first: u64) -> Gathered<'a> {
-    gather_but(segments, bytes, first, |_, segment| segment.deleted_positions(bytes))
+    gather_but(segments, bytes, first, |_, segment| Bits::new(segment.n, segment.deleted_positions(bytes)))
 }
 
-/// The same for the rows that are not at the positions `dead` gives for each segment, ascending.
+/// The same for the rows that are not at the positions `dead` gives for each segment.
 pub(crate) fn gather_but<'a>(
     segments: &'a [Segment],
     bytes: &'a [u8],
     first: u64,
-    mut dead: impl FnMut(usize, &Segment) -> Vec<u64>,
+    mut dead: impl FnMut(usize, &Segment) -> Bits,
 ) -> Gathered<'a> {
     let mut all = Gathered { sources: Vec::new(), ids: None, span: 0 };
     for (number, segment) in segments.iter().enumerate() {
         let dead = dead(number, segment);
         match segment.ids_without(bytes, &dead) {
             Some(ids) => {
-                all.sources.push(Source::stored(segment, bytes, &dead, all.span, true));
+                all.sources.push(Source::stored(segment, bytes, dead, all.span, true));
                 all.span += ids.len() as u64;
                 match &mut all.ids {
                     Some(all) => all.extend_from(&ids),
@@ -278,7 +310,7 @@ pub(crate) fn gather_but<'a>(
                 }
             }
             None => {
-                all.sources.push(Source::stored(segment, bytes, &dead, segment.first - first, false));
+                all.sources.push(Source::stored(segment, bytes, dead, segment.first - first, false));
                 all.span = segment.first + segment.span - first;
             }
         }
@@ -313,7 +345,7 @@ fn check_ids(parsed: &Parsed, bytes: &[u8], ids: Option<&Ids>, count: u64) -> Re
     let Some(ids) = ids else { return Ok(()) };
     let wanted = Wanted::new(ids);
     for segment in &parsed.segments {
-        let dead = Bits::new(segment.n, &segment.deleted_positions(bytes));
+        let dead = Bits::new(segment.n, segment.deleted_positions(bytes));
         if let Some((id, _)) = positions(segment, bytes, &wanted).into_iter().find(|(_, p)| !dead.has(*p)) {
             let message = format!("the id {} is in the file already; delete it first", ids.name(id));
             return Err(InputError::new(None, message).at_row(id).into());

@@ -54,7 +54,7 @@ fn row_positions(
     let wanted: Vec<u64> = rows.collect();
     let mut out = vec![None; wanted.len()];
     // A bit for each number tells most rows apart, where numbers are not many more than rows.
-    let bits = (segment.span <= 64 * segment.n).then(|| Bits::new(segment.span, &wanted));
+    let bits = (segment.span <= 16 * segment.n).then(|| Bits::new(segment.span, wanted.iter().copied()));
     for cell in 0..cells as usize {
         ids.rows_of(cell, |position, row| {
             if bits.as_ref().is_none_or(|bits| bits.has(row))

@@ -49,7 +49,7 @@ pub(crate) fn write_file<F: DiskFile>(
     file: &mut F,
     generation: u64,
     head: &Head,
-    new: Option<NewSegment>,
+    new: Option<NewSegment<'_>>,
     sources: &[Source<'_>],
     ids: Option<&Ids>,
     io: &dyn Fn(std::io::Error) -> Error,

@@ -26,9 +26,11 @@ pub use salvage::{SalvageReport, salvage};
 use crate::{
     Backend, Config, DeviceChoice, Embedding, Error, Event, Ids, Index, InputError, ProgressFn, RowSource, Stage,
     encode::Encoder,
-    format::{self, Meta, ParseError},
+    format::{self, ParseError, Parsed},
     learned::Synthesizer,
+    lengths::Lengths,
     mmap::MappedFile,
+    model::Model,
     ops::{Ops, WithOps, dispatch},
     platform::Stopwatch,
     refine::RefineEncoder,
@@ -66,13 +68,18 @@ pub struct AppendReport {
     pub n: u64,
     /// Bytes of the file.
     pub file_bytes: u64,
-    /// Mean squared L2 error of the new rows, as unit vectors.
+    /// Mean squared L2 error of the new rows, as unit vectors; what their lengths are off by is counted, as a share of them.
     pub energy: f64,
-    /// The same of the rows the model was trained on.
+    /// The same of the rows the model was trained on, their lengths aside.
     pub trained_energy: f64,
     /// Whether the model no longer fits the rows that come: an error of more than [`DRIFT`] times that which rows like the training
     /// rows would have.
     pub drifted: bool,
+    /// The least and the greatest length above 0 of the new rows (dot; for l2 of what they are away from the model's center). `None`
+    /// where lengths are not kept, and where all are 0.
+    pub lengths: Option<(f32, f32)>,
+    /// The same of the rows the model was made of, but for a few that were longer or shorter by far.
+    pub trained_lengths: Option<(f32, f32)>,
     /// All of it.
     pub seconds: f64,
     /// Where the arithmetic ran.
@@ -85,10 +92,37 @@ pub const DRIFT: f64 = 1.2;
 /// The error that rows like the training rows are to have, though the model has not seen them: K means and d directions fit the N rows
 /// they were made of by about (K + d) / N closer than all, and others by as much less. What a learned decoder makes of rows it has not seen
 /// was measured when it was trained.
-fn expected_energy(meta: &Meta, unseen: Option<f64>) -> f64 {
+fn expected_energy(parsed: &Parsed) -> f64 {
+    let meta = &parsed.meta;
     let parameters = f64::from(meta.anchors) + f64::from(meta.dim);
+    let unseen = parsed.learned.as_ref().map(|learned| learned.unseen_energy);
     unseen.filter(|e| e.is_finite()).unwrap_or(meta.energy)
         * (1.0 + 2.0 * parameters / meta.training_rows.max(1) as f64)
+}
+
+/// Whether rows of this error are such as the model of a file no longer fits.
+fn has_drifted(parsed: &Parsed, energy: f64) -> bool {
+    energy > DRIFT * expected_energy(parsed)
+}
+
+impl AppendReport {
+    /// Whether rows are longer or shorter, by [`LONGER`] times, than any that the model was made of.
+    #[must_use]
+    pub fn unlike_lengths(&self) -> bool {
+        unlike_lengths(self.lengths, self.trained_lengths)
+    }
+}
+
+/// How many times longer than all the rows a model was made of, or shorter, rows are that [`AppendReport::unlike_lengths`] tells of.
+pub const LONGER: f32 = 1.1;
+
+fn unlike_lengths(lengths: Option<(f32, f32)>, trained: Option<(f32, f32)>) -> bool {
+    lengths.zip(trained).is_some_and(|((lo, hi), (least, most))| hi > LONGER * most || LONGER * lo < least)
+}
+
+/// The lengths that a model was made of.
+fn trained_lengths(model: &Model) -> Option<(f32, f32)> {
+    (model.side.gain_nibbles > 0).then_some(model.side.gain_range)
 }
 
 /// What a deletion gave.
@@ -246,12 +280,19 @@ fn append_on<O: Ops>(
     let editor = store.editor(&tell);
     let (_, index) = editor.load()?;
     let (first_row, meta) = (index.parsed().next_row(), index.parsed().meta.clone());
-    let unseen = index.parsed().learned.as_ref().map(|learned| learned.unseen_energy);
+    let trained_lengths = trained_lengths(&index.parsed().model);
+    let expected = expected_energy(index.parsed());
     let encoded = encode(ops, &index, rows, editor.path, options)?;
     let before = index.len() as u64;
     drop(index);
-    let new =
-        NewRows { labels: &encoded.labels, records: encoded.spool.bytes(), ids: options.ids, error: encoded.error };
+    let new = NewRows {
+        labels: &encoded.labels,
+        records: encoded.spool.bytes(),
+        lengths: &encoded.lengths,
+        ids: options.ids,
+        error: encoded.error,
+        whole: &|| encoded.spool.whole().map_err(|error| Error::io(editor.path, error)),
+    };
     let file_bytes = editor.append(&new)?;
     let energy = format::Appended { first: first_row, rows: rows.rows() as u64, error: encoded.error }.energy();
     Ok(AppendReport {
@@ -261,7 +302,9 @@ fn append_on<O: Ops>(
         file_bytes,
         energy,
         trained_energy: meta.energy,
-        drifted: energy > DRIFT * expected_energy(&meta, unseen),
+        drifted: energy > DRIFT * expected,
+        lengths: Lengths::of(&encoded.lengths).range(),
+        trained_lengths,
         seconds: watch.seconds(),
         backend: ops.backend(),
     })
@@ -293,9 +336,11 @@ fn encode<O: Ops, D: AsRef<[u8]>>(
     if let (Some(own), Some(given)) = (index.embedding(), &options.embedding) {
         own.check(given)?;
     }
-    let encoder = Encoder::of(model)?;
+    let report = stage_report(options.progress);
+    let begun = || report(Stage::Encode, 0, rows.rows());
+    let encoder = Encoder::of(model, &begun)?;
     let layer = index.parsed().refine.as_ref();
-    let layer_encoder = layer.map(RefineEncoder::of).transpose()?;
+    let layer_encoder = layer.map(|layer| RefineEncoder::of(layer, &begun)).transpose()?;
     let learned = index.parsed().learned.as_ref();
     let synthesizer = learned.map(|learned| Synthesizer::new(model, &encoder, learned.unit));
     let encoding = Encoding {
@@ -308,5 +353,7 @@ fn encode<O: Ops, D: AsRef<[u8]>>(
         output,
         errors: true,
     };
-    encode_all(ops, &encoding, None, &stage_report(options.progress))
+    let encoded = encode_all(ops, &encoding, None, &report)?;
+    index.check_whole()?;
+    Ok(encoded)
 }

@@ -11,6 +11,7 @@ use crate::{
     Error, Ids, MappedFile, ProgressFn,
     format::{self, ParseError, Segment, Sound},
     live::Bits,
+    mmap::Watch,
     segments::NewSegment,
 };
 
@@ -52,6 +53,9 @@ pub fn salvage(
     let (from, path) = (from.as_ref(), path.as_ref());
     let damaged = |source| Error::Format { path: from.to_owned(), source };
     let file = MappedFile::open(from)?;
+    let watch = Watch::new(&file, from);
+    // However short it is; but not zeros in place of what was cut off meanwhile.
+    let whole = || watch.as_ref().map_or(Ok(()), |watch| watch.check(0));
     let copy = copy.map(MappedFile::open).transpose()?;
     let mut first_error = match format::parse(file.as_ref(), None) {
         Err(error) => error,
@@ -67,7 +71,7 @@ pub fn salvage(
         let model = copy.as_ref().or(beside.as_ref()).map(AsRef::as_ref);
         match format::sound(bytes, layout, model) {
             Ok(sound) => {
-                return write(bytes, sound, path, (generation, header), progress);
+                return write(bytes, sound, path, (generation, header), progress, &whole);
             }
             Err(error) => first_error = error,
         }
@@ -107,6 +111,7 @@ fn write(
     path: &Path,
     (generation, header): (u64, Option<ParseError>),
     progress: Option<&ProgressFn<'_>>,
+    whole: &dyn Fn() -> Result<(), Error>,
 ) -> Result<SalvageReport, Error> {
     let Sound { parsed, damaged, gone, mut problems } = sound;
     let latest = header.is_none();
@@ -124,23 +129,21 @@ fn write(
     let mut lost_ids: Option<Ids> = None;
     let mut lost = gone;
     let Gathered { sources, ids, span } = gather_but(&parsed.segments, bytes, 0, |number, segment| {
-        let deleted = segment.deleted_positions(bytes);
-        let is_deleted = Bits::new(segment.n, &deleted);
-        let rows: Vec<u64> = damaged[number].iter().copied().filter(|&p| !is_deleted.has(p)).collect();
+        let mut dead = Bits::new(segment.n, segment.deleted_positions(bytes));
+        let rows: Vec<u64> = damaged[number].iter().copied().filter(|&p| !dead.has(p)).collect();
         lost += rows.len() as u64;
         let known = lost_of(&parsed, bytes, number, &rows);
         match &mut lost_ids {
             Some(all) => all.extend_from(&known),
             all => *all = Some(known),
         }
-        let mut dead = [deleted, rows, again[number].clone()].concat();
-        dead.sort_unstable();
-        dead.dedup();
+        rows.iter().chain(&again[number]).for_each(|&position| dead.set(segment.n, position));
         dead
     });
     let rows: u64 = sources.iter().map(crate::segments::Source::rows).sum();
     let new = (span > 0).then(|| NewSegment::of(&parsed, 0, 0, span));
-    let file_bytes = write_whole(path, &head::of(&parsed, bytes), new, &sources, ids.as_ref(), &teller(progress))?;
+    let file_bytes =
+        write_whole(path, &head::of(&parsed, bytes), new, &sources, ids.as_ref(), &teller(progress), whole)?;
     let lost_ids = lost_ids.unwrap_or(Ids::Numbers(Vec::new()));
     Ok(SalvageReport { rows, lost, lost_ids, problems, generation, latest, file_bytes })
 }
@@ -148,8 +151,8 @@ fn write(
 /// The positions of live rows whose ids stand in a later segment too.
 fn again(segment: &Segment, bytes: &[u8], damaged: &[u64], taken: &mut HashSet<Vec<u8>>) -> Vec<u64> {
     let Some(ids) = segment.ids(bytes) else { return Vec::new() };
-    let dead = Bits::new(segment.n, &segment.deleted_positions(bytes));
-    let damaged = Bits::new(segment.n, damaged);
+    let dead = Bits::new(segment.n, segment.deleted_positions(bytes));
+    let damaged = Bits::new(segment.n, damaged.iter().copied());
     let places = segment.row_ids(bytes);
     let mut found = Vec::new();
     for cell in 0..places.cells.len() - 1 {

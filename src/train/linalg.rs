@@ -154,16 +154,22 @@ pub(crate) fn second_moment(rows: MatRef<'_>) -> Vec<f64> {
 
 /// Mean of the rows.
 pub(crate) fn mean(rows: MatRef<'_>) -> Vec<f32> {
+    mean_of(rows, |_| true)
+}
+
+/// Mean of the rows that count; 0 where none does.
+pub(crate) fn mean_of(rows: MatRef<'_>, counts: impl Fn(usize) -> bool + Sync) -> Vec<f32> {
     // Threads share out the columns, so that each is summed in the order of the rows.
     const COLUMNS: usize = 32;
     let mut total = vec![0f64; rows.dim()];
     total.par_chunks_mut(COLUMNS).enumerate().for_each(|(part, total)| {
-        for i in 0..rows.rows() {
+        for i in (0..rows.rows()).filter(|&i| counts(i)) {
             let row = &rows.row(i)[part * COLUMNS..];
             total.iter_mut().zip(row).for_each(|(t, &x)| *t += f64::from(x));
         }
     });
-    total.iter().map(|t| (t / rows.rows().max(1) as f64) as f32).collect()
+    let count = (0..rows.rows()).filter(|&i| counts(i)).count();
+    total.iter().map(|t| (t / count.max(1) as f64) as f32).collect()
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 mod allocate;
 mod anneal;
 mod calibrate;
+mod center;
 mod chart;
 mod linalg;
 mod metric;
@@ -16,6 +17,7 @@ mod transform;
 pub(crate) use allocate::{Shape, allocate, symbol_bits};
 pub(crate) use anneal::{anneal as anneal_on, check_settings as check_annealing};
 pub(crate) use calibrate::{TARGET_K, choose_alpha, factor, factor_levels, gather, sample as calibration_sample};
+pub(crate) use center::center;
 pub(crate) use chart::{ChartCode, ChartRows, Spectrum, train_chart};
 pub(crate) use linalg::{mean, principal, product_nt, solve_ridge, to_f32, widen};
 pub(crate) use metric::MetricRoot;

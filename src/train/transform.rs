@@ -116,8 +116,9 @@ pub(crate) fn train<O: Ops>(ops: &O, t: &Training<'_>) -> Result<Trained, Error>
         let chart = train_chart(ops, &to_be, space, &of, &model)?;
         model.charts.push(chart);
     }
-    let encoder = Encoder::of(&model)?;
-    (t.report)(Stage::Codes, tables::ROUNDS * charts, tables::ROUNDS * charts)?;
+    let last = tables::ROUNDS * charts;
+    let encoder = Encoder::of(&model, &|| (t.report)(Stage::Codes, last.saturating_sub(1), last))?;
+    (t.report)(Stage::Codes, last, last)?;
 
     // The last steps see the rows as a reader of the file will: encoded and decoded.
     let rows = calibrate::sample(t.unit.rows(), config.seed);
@@ -157,6 +158,11 @@ fn find_anchors<O: Ops>(ops: &O, t: &Training<'_>, z: &O::Rows) -> Result<Vec<u3
     for j in 0..weighted.rows() {
         let scale = weight(j).sqrt() as f32;
         weighted.row_mut(j).iter_mut().for_each(|w| *w *= scale);
+    }
+    if weighted.rows() == 0 {
+        // Every row is at its anchor: there is nothing to weigh, and nothing to settle.
+        let near = ops.assign(z, &ops.upload(space.of(anchors.view()).view())?, 1)?;
+        return Ok(ops.assignments(&near)?.labels);
     }
     let mut begin = Mat::zeros(anchors.rows(), weighted.rows());
     product_nt(begin.as_mut_slice(), space.of(anchors.view()).view(), weighted.view(), 1.0);

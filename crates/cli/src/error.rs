@@ -21,6 +21,8 @@ pub(crate) enum CliError {
     Library(vlc::Error),
     /// `vlc test`: the backends' results differ by more than they may.
     Disagree(String),
+    /// `vlc salvage`: not all of a file was sound.
+    Lost(String),
     /// Whoever read stdout has gone: nothing is wrong and there is nobody to tell.
     StdoutClosed,
     /// Stdout cannot be written, such as a full disk behind a redirection.
@@ -39,7 +41,7 @@ impl From<vlc::Error> for CliError {
 impl std::fmt::Display for CliError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            CliError::Usage(message) | CliError::Disagree(message) => f.write_str(message),
+            CliError::Usage(message) | CliError::Disagree(message) | CliError::Lost(message) => f.write_str(message),
             CliError::Library(error) => error.fmt(f),
             CliError::StdoutClosed => f.write_str("stdout was closed"),
             CliError::Stdout(error) if interrupt::committing() => {
@@ -88,6 +90,7 @@ impl CliError {
             CliError::StdoutClosed => 0,
             CliError::Disagree(_) => 1,
             CliError::Usage(_) => 2,
+            CliError::Lost(_) => 4,
             CliError::Stdout(_) => 5,
             CliError::Library(error) => match error {
                 vlc::Error::Config(_) | vlc::Error::Budget { .. } => 2,

@@ -59,6 +59,7 @@ enum Command {
     Train(cmd::train::Args),
     Merge(cmd::merge::Args),
     Transcode(cmd::transcode::Args),
+    Salvage(cmd::salvage::Args),
     Devices(cmd::devices::Args),
     Health(cmd::health::Args),
     Test(cmd::test::Args),
@@ -76,6 +77,8 @@ fn main() -> ExitCode {
         Err(error) => return refuse(&error),
     };
     quieten_vulkan();
+    // A file that another program truncates is an error, not the end.
+    vlc::guard_mappings();
     let out = Output::new(cli.common);
     logger::init(cli.common);
     interrupt::install();
@@ -119,6 +122,7 @@ fn dispatch(command: Command, out: &Output) -> Result<(), CliError> {
         Command::Train(args) => cmd::train::run(args, out),
         Command::Merge(args) => cmd::merge::run(args, out),
         Command::Transcode(args) => cmd::transcode::run(args, out),
+        Command::Salvage(args) => cmd::salvage::run(args, out),
         Command::Devices(args) => cmd::devices::run(args, out),
         Command::Health(args) => cmd::health::run(args, out),
         Command::Test(args) => cmd::test::run(args, None, out),

@@ -110,8 +110,11 @@ impl Recall {
 
 impl std::fmt::Display for Recall {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let kind = if self.source == "sample" { "sample queries" } else { "rows as queries" };
-        write!(f, "recall@{} {:.3} ({} {kind} held out)", self.k, self.recall, self.queries)
+        write!(f, "recall@{} {:.3} ", self.k, self.recall)?;
+        match self.source.as_str() {
+            "sample" => write!(f, "({} sample queries held out)", self.queries),
+            _ => write!(f, "({} rows stood in for queries; of true queries it is often lower)", self.queries),
+        }
     }
 }
 

@@ -57,6 +57,7 @@ impl Progress {
             Stage::Codes => "training codes",
             Stage::Refine => "training the refine layer",
             Stage::Decoder => "training the decoder",
+            Stage::Verify => "verifying",
             Stage::Encode => "encoding",
             Stage::Write => "writing",
             _ => "working",

@@ -97,6 +97,10 @@ pub(crate) struct Built {
     bytes_per_vector: Option<f64>,
     ratio: Option<f64>,
     energy: f64,
+    trained_energy: f64,
+    drifted: bool,
+    lengths: Option<(f32, f32)>,
+    trained_lengths: Option<(f32, f32)>,
     model: String,
     seconds: f64,
     backend: String,
@@ -113,6 +117,10 @@ impl Built {
             bytes_per_vector,
             ratio: bytes_per_vector.map(|bytes| bytes / (4.0 * f64::from(r.dim))),
             energy: r.energy,
+            trained_energy: r.trained_energy,
+            drifted: r.drifted,
+            lengths: r.lengths,
+            trained_lengths: r.trained_lengths,
             model: hex(r.model_hash),
             seconds: r.seconds,
             backend: r.backend.to_string(),
@@ -124,18 +132,54 @@ impl Built {
         let share = self.bytes_per_vector.zip(self.ratio);
         let share = share.map(|(bytes, ratio)| format!(", {bytes:.2} bytes per vector, ratio {ratio:.4}"));
         format!(
-            "{}: {} vectors x {} in {}{}\nenergy {:.5}, model {}\n{:.1} s on {}\n",
+            "{}: {} vectors x {} in {}{}\nenergy {:.5} (trained {:.5}), model {}\n{:.1} s on {}\n",
             shown(path),
             count(self.n),
             self.dim,
             size(self.file_bytes),
             share.unwrap_or_default(),
             self.energy,
+            self.trained_energy,
             self.model,
             self.seconds,
             self.backend,
         )
     }
+}
+
+/// Tells when a model does not fit the rows it encoded.
+pub(crate) fn warn_of_drift(out: &Output, energy: f64, trained: f64, drifted: bool) {
+    if drifted {
+        out.note(&format!(
+            "vlc: warning: the model fits these rows badly: energy {energy:.5}, and {trained:.5} where it was trained; they will be found \
+             less often. Train a new model on old and new rows (vlc train) and compress all again"
+        ));
+    }
+}
+
+/// Tells when rows are longer or shorter than any that the model was made of.
+pub(crate) fn warn_of_lengths(out: &Output, lengths: Option<(f32, f32)>, trained: Option<(f32, f32)>) {
+    if let (Some(lengths), Some(trained)) = (lengths, trained) {
+        out.note(&format!(
+            "vlc: warning: lengths {}; the model was trained on {}. They are kept, but are these rows of the same kind as the others?",
+            range(lengths),
+            range(trained)
+        ));
+    }
+}
+
+/// `0.9 to 1.1`.
+fn range((lo, hi): (f32, f32)) -> String {
+    let number = |v: f32| if (1e-3..1e6).contains(&v) { significant(v) } else { format!("{v:.2e}") };
+    let (lo, hi) = (number(lo), number(hi));
+    if lo == hi { lo } else { format!("{lo} to {hi}") }
+}
+
+/// Four digits of a number that needs no exponent, without zeros at the end.
+fn significant(v: f32) -> String {
+    let digits = (3 - v.log10().floor() as i32).clamp(0, 6) as usize;
+    let text = format!("{v:.digits$}");
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
 }
 
 /// Bytes per vector, where there are vectors.
@@ -193,12 +237,17 @@ fn plan_object(plan: &vlc::Plan) -> serde_json::Value {
         "code_bytes": plan.code_bytes,
         "model_bytes": plan.model_bytes,
         "expected_recall": plan.expected_recall,
+        "expected_recall_source": format!("{:?}", plan.expected_recall_source).to_lowercase(),
         "peak_memory_bytes": plan.peak_memory_bytes,
     })
 }
 
 fn plan_text(plan: &vlc::Plan, float32_bytes: u64) -> String {
-    let recall = plan.expected_recall.map_or_else(|| "unknown".into(), |r| format!("about {r:.2}"));
+    let stand_in = match plan.expected_recall_source {
+        vlc::QuerySource::Rows => " (rows stood in for queries; of true queries it is often lower)",
+        _ => "",
+    };
+    let recall = plan.expected_recall.map_or_else(|| "unknown".into(), |r| format!("about {r:.2}{stand_in}"));
     pairs(&[
         ("vectors", format!("{} x {}, {} as float32", count(plan.n), plan.dim, size(float32_bytes))),
         (
@@ -231,4 +280,18 @@ pub(crate) fn peak_rss_bytes() -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_of_lengths_read_well() {
+        assert_eq!(range((80.0, 120.5)), "80 to 120.5");
+        assert_eq!(range((0.9, 1.1)), "0.9 to 1.1");
+        assert_eq!(range((1.0, 1.000_000_1)), "1");
+        assert_eq!(range((1e-9, 3.4e38)), "1.00e-9 to 3.40e38");
+        assert_eq!(range((0.012_345, 123_456.0)), "0.01234 to 123456");
+    }
 }

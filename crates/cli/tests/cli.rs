@@ -93,6 +93,39 @@ fn a_budget_too_small_exits_2_and_names_the_least() {
     assert!(stderr.contains("--ratio"), "{stderr}");
 }
 
+/// A store of one row: what is advised is taken.
+#[test]
+fn the_budget_that_is_advised_is_accepted() {
+    let dir = tempfile::tempdir().unwrap();
+    write_npy(dir.path().join("one.npy"), "|i1", (1, 16), &[1; 16]);
+    let stderr = assert_fails(&dir, "compress one.npy -o o.vlc --backend cpu", 2);
+    let advice = stderr.split("ask for ").nth(1).unwrap().split(" or more").next().unwrap();
+    text(&dir, &format!("compress one.npy -o o.vlc --backend cpu {advice}"));
+    text(&dir, "verify o.vlc");
+}
+
+/// Where rows stood in for queries, every line with the recall says so.
+#[test]
+fn recall_of_rows_is_not_passed_off_as_that_of_queries() {
+    let dir = store();
+    let says = |text: &str| {
+        let line =
+            text.lines().find(|line| line.contains("recall@10")).unwrap_or_else(|| panic!("no recall in {text}"));
+        line.contains("stood in for queries")
+    };
+    let output = run(&dir, &format!("{COMPRESS} -o rows.vlc"));
+    let stderr = assert_code(&output, 0);
+    assert!(says(&stderr) && says(&String::from_utf8_lossy(&output.stdout)), "{stderr}");
+    assert!(says(&text(&dir, "info rows.vlc")) && !says(&text(&dir, "info base.vlc")));
+    assert!(says(&text(&dir, &format!("{COMPRESS} -o x.vlc --dry-run"))));
+    assert!(!says(&text(&dir, &format!("{COMPRESS} -o x.vlc --dry-run --queries sample.npy"))));
+    let plan = json(&dir, &format!("{COMPRESS} -o x.vlc --dry-run"));
+    assert_eq!(
+        (&plan["expected_recall_source"], &json(&dir, "info rows.vlc")["recall"]["source"]),
+        (&"rows".into(), &"rows".into())
+    );
+}
+
 #[test]
 fn bad_vectors_exit_3() {
     let dir = store();

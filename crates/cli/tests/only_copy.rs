@@ -185,8 +185,9 @@ fn info(path: &Path) -> vlc::Info {
 }
 
 /// Signals at random moments, most of them while a slow disk syncs: 130 means that nothing has changed, 0 that all has.
-#[test]
-fn exit_codes_and_contents_agree() {
+fn exit_codes_and_contents_agree(name: &str) {
+    const DISK: u32 = 15_000;
+    let verb = VERBS.iter().find(|verb| verb.name == name).unwrap();
     let mut seed = 88_172_645_463_325_252u64;
     let mut random = |n: u64| {
         seed ^= seed << 13;
@@ -194,63 +195,71 @@ fn exit_codes_and_contents_agree() {
         seed ^= seed << 17;
         seed % n
     };
-    for verb in &VERBS {
-        let fresh = || {
-            let dir = files();
-            if verb.name == "compact" {
-                fs::copy(dir.path().join("a.vlc"), dir.path().join("waste.vlc")).unwrap();
-                text(&dir, "delete waste.vlc 7 8 9 -q");
-            }
-            dir
-        };
-        const DISK: u32 = 15_000;
-        let dir = fresh();
-        let start = Instant::now();
-        assert_code(&on_disk(&dir, verb.args, DISK, None).wait_with_output().unwrap(), 0);
-        let whole = start.elapsed().as_micros() as u64;
-        assert!((verb.done)(dir.path()), "{}", verb.name);
-        let (mut done, mut not) = (0, 0);
-        for interrupt in 0..rounds("VLC_INTERRUPTS", 6) {
-            let dir = fresh();
-            let before = listing(&dir);
-            let child = on_disk(&dir, verb.args, DISK, None);
-            std::thread::sleep(Duration::from_micros(random(whole + whole / 8)));
-            let signals: &[&str] = if interrupt % 5 == 4 { &["-INT", "-INT", "-TERM"] } else { &["-INT"] };
-            for signal in signals {
-                let signal = if interrupt % 2 == 0 { *signal } else { "-TERM" };
-                let _ = Command::new("kill").args([signal, &child.id().to_string()]).stderr(Stdio::null()).status();
-            }
-            let output = child.wait_with_output().unwrap();
-            let case = format!("{}, signal {interrupt}: {}", verb.name, String::from_utf8_lossy(&output.stderr));
-            match output.status.code() {
-                Some(0) => {
-                    assert!((verb.done)(dir.path()), "said to be done, and is not: {case}");
-                    done += 1;
-                }
-                // None: it came before the program listened.
-                Some(130) | None => {
-                    assert!(!(verb.done)(dir.path()), "said to be cancelled, and is done: {case}");
-                    // A program that was ended at once leaves a temporary file, which the next one clears away.
-                    if signals.len() == 1 {
-                        let names = |files: &std::collections::BTreeSet<(String, u64)>| -> Vec<String> {
-                            files.iter().map(|(name, _)| name.clone()).collect()
-                        };
-                        assert_eq!(names(&listing(&dir)), names(&before), "{case}");
-                    }
-                    not += 1;
-                }
-                other => panic!("exit {other:?}: {case}"),
-            }
-            // Whatever happened, the next one works and nothing is left behind.
-            if (interrupt % 3 == 0) && !(verb.done)(dir.path()) {
-                assert_code(&on_disk(&dir, verb.args, 0, None).wait_with_output().unwrap(), 0);
-                assert!((verb.done)(dir.path()), "{case}");
-                let left: Vec<_> = listing(&dir).into_iter().filter(|(name, _)| name.starts_with('.')).collect();
-                assert!(left.is_empty(), "{left:?}: {case}");
-            }
+    let fresh = || {
+        let dir = files();
+        if verb.name == "compact" {
+            fs::copy(dir.path().join("a.vlc"), dir.path().join("waste.vlc")).unwrap();
+            text(&dir, "delete waste.vlc 7 8 9 -q");
         }
-        println!("{}: {done} done, {not} cancelled", verb.name);
+        dir
+    };
+    let names = |dir: &TempDir| -> Vec<String> { listing(dir).into_iter().map(|(name, _)| name).collect() };
+    let dir = fresh();
+    let start = Instant::now();
+    assert_code(&on_disk(&dir, verb.args, DISK, None).wait_with_output().unwrap(), 0);
+    let whole = start.elapsed().as_micros() as u64;
+    assert!((verb.done)(dir.path()), "{name}");
+    let (mut done, mut not) = (0, 0);
+    for interrupt in 0..rounds("VLC_INTERRUPTS", 8) {
+        let dir = fresh();
+        let before = names(&dir);
+        let child = on_disk(&dir, verb.args, DISK, None);
+        std::thread::sleep(Duration::from_micros(random(whole + whole / 8)));
+        let count = if interrupt % 5 == 4 { 3 } else { 1 };
+        let signal = if interrupt % 2 == 0 { "-INT" } else { "-TERM" };
+        for _ in 0..count {
+            let _ = Command::new("kill").args([signal, &child.id().to_string()]).stderr(Stdio::null()).status();
+        }
+        let output = child.wait_with_output().unwrap();
+        let case = format!("{name}, signal {interrupt}: {}", String::from_utf8_lossy(&output.stderr));
+        match output.status.code() {
+            Some(0) => {
+                assert!((verb.done)(dir.path()), "said to be done, and is not: {case}");
+                done += 1;
+            }
+            // None: it came before the program listened.
+            Some(130) | None => {
+                assert!(!(verb.done)(dir.path()), "said to be cancelled, and is done: {case}");
+                // A program that was ended at once leaves a temporary file, which the next one clears away.
+                assert!(count > 1 || names(&dir) == before, "left behind: {:?}, {case}", names(&dir));
+                not += 1;
+            }
+            other => panic!("exit {other:?}: {case}"),
+        }
+        // Whatever happened, the next one works and nothing is left behind.
+        if interrupt % 3 == 1 && !(verb.done)(dir.path()) {
+            assert_code(&on_disk(&dir, verb.args, 0, None).wait_with_output().unwrap(), 0);
+            assert!((verb.done)(dir.path()), "{case}");
+            assert!(names(&dir).iter().all(|name| !name.starts_with('.')), "{:?}: {case}", names(&dir));
+        }
     }
+    println!("{name}: {done} done, {not} cancelled");
+    assert!(done + not == rounds("VLC_INTERRUPTS", 8));
+}
+
+macro_rules! interrupted {
+    ($($verb:ident)*) => { $(
+        #[test]
+        fn $verb() {
+            exit_codes_and_contents_agree(stringify!($verb));
+        }
+    )* };
+}
+
+mod interrupted {
+    use super::exit_codes_and_contents_agree;
+
+    interrupted!(append delete compact compress merge transcode train query decode);
 }
 
 /// Each sync fails in turn: the change is there, is not there, or nobody is told either.

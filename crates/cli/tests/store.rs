@@ -382,6 +382,54 @@ fn a_model_that_is_outgrown_is_told() {
     assert!(report["energy"].as_f64().unwrap() > 1.2 * report["trained_energy"].as_f64().unwrap(), "{report}");
 }
 
+/// Rows as float32, times a factor.
+fn write_times(dir: &TempDir, to: &str, rows: std::ops::Range<usize>, factor: f32) {
+    let all = values("base.i8.npy", rows.end);
+    let rows_of = all[rows.start * DIM..].iter().flat_map(|v| (factor * f32::from(v.cast_signed())).to_le_bytes());
+    write_npy(dir.path().join(to), "<f4", (rows.len(), DIM), &rows_of.collect::<Vec<_>>());
+}
+
+#[test]
+fn rows_of_other_lengths_are_told_with_numbers() {
+    let dir = tempfile::tempdir().unwrap();
+    write_times(&dir, "a.npy", 0..400, 0.01);
+    write_times(&dir, "same.npy", 400..500, 0.01);
+    write_times(&dir, "long.npy", 400..500, 1.0);
+    let train = "--metric dot --ratio 0.3 --expected-rows 800 --decoder off --backend cpu -q";
+    text(&dir, &format!("compress a.npy -o a.vlc {train}"));
+    let verbs = [
+        ("append a.vlc same.npy", false),
+        ("append a.vlc long.npy", true),
+        ("compress same.npy -o same.vlc --model a.vlc", false),
+        ("compress long.npy -o long.vlc --model a.vlc", true),
+    ];
+    for (verb, told) in verbs {
+        let output = run(&dir, &format!("{verb} --backend cpu --json"));
+        let stderr = assert_code(&output, 0);
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let range = |name: &str| [0, 1].map(|i| report[name][i].as_f64().unwrap());
+        let ([least, most], [lo, hi]) = (range("trained_lengths"), range("lengths"));
+        let factor = if told { 100.0 } else { 1.0 };
+        assert!(lo > 0.5 * factor * least && hi < 2.0 * factor * most, "{verb}: {report}");
+        assert_eq!(stderr.contains("lengths"), told, "{verb}: {stderr}");
+        assert!(!told || (stderr.contains("warning") && stderr.contains("the model was trained on")), "{stderr}");
+        assert_fields(&report, "energy trained_energy drifted");
+    }
+}
+
+#[test]
+fn a_model_that_does_not_fit_is_told_when_rows_are_encoded_with_it() {
+    let dir = files();
+    let noise: Vec<u8> = (0..200 * DIM as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    write_npy(dir.path().join("noise.npy"), "|i1", (200, DIM), &noise);
+    let output = run(&dir, "compress noise.npy -o n.vlc --model model.vlc --backend cpu --json");
+    let stderr = assert_code(&output, 0);
+    assert!(stderr.contains("warning") && stderr.contains("fits these rows badly"), "{stderr}");
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["drifted"], true);
+    assert_eq!(json(&dir, "compress first.npy -o f.vlc --model model.vlc --backend cpu")["drifted"], false);
+}
+
 #[test]
 fn usage_of_models_is_checked() {
     let dir = files();

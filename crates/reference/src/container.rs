@@ -8,9 +8,10 @@ use xxhash_rust::xxh3::xxh3_64;
 pub const OF_FILE: [&[u8; 4]; 10] =
     [b"META", b"MEAN", b"CHRT", b"ANCH", b"SIDE", b"DECO", b"MREF", b"KEYV", b"HIST", b"FEAT"];
 /// Kinds that stand in a file once for each segment.
-pub const OF_SEGMENT: [&[u8; 4]; 8] = [b"SEGM", b"CELL", b"TOMB", b"ROWS", b"CODE", b"IDSU", b"IDSS", b"SUMS"];
+pub const OF_SEGMENT: [&[u8; 4]; 9] =
+    [b"SEGM", b"CELL", b"TOMB", b"GAIN", b"ROWS", b"CODE", b"IDSU", b"IDSS", b"SUMS"];
 /// The kinds that came with version 3.
-pub const SINCE_3: [&[u8; 4]; 2] = [b"FEAT", b"SUMS"];
+pub const SINCE_3: [&[u8; 4]; 3] = [b"FEAT", b"SUMS", b"GAIN"];
 /// The features that this reader knows, by bit, and the sections that call for them.
 pub const FEATURES: [(u32, &str, &[u8; 4]); 1] = [(0, "lengths", b"GAIN")];
 /// The kinds of version 1.
@@ -19,9 +20,9 @@ pub const OF_VERSION_1: [&[u8; 4]; 9] =
 /// What a model is, but for `META`.
 pub const MODEL: [&[u8; 4]; 4] = [b"MEAN", b"CHRT", b"ANCH", b"SIDE"];
 /// The sections that a reader loads and checks to open a file.
-pub const AT_OPEN: [&[u8; 4]; 13] = [
+pub const AT_OPEN: [&[u8; 4]; 14] = [
     b"META", b"MEAN", b"CHRT", b"ANCH", b"SIDE", b"DECO", b"MREF", b"KEYV", b"HIST", b"FEAT", b"SEGM", b"CELL",
-    b"TOMB",
+    b"TOMB", b"GAIN",
 ];
 /// Sections checked at open together have at most this many bytes.
 pub const OPEN_LIMIT: usize = 1 << 30;

@@ -42,7 +42,8 @@ impl File {
     }
 
     /// gain_hat of a row: code 0 is 0; code c from 1 to 16^N - 1 is
-    /// lo (hi / lo)^((c - 1) / (16^N - 2)); 1 without gain nibbles, as for cosine.
+    /// lo (hi / lo)^((c - 1) / (16^N - 2)), or what section `GAIN` says; 1 without gain nibbles,
+    /// as for cosine.
     pub fn gain(&self, row: usize) -> f64 {
         let Some((lo, hi)) = self.side.gain_range else {
             return 1.0;
@@ -51,8 +52,26 @@ impl File {
         if code == 0 {
             return 0.0;
         }
+        if !self.gain_pieces.is_empty() {
+            return self.gain_of_pieces(code - 1);
+        }
         let steps = (1_u32 << (4 * self.meta.gain_nibbles)) - 2;
         lo * (hi / lo).powf((code - 1) as f64 / f64::from(steps))
+    }
+
+    /// Section 7: code `code` of those from 1 on, which go through the pieces one by one. Behind
+    /// the last piece all have its last gain.
+    fn gain_of_pieces(&self, mut code: usize) -> f64 {
+        let mut end = 0.0;
+        for &(codes, first, last) in &self.gain_pieces {
+            if code < codes {
+                let steps = (codes - 1).max(1);
+                return first * (last / first).powf(code as f64 / steps as f64);
+            }
+            code -= codes;
+            end = last;
+        }
+        end
     }
 
     /// F of a row: the level its code names, 1 without a factor nibble; with a learned decoder

@@ -47,6 +47,8 @@ pub struct File {
     pub factor_codes: Vec<usize>,
     /// The gain code at each position; empty without gain nibbles.
     pub gain_codes: Vec<usize>,
+    /// Section `GAIN` of the segment: codes, first and last gain of each piece; empty where the scale of the model is used.
+    pub gain_pieces: Vec<(usize, f64, f64)>,
 }
 
 /// Parses a file of one segment that has all its rows, and checks all of it: header, table,
@@ -95,6 +97,7 @@ impl File {
             symbols: Vec::new(),
             factor_codes: Vec::new(),
             gain_codes: Vec::new(),
+            gain_pieces: Vec::new(),
         })
     }
 
@@ -117,6 +120,9 @@ impl File {
                 file.labels[file.row_at[position]] = k;
                 file.position_of[file.row_at[position]] = position;
             }
+        }
+        if let Some(bytes) = container.of_segment(b"GAIN", segment) {
+            file.gain_pieces = rows::gain_pieces(bytes, self.meta.gain_nibbles)?;
         }
         file.codes(container.required(b"CODE", segment)?)?;
         Ok(file)

@@ -149,3 +149,21 @@ pub fn cell_bytes(n: usize, rows: &[usize]) -> Vec<u8> {
     bytes.extend(pack(&bits, 1));
     bytes
 }
+
+/// Section 7: the pieces of a scale of gains of a segment, each as codes, first and last gain.
+pub fn gain_pieces(bytes: &[u8], nibbles: usize) -> Result<Vec<(usize, f64, f64)>, String> {
+    let mut at = Cursor::new("GAIN", bytes);
+    let (mut pieces, mut before, mut all) = (Vec::new(), 0.0, 0);
+    while at.at() < bytes.len() {
+        let (codes, first, last) = (at.u16()?, at.f32()?, at.f32()?);
+        if codes == 0 || first <= before || last < first || (codes == 1 && first < last) {
+            return Err(format!("GAIN: {codes} codes from {first} to {last} behind {before}"));
+        }
+        pieces.push((codes, first, last));
+        (before, all) = (last, all + codes);
+    }
+    if nibbles == 0 || !(1..=16).contains(&pieces.len()) || all > (1 << (4 * nibbles)) - 1 {
+        return Err(format!("GAIN: {all} codes in {} pieces for {nibbles} nibbles", pieces.len()));
+    }
+    Ok(pieces)
+}

@@ -36,6 +36,7 @@ macro_rules! suite {
             suite!(@ $backend, $check, reduce, trimming_with_ties);
             suite!(@ $backend, $check, reduce, update_moves_anchors);
             suite!(@ $backend, $check, reduce, updates_of_resident_anchors_add_up);
+            suite!(@ $backend, $check, reduce, rows_without_columns);
             suite!(@ $backend, $check, encode, chain_codes_are_nearly_optimal);
             suite!(@ $backend, $check, encode, pq8_codes_are_optimal);
             suite!(@ $backend, $check, encode, long_codes_report_their_error);

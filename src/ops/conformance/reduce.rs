@@ -145,3 +145,24 @@ pub(super) fn updates_of_resident_anchors_add_up<O: Ops>(ops: &O) {
     }
     assert_eq!(ops.download(&kept).unwrap(), first, "the copy moved");
 }
+
+/// Rows of which nothing is left: every anchor is as near, and there is nothing to average.
+pub(super) fn rows_without_columns<O: Ops>(ops: &O) {
+    let _case = Case::new("seed 560".into());
+    let mut random = random(560);
+    let full = up(ops, &normals(&mut random, 300, 5));
+    let rows = ops.project(&full, &[0.0; 5], Mat::zeros(0, 5).view()).unwrap();
+    let empty = ops.download(&rows).unwrap();
+    assert_eq!((empty.rows(), empty.dim()), (300, 0));
+    let mut anchors = up(ops, &Mat::zeros(3, 0));
+    let assigned = ops.assign(&rows, &anchors, 1).unwrap();
+    let near = ops.assignments(&assigned).unwrap();
+    assert!(near.labels.iter().all(|&label| label == 0) && near.distances.iter().all(|&distance| distance == 0.0));
+    let stats = ops.reduce(&rows, &assigned, 3, 0.1).unwrap();
+    let cells = ops.cells(&stats).unwrap();
+    assert_eq!(cells.counts, [300, 0, 0]);
+    assert!(cells.variances.iter().all(|&variance| variance == 0.0), "{:?}", cells.variances);
+    ops.update(&mut anchors, &stats, Step { learning_rate: 1.0, noise: None }).unwrap();
+    let means = ops.means(&stats).unwrap();
+    assert_eq!((means.rows(), means.dim()), (3, 0));
+}

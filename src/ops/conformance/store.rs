@@ -134,6 +134,7 @@ impl Store {
             symbols: row_at.iter().map(|&row| rows[row].1.clone()).collect(),
             factor_codes: if spec.factor { of_positions(|r| r.2) } else { vec![] },
             gain_codes: if spec.gain_nibbles > 0 { of_positions(|r| r.3) } else { vec![] },
+            gain_pieces: Vec::new(),
             labels,
             cells: cells.clone(),
             row_at,

@@ -5,6 +5,7 @@ mod blocks;
 mod encode;
 mod lengths;
 pub(crate) mod mlp;
+pub(crate) mod panels;
 pub(crate) mod product;
 mod project;
 pub(crate) mod quick;

@@ -23,19 +23,32 @@ pub(crate) fn product_nt(out: &mut [f32], a: MatRef<'_>, b: MatRef<'_>, scale: f
 /// [`product_nt`] for a chunk of rows or fewer. How sums are split depends on the shapes, so fewer rows are made up to a chunk: a
 /// row has the same products whichever rows come with it.
 pub(super) fn chunk_nt(out: &mut [f32], a: MatRef<'_>, b: MatRef<'_>, scale: f32) {
-    made_up(out, a, b.rows(), |out, a| product_nt(out, a, b, scale));
+    made_up(out, a, b.rows(), &|out, a| product_nt(out, a, b, scale));
 }
 
 /// [`product_nn`], as [`chunk_nt`] has it.
 pub(crate) fn chunk_nn(out: &mut [f32], a: MatRef<'_>, b: MatRef<'_>) {
-    made_up(out, a, b.dim(), |out, a| product_nn(out, a, b));
+    made_up(out, a, b.dim(), &|out, a| product_nn(out, a, b));
 }
 
-fn made_up(out: &mut [f32], a: MatRef<'_>, width: usize, product: impl Fn(&mut [f32], MatRef<'_>)) {
-    if a.rows() >= CHUNK {
+/// Dimensions from which on fewer rows are a unit: a chunk of them would take many megabytes.
+const WIDE: usize = 4096;
+/// Rows of a unit then.
+const FEW: usize = 16;
+
+fn made_up(out: &mut [f32], a: MatRef<'_>, width: usize, product: &dyn Fn(&mut [f32], MatRef<'_>)) {
+    if a.dim() > WIDE && a.rows() > FEW {
+        for first in (0..a.rows()).step_by(FEW) {
+            let rows = first..(first + FEW).min(a.rows());
+            made_up(&mut out[rows.start * width..rows.end * width], a.slice(rows), width, product);
+        }
+        return;
+    }
+    let unit = if a.dim() > WIDE { FEW } else { CHUNK };
+    if a.rows() >= unit {
         return product(out, a);
     }
-    let (mut whole, mut products) = (Mat::zeros(CHUNK, a.dim()), vec![0f32; CHUNK * width]);
+    let (mut whole, mut products) = (Mat::zeros(unit, a.dim()), vec![0f32; unit * width]);
     whole.as_mut_slice()[..a.as_slice().len()].copy_from_slice(a.as_slice());
     product(&mut products, whole.view());
     out.copy_from_slice(&products[..out.len()]);

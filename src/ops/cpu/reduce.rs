@@ -30,7 +30,8 @@ pub(super) fn reduce(rows: MatRef<'_>, assigned: &Assignments, anchors: usize, t
     }
     let mut means = Mat::zeros(anchors, rows.dim());
     let mut variances = vec![0f32; anchors];
-    means.as_mut_slice().par_chunks_mut(rows.dim()).zip(&mut variances).enumerate().for_each(
+    // Rows without columns have no means, and no variance.
+    means.as_mut_slice().par_chunks_mut(rows.dim().max(1)).zip(&mut variances).enumerate().for_each(
         |(k, (mean, variance))| {
             let cell = &members[starts[k]..starts[k + 1]];
             if cell.is_empty() {

@@ -90,7 +90,7 @@ pub(super) fn assign(device: &Device, rows: &Rows, anchors: &Rows, candidates: u
     let ready = Anchors { rows: anchors, half };
     let shape = TileShape::new(Tier::of(device), device.shared_limit() as usize, rows.panels());
     match shape {
-        Some(shape) if candidates <= MOST && anchors.n > candidates => {
+        Some(shape) if candidates <= MOST && anchors.n > candidates && rows.dim > 0 => {
             by_tensor_cores(device, rows, &ready, candidates, shape, &labels)?;
         }
         _ => exact(device, rows, &ready, candidates, None, &labels)?,

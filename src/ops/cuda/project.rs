@@ -22,6 +22,9 @@ pub(super) fn product(
     transform: &Rows,
 ) -> Result<Buffer<f32>, Error> {
     let out = device.alloc(n * transform.n)?;
+    if n * transform.n == 0 {
+        return Ok(out);
+    }
     let args = [
         Arg::from(values),
         Arg::from(n as u32),

@@ -5,6 +5,9 @@ use crate::{Error, ops::Step};
 
 pub(super) fn update(device: &Device, anchors: &mut Rows, stats: &Stats, step: Step<'_>) -> Result<(), Error> {
     anchors.changed();
+    if anchors.n * anchors.dim == 0 {
+        return Ok(());
+    }
     let noise = step.noise.map(|noise| device.upload(noise.as_slice())).transpose()?;
     let args = [
         Arg::from(&anchors.values),

@@ -168,9 +168,9 @@ impl Machine {
                 }
                 let ids = self.ids(rows.iter().map(|(id, _)| id.clone()));
                 let ids = (self.kind != Kind::Rows).then_some(&ids);
-                editor
-                    .append(&NewRows { labels: &labels, records: &records, ids, error: rows.len() as u128 })
-                    .map(drop)
+                let (error, whole) = (rows.len() as u128, &|| Ok(()));
+                let new = NewRows { labels: &labels, records: &records, lengths: &[], ids, error, whole };
+                editor.append(&new).map(drop)
             }
             Change::Delete(names) => {
                 let (found, deleted) = editor.delete(&self.ids(names.iter().cloned()))?;

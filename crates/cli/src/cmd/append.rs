@@ -12,7 +12,7 @@ use crate::{
     output::{Output, count, shown, size},
     outputs::input,
     progress::Progress,
-    report::per_vector,
+    report::{per_vector, warn_of_drift, warn_of_lengths},
     stores::{CheckedEmbedding, ModelArg, ids_for, ids_of_rows},
 };
 
@@ -23,7 +23,8 @@ The file changes all at once: after Ctrl-C, an error or a crash it is what it wa
 go on with what they opened. One process at a time changes a file (else exit 5, naming the other).
 
 `energy` is the error of the new rows, to be compared with that of the rows the model was trained on; where it is 1.2
-times that or more, a new model is due.
+times that or more, a new model is due. Lengths (dot, l2) are kept whatever they are; where they are not those the model
+was trained on, a warning says so.
 
 Examples:
   vlc append base.vlc more.npy
@@ -56,6 +57,8 @@ struct Appended {
     energy: f64,
     trained_energy: f64,
     drifted: bool,
+    lengths: Option<(f32, f32)>,
+    trained_lengths: Option<(f32, f32)>,
     seconds: f64,
     backend: String,
 }
@@ -100,15 +103,14 @@ pub(crate) fn run(args: Args, out: &Output) -> Result<(), CliError> {
         energy: report.energy,
         trained_energy: report.trained_energy,
         drifted: report.drifted,
+        lengths: report.lengths,
+        trained_lengths: report.trained_lengths,
         seconds: report.seconds,
         backend: report.backend.to_string(),
     };
-    if appended.drifted {
-        out.note(&format!(
-            "vlc: warning: the model fits these rows badly: energy {:.5}, and {:.5} where it was trained; they will be found less \
-             often. Train a new model on old and new rows (vlc train) and compress all again",
-            appended.energy, appended.trained_energy
-        ));
+    warn_of_drift(out, report.energy, report.trained_energy, report.drifted);
+    if report.unlike_lengths() {
+        warn_of_lengths(out, report.lengths, report.trained_lengths);
     }
     out.result(&appended, || human(&args, &appended))
 }

@@ -10,7 +10,7 @@ use crate::{
     interrupt,
     output::{Output, shown},
     outputs::{ForceArg, check_store, input, note_swapped},
-    report::{Built, Listener, Report},
+    report::{Built, Listener, Report, warn_of_drift, warn_of_lengths},
     stores::{EmbeddingArg, ids_of_rows},
     training::Training,
 };
@@ -103,8 +103,13 @@ pub(crate) fn run(args: Args, out: &Output) -> Result<(), CliError> {
         ..args.training.config(queries.as_ref().map(|q| q.view()), &args.compute, &on_event)
     };
     if let Some(model) = &args.model {
-        let built = Built::new(&encode(&args, &base, model, &config)?);
+        let report = encode(&args, &base, model, &config)?;
+        let built = Built::new(&report);
         drop(listener);
+        warn_of_drift(out, report.energy, report.trained_energy, report.drifted);
+        if report.unlike_lengths() {
+            warn_of_lengths(out, report.lengths, report.trained_lengths);
+        }
         if args.refer && folder(model) != folder(&args.output) {
             let (model, output) = (shown(model), shown(&args.output));
             out.note(&format!("vlc: {model} is not beside {output}; open it with --model {model}"));

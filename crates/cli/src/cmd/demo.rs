@@ -7,7 +7,6 @@ use vlc::{Budget, Config, Event, Index, Mat, Metric, RowSource, Searcher, Vector
 
 use crate::{
     args::Compute,
-    cmd::eval::recall,
     data,
     error::{CliError, io_error},
     interrupt,
@@ -124,7 +123,7 @@ fn one(
         file_bytes: report.file_bytes,
         bytes_per_vector: report.bytes_per_vector,
         ratio: report.ratio,
-        recall: recall(&found, truth),
+        recall: vlc::recall(&found, truth, K),
         seconds: report.seconds,
         queries_per_second: queries.rows() as f64 / seconds.max(1e-9),
         backend: report.backend.to_string(),

@@ -3,11 +3,12 @@
 use std::{path::PathBuf, time::Instant};
 
 use serde::Serialize;
-use vlc::{InputError, Neighbors, RowSource, Searcher, VectorFile};
+use vlc::{InputError, RowSource, Searcher, VectorFile};
 
 use crate::{
     args::{Compute, Probing, read_queries},
     error::CliError,
+    interrupt,
     output::{Output, count, pairs, shown},
     outputs::{input, note_base_as_queries},
     progress::Progress,
@@ -19,7 +20,8 @@ use crate::{
 #[command(after_help = "\
 Rows are compared by number, so BASE has all rows of INDEX in order, appended ones too, and none may have been deleted.
 
-recall_at_k: share of the true k nearest among the k found.
+recall_at_k: share of the true k nearest among the k found. A row as near as the last of the true ones counts as one of
+them; rows that were given equal scores, and were cut off by their numbers, count as if the wrong ones had come first.
 recall_k_at_100: share of the true k nearest among 100 found (what re-ranking 100 could reach).
 
 Examples:
@@ -107,21 +109,26 @@ fn eval(args: &Args, out: &Output) -> Result<(), CliError> {
     let progress = Progress::new(out);
     progress.update("exact search", 0, 1);
     let start = Instant::now();
-    let truth = vlc::exact_neighbors(&base, queries.view(), k, index.metric())?;
+    // More than are asked for, to see where ties go on.
+    let with_ties = (2 * k + 1).min(index.len());
+    let truth = vlc::exact_neighbors_with(&base, queries.view(), with_ties, index.metric(), |done, total| {
+        progress.update("exact search", done, total);
+        interrupt::flow()
+    })?;
     let truth_seconds = start.elapsed().as_secs_f64();
 
     progress.update("searching", 0, 1);
     // First the wider search, which also warms up the device and the page cache.
     let options = args.probing.options();
-    let wide = searcher.search_rows(queries.view(), k.max(100).min(index.len()), &options)?;
+    let wide = searcher.search_rows(queries.view(), with_ties.max(100).min(index.len()), &options)?;
     let start = Instant::now();
     let found = searcher.search_rows(queries.view(), k, &options)?;
     let seconds = start.elapsed().as_secs_f64();
     drop(progress);
 
     let evaluation = Evaluation {
-        recall_at_k: recall(&found, &truth),
-        recall_k_at_100: recall(&wide, &truth),
+        recall_at_k: vlc::recall_beside(&found, &wide, &truth, k),
+        recall_k_at_100: vlc::recall_among(&wide, &truth, k, k.max(100)),
         k: args.k,
         queries: queries.rows(),
         bytes_per_vector: info.bytes_per_vector,
@@ -132,17 +139,6 @@ fn eval(args: &Args, out: &Output) -> Result<(), CliError> {
         backend: searcher.backend().to_string(),
     };
     out.result(&evaluation, || human(&evaluation))
-}
-
-/// The share of the true neighbours that are among the found.
-pub(crate) fn recall(found: &Neighbors, truth: &Neighbors) -> f64 {
-    let shared: usize = (0..truth.ids.rows())
-        .map(|q| {
-            let found = found.ids.row(q);
-            truth.ids.row(q).iter().filter(|id| found.contains(id)).count()
-        })
-        .sum();
-    shared as f64 / truth.ids.as_slice().len().max(1) as f64
 }
 
 fn human(e: &Evaluation) -> String {

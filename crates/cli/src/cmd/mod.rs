@@ -13,6 +13,7 @@ pub(crate) mod health;
 pub(crate) mod info;
 pub(crate) mod merge;
 pub(crate) mod query;
+pub(crate) mod salvage;
 pub(crate) mod test;
 pub(crate) mod train;
 pub(crate) mod transcode;

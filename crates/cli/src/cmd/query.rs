@@ -156,11 +156,12 @@ fn query<D: AsRef<[u8]>>(index: &Index<D>, args: &Args, targets: &Targets, out: 
     let queries = read_queries(&args.queries, index.dim())?;
     note_base_as_queries((&args.index, index), (&args.queries, queries.rows()), out);
     let searcher = Searcher::open_on(index, args.compute.backend.into(), args.compute.device())?;
-    let files = targets.hits.iter().map(|(target, _)| target).chain(&targets.scores).any(Target::is_file);
-    let _careful = files.then(interrupt::careful);
     let start = Instant::now();
     let hits = search(index, &searcher, &queries, args, out)?;
     let seconds = start.elapsed().as_secs_f64();
+    // Up to here there is nothing to clean up, and a signal ends the search at once.
+    let files = targets.hits.iter().map(|(target, _)| target).chain(&targets.scores).any(Target::is_file);
+    let _careful = files.then(interrupt::careful);
 
     let mut answer = Answer {
         queries: queries.rows(),
@@ -232,7 +233,10 @@ fn query<D: AsRef<[u8]>>(index: &Index<D>, args: &Args, targets: &Targets, out: 
         );
         text
     };
-    out.result(&answer, || if listed { listing() } else { summary + "\n" })
+    let lines = if listed && !out.json { listing() } else { summary + "\n" };
+    // Text ids were read from the file just now.
+    index.check_whole()?;
+    out.result(&answer, || lines)
 }
 
 /// `queries x k` hits, best first.

@@ -6,8 +6,10 @@ use serde::Serialize;
 
 use crate::{
     error::{CliError, io_error},
+    interrupt,
     output::{Output, count, shown},
     outputs::input,
+    progress::Progress,
     stores::ModelArg,
 };
 
@@ -39,7 +41,12 @@ struct Verified {
 pub(crate) fn run(args: Args, out: &Output) -> Result<(), CliError> {
     let index = args.model.open(&args.index)?;
     let started = Instant::now();
-    index.verify()?;
+    let progress = Progress::new(out);
+    index.verify_with(|done, total| {
+        progress.update("checking", done, total);
+        interrupt::flow()
+    })?;
+    drop(progress);
     let seconds = started.elapsed().as_secs_f64();
     let file_bytes = index.info().file_bytes;
     let all = std::fs::metadata(&args.index).map_err(|e| io_error(&args.index, e))?.len();

@@ -7,7 +7,6 @@ use vlc::{Budget, Config, Event, Index, Metric, Neighbors, Searcher};
 
 use super::{Bench, ENERGY_TOLERANCE, Tested, data::Data, percent};
 use crate::{
-    cmd::eval::recall,
     error::{CliError, io_error},
     interrupt,
     output::{count, table},
@@ -133,7 +132,7 @@ fn measure(
         encode_seconds: report.encode_seconds,
         energy: report.energy,
         energy_difference_percent: 0.0,
-        recall: recall(&found, truth),
+        recall: vlc::recall(&found, truth, K),
         recall_difference: 0.0,
         queries_per_second: data.queries.rows() as f64 / seconds.max(1e-9),
         speedup: 1.0,

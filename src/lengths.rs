@@ -1,0 +1,258 @@
+//! Scales for the lengths of rows: pieces where lengths lie together, with codes by how many rows they have and how wide they are.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    format::{LengthScale, MOST_PIECES, Piece, codes_of, fixed, within},
+    model::Side,
+};
+
+/// When a model takes the piece with most rows for its scale, and not the range of all lengths: where the steps of that would be
+/// coarser than this (as a difference of logarithms),
+const COARSE: f64 = 0.01;
+/// those of pieces so many times finer (as roots of mean squares over rows),
+const MUCH_FINER: f64 = 4.0;
+/// and one piece has so many of the rows. A few rows of another order of magnitude do that; lengths that vary as those of embeddings do
+/// not.
+const MOST_ROWS: f64 = 0.75;
+/// Gaps between lengths that are tried as ends of pieces.
+const GAPS: usize = 64;
+
+/// The lengths of some rows: how many there are, and the ends they have, in ranges that follow from the length. Memory for the
+/// ranges there are, whatever the number of rows.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Lengths(BTreeMap<u32, Range>);
+
+/// Lengths that lie within 1.3e-4 of each other.
+#[derive(Debug, Clone, Copy)]
+struct Range {
+    first: f32,
+    last: f32,
+    rows: u64,
+}
+
+impl Range {
+    fn and(self, other: Range) -> Range {
+        Range {
+            first: self.first.min(other.first),
+            last: self.last.max(other.last),
+            rows: self.rows.saturating_add(other.rows),
+        }
+    }
+}
+
+impl Lengths {
+    /// Of rows.
+    pub(crate) fn of(lengths: &[f32]) -> Lengths {
+        let mut all = Lengths::default();
+        lengths.iter().for_each(|&length| all.add(length, 1));
+        all
+    }
+
+    /// Adds rows of a length. Those of length 0, which has a code in every scale, do not count.
+    pub(crate) fn add(&mut self, length: f32, rows: u64) {
+        if length > 0.0 && rows > 0 {
+            self.put(length.to_bits() >> 10, Range { first: length, last: length, rows });
+        }
+    }
+
+    fn put(&mut self, key: u32, range: Range) {
+        self.0.entry(key).and_modify(|there| *there = there.and(range)).or_insert(range);
+    }
+
+    /// With others.
+    pub(crate) fn and(mut self, others: Lengths) -> Lengths {
+        others.0.into_iter().for_each(|(key, range)| self.put(key, range));
+        self
+    }
+
+    /// Rows that were added.
+    pub(crate) fn rows(&self) -> u64 {
+        self.0.values().map(|range| range.rows).sum()
+    }
+
+    /// Whether all are so.
+    pub(crate) fn all(&self, so: impl Fn(f32) -> bool) -> bool {
+        self.0.values().all(|range| so(range.first) && so(range.last))
+    }
+
+    /// The shortest and the longest.
+    pub(crate) fn range(&self) -> Option<(f32, f32)> {
+        Some((self.0.values().next()?.first, self.0.values().next_back()?.last))
+    }
+
+    /// The pieces that lengths of so many nibbles are best kept in, and the rows of each. O(ranges).
+    fn pieces(&self, nibbles: u8) -> Vec<(Piece, f64)> {
+        let all: Vec<Range> = self.0.values().copied().collect();
+        let log = |length: f32| f64::from(length).ln();
+        // Sums of rows, so that those of neighbouring ranges are a difference.
+        let mut rows = vec![0u64];
+        rows.extend(all.iter().scan(0, |sum, range| {
+            *sum += range.rows;
+            Some(*sum)
+        }));
+        let gap = |i: usize| log(all[i].first) - log(all[i - 1].last);
+        let mut gaps: Vec<usize> = (1..all.len()).collect();
+        let wider = |a: &usize, b: &usize| gap(*b).total_cmp(&gap(*a)).then(a.cmp(b));
+        if gaps.len() > GAPS {
+            gaps.select_nth_unstable_by(GAPS, wider);
+            gaps.truncate(GAPS);
+        }
+        gaps.sort_unstable_by(wider);
+        // Codes are shared out by the third roots of rows times squared width, which leaves the least error: the cube of their sum.
+        let weight = |from: usize, to: usize| {
+            ((rows[to] - rows[from]) as f64 * (log(all[to - 1].last) - log(all[from].first)).powi(2)).cbrt()
+        };
+        let cost = |ends: &[usize]| ends.windows(2).map(|w| weight(w[0], w[1])).sum::<f64>();
+        let mut ends = vec![0, all.len()];
+        let most = MOST_PIECES.min(codes_of(nibbles) / 2);
+        for gap in gaps {
+            if ends.len() > most {
+                break;
+            }
+            let mut with = ends.clone();
+            with.insert(ends.partition_point(|&end| end < gap), gap);
+            if cost(&with) < cost(&ends) {
+                ends = with;
+            }
+        }
+        let (total, count) = (cost(&ends), ends.len() - 1);
+        let free = (codes_of(nibbles) - 2 * count) as f64;
+        let piece = |w: &[usize]| {
+            let (first, last) = (all[w[0]].first, all[w[1] - 1].last);
+            let more = if total > 0.0 { (free * weight(w[0], w[1]) / total) as u16 } else { 0 };
+            let codes = if first == last { 1 } else { 2 + more };
+            (Piece { codes, first, last }, (rows[w[1]] - rows[w[0]]) as f64)
+        };
+        ends.windows(2).map(piece).collect()
+    }
+
+    /// A scale that holds them all. `None` without lengths.
+    pub(crate) fn scale(&self, nibbles: u8) -> Option<LengthScale> {
+        if self.0.is_empty() || nibbles == 0 {
+            return None;
+        }
+        LengthScale::new(self.pieces(nibbles).into_iter().map(|(piece, _)| piece).collect(), nibbles).ok()
+    }
+
+    /// The range of lengths that a model made of them has: that of all, or where few rows would make it much too coarse for the
+    /// others that of the piece with most rows. Says also whether some lie outside.
+    pub(crate) fn model_range(&self, nibbles: u8) -> ((f32, f32), bool) {
+        let Some((lo, hi)) = self.range() else { return ((1.0, 1.0), false) };
+        let total = self.rows();
+        let whole = (f64::from(hi) / f64::from(lo)).ln() / (codes_of(nibbles).max(2) - 1) as f64;
+        let pieces = self.pieces(nibbles);
+        let step =
+            |piece: &Piece| (f64::from(piece.last) / f64::from(piece.first)).ln() / f64::from(piece.codes.max(2) - 1);
+        let square = pieces.iter().map(|(piece, rows)| rows * step(piece).powi(2)).sum::<f64>() / total as f64;
+        // The first of those with most rows.
+        let largest = pieces.iter().fold(None, |best: Option<&(Piece, f64)>, piece| match best {
+            Some(best) if best.1 >= piece.1 => Some(best),
+            _ => Some(piece),
+        });
+        match largest {
+            Some((piece, rows))
+                if whole > COARSE
+                    && MUCH_FINER * square.sqrt() < whole
+                    && *rows >= MOST_ROWS * total as f64
+                    && *rows < total as f64 =>
+            {
+                ((piece.first, piece.last), true)
+            }
+            _ => ((lo, hi), false),
+        }
+    }
+}
+
+impl Side {
+    /// Whether the model's scale holds a length, give or take half a step.
+    pub(crate) fn holds(&self, length: f32) -> bool {
+        let (lo, hi) = self.gain_range;
+        let steps = (codes_of(self.gain_nibbles).max(2) - 1) as f64;
+        length == 0.0 || within(length, (lo, hi), (f64::from(hi) / f64::from(lo)).ln() / steps)
+    }
+
+    /// The length that is decoded as a share of the length that there was; 1 where the model's scale does not hold it.
+    pub(crate) fn length_ratio(&self, length: f32) -> f32 {
+        if self.gain_nibbles == 0 || !self.holds(length) {
+            return 1.0;
+        }
+        if length > 0.0 { self.gain(self.gain_code(length)) / length } else { 0.0 }
+    }
+}
+
+/// Sum over the rows whose lengths the model's scale does not hold of the squared share that a scale of their own leaves of their
+/// lengths, in fixed point.
+pub(crate) fn error_outside(side: &Side, lengths: &[f32]) -> u128 {
+    if side.gain_nibbles == 0 || lengths.iter().all(|&length| side.holds(length)) {
+        return 0;
+    }
+    let Some(scale) = Lengths::of(lengths).scale(side.gain_nibbles) else { return 0 };
+    let table = scale.table(side.gain_nibbles);
+    let off = |length: f32| f64::from(table[usize::from(scale.code(length))]) / f64::from(length) - 1.0;
+    lengths.iter().filter(|&&length| !side.holds(length)).map(|&length| fixed(off(length).powi(2))).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn worst(scale: &LengthScale, nibbles: u8, lengths: &[f32]) -> f32 {
+        let table = scale.table(nibbles);
+        let off = |&l: &f32| (table[usize::from(scale.code(l))] / l - 1.0).abs();
+        lengths.iter().map(off).fold(0.0, f32::max)
+    }
+
+    #[test]
+    fn unit_rows_and_rows_a_hundred_times_as_long_are_both_kept() {
+        let lengths: Vec<f32> = (0..200).map(|i| [1.0, 100.0][i % 2] * (1.0 + 1e-7 * (i / 2) as f32)).collect();
+        let scale = Lengths::of(&lengths).scale(2).unwrap();
+        assert!(worst(&scale, 2, &lengths) < 1e-6);
+        assert!(lengths.iter().all(|&length| scale.holds(length)));
+    }
+
+    #[test]
+    fn an_outlier_does_not_make_the_others_coarse() {
+        for nibbles in 1..=3 {
+            let mut lengths: Vec<f32> = (0..1000).map(|i| 1.0 + i as f32 / 1000.0).collect();
+            let alone = worst(&Lengths::of(&lengths).scale(nibbles).unwrap(), nibbles, &lengths);
+            assert!(!Lengths::of(&lengths).model_range(nibbles).1);
+            for outlier in [65_504.0, 1e6, 1e18, 1e-20] {
+                lengths.push(outlier);
+                let scale = Lengths::of(&lengths).scale(nibbles).unwrap();
+                assert!(worst(&scale, nibbles, &lengths) < 1.5 * alone, "{nibbles} nibbles, {outlier}");
+                // With 4095 codes one range is fine enough for all but the most.
+                let (range, outside) = Lengths::of(&lengths).model_range(nibbles);
+                assert_eq!(outside, nibbles < 3 || outlier > 1e7 || outlier < 1e-7, "{nibbles} nibbles, {outlier}");
+                assert!(!outside || range == (1.0, 1.999), "{nibbles} nibbles, {outlier}: {range:?}");
+                lengths.pop();
+            }
+        }
+    }
+
+    #[test]
+    fn lengths_that_vary_keep_one_range() {
+        // As those of a heavy-tailed set: logarithms that are normal.
+        let mut random = crate::train::Random::new(3, 1);
+        let lengths: Vec<f32> = (0..20_000).map(|_| random.normal().exp()).collect();
+        let (range, outside) = Lengths::of(&lengths).model_range(2);
+        assert_eq!((Some(range), outside), (Lengths::of(&lengths).range(), false));
+        assert_eq!(Lengths::of(&[2.0; 5]).model_range(2), ((2.0, 2.0), false));
+        assert_eq!(Lengths::of(&[0.0; 5]).model_range(2), ((1.0, 1.0), false));
+        assert_eq!(Lengths::of(&[1.0, 2.0]).model_range(3).1, false);
+    }
+
+    #[test]
+    fn any_lengths_make_a_sound_scale() {
+        let mut random = crate::train::Random::new(5, 2);
+        for nibbles in 1..=3 {
+            for count in [1, 2, 3, 17, 500] {
+                let lengths: Vec<f32> = (0..count).map(|_| (20.0 * random.normal()).exp()).collect();
+                let scale = Lengths::of(&lengths).scale(nibbles).expect("within the rules of the section");
+                assert!(lengths.iter().all(|&length| scale.holds(length)));
+                assert_eq!(LengthScale::parse(&scale.to_bytes(), nibbles).unwrap(), scale);
+            }
+        }
+        assert!(Lengths::of(&[]).scale(2).is_none());
+    }
+}
