@@ -25,7 +25,7 @@ struct Golden {
     deleted: usize,
 }
 
-const FILES: [Golden; 10] = {
+const FILES: [Golden; 14] = {
     use CodeKind::{Chain, Pq8};
     use Metric::{Cosine, Dot, L2};
     [
@@ -40,6 +40,11 @@ const FILES: [Golden; 10] = {
         Golden { name: "v2-ids", version: 2, metric: Dot, code: Chain, charts: 1, deleted: 40 },
         Golden { name: "v2-text", version: 2, metric: Cosine, code: Chain, charts: 1, deleted: 0 },
         // Appended to, with rows of other lengths.
+        Golden { name: "v3-cosine", version: 3, metric: Cosine, code: Chain, charts: 1, deleted: 0 },
+        Golden { name: "v3-l2", version: 3, metric: L2, code: Chain, charts: 2, deleted: 0 },
+        // Appended to and deleted from.
+        Golden { name: "v3-ids", version: 3, metric: Dot, code: Chain, charts: 1, deleted: 40 },
+        Golden { name: "v3-text", version: 3, metric: Cosine, code: Chain, charts: 1, deleted: 0 },
         Golden { name: "v3-lengths", version: 3, metric: Dot, code: Chain, charts: 1, deleted: 0 },
     ]
 };
@@ -98,7 +103,7 @@ fn bless(golden: &Golden) {
         let long = Mat::new(long, ROWS - 400, DIM).unwrap();
         Store::open(&file).unwrap().append(&long.view(), &EncodeOptions::default()).unwrap();
     } else {
-        settings.ids = (golden.name == "v2-text").then_some(&strings);
+        settings.ids = (golden.name == "v3-text").then_some(&strings);
         vlc::write_index(&vlc::compress(rows.view(), &settings).unwrap(), &file).unwrap();
     }
     let index = Index::open(&file).unwrap();
@@ -129,8 +134,8 @@ fn files_of_every_version_are_read() {
         common::assert_store_rows(&index, &reference);
         for row in &reference.rows {
             let expected = match golden.name {
-                "v2-ids" => Id::Number(number(row.number)),
-                "v2-text" => Id::Text(string(row.number)),
+                "v2-ids" | "v3-ids" => Id::Number(number(row.number)),
+                "v2-text" | "v3-text" => Id::Text(string(row.number)),
                 _ => Id::Number(row.number as u64),
             };
             assert_eq!(row.id, expected, "{}", golden.name);
@@ -140,7 +145,8 @@ fn files_of_every_version_are_read() {
             assert_eq!(reference.generation, 3);
         }
         let own_scales: Vec<bool> = reference.segments.iter().map(|s| !s.file.gain_pieces.is_empty()).collect();
-        assert_eq!(own_scales.contains(&true), golden.name == "v3-lengths", "{own_scales:?}");
+        let outside = ["v3-lengths", "v3-ids"].contains(&golden.name);
+        assert_eq!(own_scales.contains(&true), outside, "{}: {own_scales:?}", golden.name);
         let queries = queries();
         let expected = fs::read_to_string(path(&format!("{}.txt", golden.name))).unwrap();
         assert_eq!(expected.lines().count(), queries.rows());
