@@ -7,14 +7,16 @@ use crate::{
     model::Side,
 };
 
-/// When a model takes the piece with most rows for its scale, and not the range of all lengths: where the steps of that would be
-/// coarser than this (as a difference of logarithms),
+/// When a model leaves some rows out of its scale: where the steps of the range of all would be coarser than this (as a difference of
+/// logarithms),
 const COARSE: f64 = 0.01;
-/// those of pieces so many times finer (as roots of mean squares over rows),
+/// those of the range of most so many times finer,
 const MUCH_FINER: f64 = 4.0;
-/// and one piece has so many of the rows. A few rows of another order of magnitude do that; lengths that vary as those of embeddings do
-/// not.
+/// so many of all are most,
 const MOST_ROWS: f64 = 0.75;
+/// and the others are so many times longer or shorter than any of these. A few rows of another order of magnitude are; lengths that vary
+/// as those of embeddings do are not.
+const APART: f32 = 3.0;
 /// Gaps between lengths that are tried as ends of pieces.
 const GAPS: usize = 64;
 
@@ -81,8 +83,8 @@ impl Lengths {
         Some((self.0.values().next()?.first, self.0.values().next_back()?.last))
     }
 
-    /// The pieces that lengths of so many nibbles are best kept in, and the rows of each. O(ranges).
-    fn pieces(&self, nibbles: u8) -> Vec<(Piece, f64)> {
+    /// The pieces that lengths of so many nibbles are best kept in. O(ranges).
+    fn pieces(&self, nibbles: u8) -> Vec<Piece> {
         let all: Vec<Range> = self.0.values().copied().collect();
         let log = |length: f32| f64::from(length).ln();
         // Sums of rows, so that those of neighbouring ranges are a difference.
@@ -122,7 +124,7 @@ impl Lengths {
             let (first, last) = (all[w[0]].first, all[w[1] - 1].last);
             let more = if total > 0.0 { (free * weight(w[0], w[1]) / total) as u16 } else { 0 };
             let codes = if first == last { 1 } else { 2 + more };
-            (Piece { codes, first, last }, (rows[w[1]] - rows[w[0]]) as f64)
+            Piece { codes, first, last }
         };
         ends.windows(2).map(piece).collect()
     }
@@ -132,32 +134,27 @@ impl Lengths {
         if self.0.is_empty() || nibbles == 0 {
             return None;
         }
-        LengthScale::new(self.pieces(nibbles).into_iter().map(|(piece, _)| piece).collect(), nibbles).ok()
+        LengthScale::new(self.pieces(nibbles), nibbles).ok()
     }
 
     /// The range of lengths that a model made of them has: that of all, or where few rows would make it much too coarse for the
-    /// others that of the piece with most rows. Says also whether some lie outside.
+    /// others that of the others. Says also whether some lie outside.
     pub(crate) fn model_range(&self, nibbles: u8) -> ((f32, f32), bool) {
         let Some((lo, hi)) = self.range() else { return ((1.0, 1.0), false) };
-        let total = self.rows();
-        let whole = (f64::from(hi) / f64::from(lo)).ln() / (codes_of(nibbles).max(2) - 1) as f64;
-        let pieces = self.pieces(nibbles);
-        let step =
-            |piece: &Piece| (f64::from(piece.last) / f64::from(piece.first)).ln() / f64::from(piece.codes.max(2) - 1);
-        let square = pieces.iter().map(|(piece, rows)| rows * step(piece).powi(2)).sum::<f64>() / total as f64;
-        // The first of those with most rows.
-        let largest = pieces.iter().fold(None, |best: Option<&(Piece, f64)>, piece| match best {
-            Some(best) if best.1 >= piece.1 => Some(best),
-            _ => Some(piece),
-        });
-        match largest {
-            Some((piece, rows))
-                if whole > COARSE
-                    && MUCH_FINER * square.sqrt() < whole
-                    && *rows >= MOST_ROWS * total as f64
-                    && *rows < total as f64 =>
-            {
-                ((piece.first, piece.last), true)
+        let step = |lo: f32, hi: f32| (f64::from(hi) / f64::from(lo)).ln() / (codes_of(nibbles).max(2) - 1) as f64;
+        // The rows that lie together, without a wide gap between them.
+        let mut groups: Vec<Range> = Vec::new();
+        for range in self.0.values() {
+            match groups.last_mut() {
+                Some(last) if range.first <= APART * last.last => *last = last.and(*range),
+                _ => groups.push(*range),
+            }
+        }
+        let whole = step(lo, hi);
+        let is_most = |group: &&Range| group.rows as f64 >= MOST_ROWS * self.rows() as f64;
+        match groups.iter().find(is_most) {
+            Some(most) if groups.len() > 1 && whole > COARSE && MUCH_FINER * step(most.first, most.last) < whole => {
+                ((most.first, most.last), true)
             }
             _ => ((lo, hi), false),
         }

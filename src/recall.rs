@@ -63,9 +63,13 @@ fn hits(found: &Neighbors, wider: Option<&Neighbors>, truth: &Neighbors, q: usiz
         tie.extend(hits.filter(|(row, score)| is_tied(score) && !rows.contains(row)).map(|(row, _)| *row));
     }
     let right = if cut.is_finite() { tie.iter().filter(|row| is_true(row)).count() } else { 0 };
+    // Where all that is known of the truth ties with the last of the k, so may what is not known: it is not held to be wrong.
+    let open = true_scores.len() > k && true_scores.last().is_some_and(|end| end.is_finite() && equal(*end, last));
+    let known = if open { tie.iter().filter(|row| true_rows.contains(row)).count() } else { tie.len() };
+    let wrong = if cut.is_finite() { known - right } else { tie.len() };
     // Nothing is known of what comes behind, and nothing is told apart.
     let constant = wider.is_none() && first == 0 && end == rows.len() && width > 1 && !equal(true_scores[0], last);
-    let of_tie = if constant { 0 } else { right.min((width - first).saturating_sub(tie.len() - right)) };
+    let of_tie = if constant { 0 } else { right.min((width - first).saturating_sub(wrong)) };
     // Where the tie is not cut off, all of it is found.
     let of_tie = if tie.len() == width - first && !constant { right } else { of_tie };
     (before + of_tie).min(k)
@@ -157,5 +161,7 @@ mod tests {
         // All rows alike: any answer is right.
         let alike = of(&(0..21).map(|row| (row, 0.0)).collect::<Vec<_>>());
         assert_eq!(recall(&alike, &alike, 10), 1.0);
+        let more = of(&(0..30).map(|row| (row, 0.0)).collect::<Vec<_>>());
+        assert_eq!(recall(&more, &alike, 10), 1.0, "the truth has no end that is known");
     }
 }

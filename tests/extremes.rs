@@ -259,10 +259,8 @@ fn rows_that_are_all_zero_make_a_store() {
         index.verify().unwrap();
         let hits = index.query(&[0.5; 128], 4).unwrap();
         let score = if metric == Metric::L2 { -32.0 } else { 0.0 };
-        assert_eq!(
-            hits.iter().map(|hit| (hit.id, hit.score)).collect::<Vec<_>>(),
-            (0..4).map(|i| (i, score)).collect::<Vec<_>>()
-        );
+        assert_eq!(hits.iter().map(|hit| hit.id).collect::<Vec<_>>(), [0, 1, 2, 3]);
+        assert!(hits.iter().all(|hit| (hit.score - score).abs() < 1e-4), "{hits:?}");
         assert!(index.decode(0..300).unwrap().as_slice().iter().all(|v| *v == 0.0));
     }
 }
@@ -282,26 +280,24 @@ fn on_device(backend: Backend) {
         assert!(!required(backend), "VLC_REQUIRE lists {backend}");
         return;
     };
-    for (n, d) in [(1, 1), (2, 3), (300, 2), (60, 20)] {
-        for kind in 0..6 {
-            let rows = poor(kind, n, d);
-            for metric in METRICS {
-                if metric == Metric::Cosine && has_zero_row(&rows) {
-                    continue;
-                }
-                let index = vlc::compress(rows.view(), &Config { backend, device, ..roomy(metric) }).unwrap();
-                let queries = Random(3).mat(3, d);
-                let [here, there] =
-                    [(Backend::Cpu, DeviceChoice::Best), (backend, device)].map(|(backend, device)| {
-                        Searcher::open_on(&index, backend, device).unwrap().query_batch(queries.view(), 5).unwrap()
-                    });
-                let place = format!("{backend}, {metric:?}, kind {kind}, {n} x {d}");
-                for (a, b) in here.scores.as_slice().iter().zip(there.scores.as_slice()) {
-                    let size = 1.0 + a.abs() + queries.as_slice().iter().map(|v| v * v).sum::<f32>();
-                    assert!((a - b).abs() <= 1e-5 * size, "{place}: {a} here, {b} there");
-                }
-                assert!(kind > 1 || here.ids == there.ids, "{place}");
+    // A few, as what runs on the processor is slow.
+    for (n, d, kind) in [(1, 1, 1), (60, 20, 0), (60, 20, 1), (300, 2, 2), (60, 20, 3)] {
+        let rows = poor(kind, n, d);
+        for metric in METRICS {
+            if metric == Metric::Cosine && has_zero_row(&rows) {
+                continue;
             }
+            let index = vlc::compress(rows.view(), &Config { backend, device, ..roomy(metric) }).unwrap();
+            let queries = Random(3).mat(3, d);
+            let [here, there] = [(Backend::Cpu, DeviceChoice::Best), (backend, device)].map(|(backend, device)| {
+                Searcher::open_on(&index, backend, device).unwrap().query_batch(queries.view(), 5).unwrap()
+            });
+            let place = format!("{backend}, {metric:?}, kind {kind}, {n} x {d}");
+            for (a, b) in here.scores.as_slice().iter().zip(there.scores.as_slice()) {
+                let size = 1.0 + a.abs() + queries.as_slice().iter().map(|v| v * v).sum::<f32>();
+                assert!((a - b).abs() <= 1e-5 * size, "{place}: {a} here, {b} there");
+            }
+            assert!(kind > 1 || here.ids == there.ids, "{place}");
         }
     }
 }

@@ -156,7 +156,8 @@ pub fn gain_pieces(bytes: &[u8], nibbles: usize) -> Result<Vec<(usize, f64, f64)
     let (mut pieces, mut before, mut all) = (Vec::new(), 0.0, 0);
     while at.at() < bytes.len() {
         let (codes, first, last) = (at.u16()?, at.f32()?, at.f32()?);
-        if codes == 0 || first <= before || last < first || (codes == 1 && first < last) {
+        let ascend = before < first && first <= last && last.is_finite();
+        if codes == 0 || !ascend || (codes == 1 && first < last) {
             return Err(format!("GAIN: {codes} codes from {first} to {last} behind {before}"));
         }
         pieces.push((codes, first, last));
