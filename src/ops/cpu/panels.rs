@@ -1,15 +1,16 @@
 //! Products of a few rows with a matrix that stays: every sum is added up in the order of the dimensions, so a row has the same products, to
-//! the last bit, whichever rows come with it and whatever instructions there are. (Dense kernels take a single row another way.)
+//! the last bit, whichever rows come with it. (Dense kernels take a single row another way than several.)
 
-use pulp::Arch;
+use pulp::{Arch, Simd, WithSimd};
 
 use crate::MatRef;
 
 /// Columns of a panel.
 const LANES: usize = 16;
-/// Rows of a tile, and panels that a single row takes at once: enough sums to wait for none.
+/// Rows and vectors of columns of a tile, and vectors of a tile of one row: enough sums to wait for none, and few enough for registers.
 const ROWS: usize = 4;
-const PANELS: usize = 4;
+const STRIPS: usize = 2;
+const OF_ONE: usize = 4;
 
 /// A k x d matrix, 16 of its rows side by side, the last ones made up with zeros.
 #[derive(Debug)]
@@ -33,64 +34,94 @@ impl Panels {
 
     /// `a m^T` for this matrix m: a is n x d, out is n x k. O(n k d).
     pub(crate) fn products(&self, out: &mut [f32], a: MatRef<'_>) {
-        Arch::new().dispatch(
-            #[inline(always)]
-            || self.fill(out, a),
-        );
+        Arch::new().dispatch(Products { matrix: self, out, a });
     }
 
     #[inline(always)]
-    fn fill(&self, out: &mut [f32], a: MatRef<'_>) {
-        let panels = self.k.div_ceil(LANES);
-        let mut row = 0;
-        while row < a.rows() {
-            let (rows, mut panel) = (if a.rows() - row >= ROWS { ROWS } else { 1 }, 0);
-            while panel < panels {
-                if rows == ROWS {
-                    self.tile::<ROWS, 1>(out, a, row, panel);
-                    panel += 1;
-                } else if panels - panel >= PANELS {
-                    self.tile::<1, PANELS>(out, a, row, panel);
-                    panel += PANELS;
-                } else {
-                    self.tile::<1, 1>(out, a, row, panel);
-                    panel += 1;
-                }
+    fn fill<S: Simd>(&self, simd: S, out: &mut [f32], a: MatRef<'_>) {
+        let (strips, groups) = (self.k.div_ceil(S::F32_LANES), a.rows() / ROWS * ROWS);
+        let even = strips / STRIPS * STRIPS;
+        for strip in (0..even).step_by(STRIPS) {
+            for row in (0..groups).step_by(ROWS) {
+                self.tile::<S, ROWS, STRIPS>(simd, out, a, row, strip);
             }
-            row += rows;
+        }
+        for strip in even..strips {
+            for row in (0..groups).step_by(ROWS) {
+                self.tile::<S, ROWS, 1>(simd, out, a, row, strip);
+            }
+        }
+        let even = strips / OF_ONE * OF_ONE;
+        for row in groups..a.rows() {
+            for strip in (0..even).step_by(OF_ONE) {
+                self.tile::<S, 1, OF_ONE>(simd, out, a, row, strip);
+            }
+            for strip in even..strips {
+                self.tile::<S, 1, 1>(simd, out, a, row, strip);
+            }
         }
     }
 
+    /// Some rows times some strips of as many columns as a vector has.
     #[inline(always)]
-    fn tile<const M: usize, const P: usize>(&self, out: &mut [f32], a: MatRef<'_>, row: usize, panel: usize) {
-        let d = self.d;
+    fn tile<S: Simd, const M: usize, const P: usize>(
+        &self,
+        simd: S,
+        out: &mut [f32],
+        a: MatRef<'_>,
+        row: usize,
+        strip: usize,
+    ) {
+        let (d, lanes) = (self.d, S::F32_LANES);
         let mut rows = [&[] as &[f32]; M];
         for r in 0..M {
             rows[r] = &a.row(row + r)[..d];
         }
-        let mut panels = [&[] as &[[f32; LANES]]; P];
+        let (mut panels, mut offsets) = ([&[] as &[[f32; LANES]]; P], [0; P]);
         for p in 0..P {
-            panels[p] = &self.values[(panel + p) * d..(panel + p + 1) * d];
+            let first = (strip + p) * lanes;
+            panels[p] = &self.values[first / LANES * d..(first / LANES + 1) * d];
+            offsets[p] = first % LANES / lanes;
         }
-        let mut sums = [[[0f32; LANES]; P]; M];
+        let mut sums = [[simd.splat_f32s(0.0); P]; M];
         for i in 0..d {
+            let mut from = [simd.splat_f32s(0.0); P];
+            for p in 0..P {
+                from[p] = S::as_simd_f32s(&panels[p][i]).0[offsets[p]];
+            }
             for r in 0..M {
-                let x = rows[r][i];
+                let x = simd.splat_f32s(rows[r][i]);
                 for p in 0..P {
-                    let from = &panels[p][i];
-                    for l in 0..LANES {
-                        sums[r][p][l] += x * from[l];
-                    }
+                    // Fused where there is an instruction for it: the same for all rows.
+                    sums[r][p] = simd.mul_add_e_f32s(x, from[p], sums[r][p]);
                 }
             }
         }
         for r in 0..M {
             for p in 0..P {
-                let first = (panel + p) * LANES;
-                let count = LANES.min(self.k - first);
-                out[(row + r) * self.k + first..][..count].copy_from_slice(&sums[r][p][..count]);
+                let first = (strip + p) * lanes;
+                let count = lanes.min(self.k - first);
+                let mut values = [0f32; LANES];
+                S::as_mut_simd_f32s(&mut values).0[0] = sums[r][p];
+                out[(row + r) * self.k + first..][..count].copy_from_slice(&values[..count]);
             }
         }
+    }
+}
+
+/// [`Panels::products`], compiled for what this machine has.
+struct Products<'p, 'a> {
+    matrix: &'p Panels,
+    out: &'p mut [f32],
+    a: MatRef<'a>,
+}
+
+impl WithSimd for Products<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        self.matrix.fill(simd, self.out, self.a);
     }
 }
 
@@ -116,9 +147,12 @@ mod tests {
             let all = of(0, 37);
             for i in 0..37 {
                 for j in 0..k {
-                    // In this order, and not fused.
-                    let expected = rows.row(i).iter().zip(matrix.row(j)).fold(0f32, |sum, (x, m)| sum + x * m);
-                    assert_eq!(all[i * k + j].to_bits(), expected.to_bits(), "{k} x {d}, row {i}, column {j}");
+                    // In this order, fused or not.
+                    let pairs = || rows.row(i).iter().zip(matrix.row(j));
+                    let plain = pairs().fold(0f32, |sum, (x, m)| sum + x * m);
+                    let fused = pairs().fold(0f32, |sum, (x, m)| x.mul_add(*m, sum));
+                    let bits = all[i * k + j].to_bits();
+                    assert!(bits == plain.to_bits() || bits == fused.to_bits(), "{k} x {d}, row {i}, column {j}");
                 }
             }
             for (from, to) in [(0, 1), (36, 37), (1, 3), (2, 6), (3, 12), (0, 32), (0, 33)] {
