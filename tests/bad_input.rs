@@ -208,7 +208,12 @@ fn budgets_are_checked() {
                         panic!("not about the budget: {error:?}")
                     };
                     assert!((asked_ratio - 0.001).abs() < 1e-9);
-                    assert!(message.contains(&format!("{smallest_ratio:.4}")), "{message}");
+                    // What is advised is what is taken: a ratio up to 1.
+                    let advice = match smallest_ratio <= 1.0 {
+                        true => format!("--ratio {smallest_ratio:.4}"),
+                        false => format!("--bytes {}", smallest.ceil()),
+                    };
+                    assert!(message.contains(&advice), "{message}");
                     let least = Config { budget: Budget::Ratio(smallest_ratio), ..asked.clone() };
                     let index = vlc::compress(rows, &least).unwrap_or_else(|e| {
                         panic!("{metric:?}, {code:?}, {charts:?}, n {n}: {smallest_ratio} was offered: {e}")

@@ -201,6 +201,8 @@ fn query<D: AsRef<[u8]>>(index: &Index<D>, args: &Args, targets: &Targets, out: 
         sink.npy_f32(MatRef::new(&hits.scores, queries.rows(), hits.k)?)?;
         sinks.push(sink);
     }
+    // Text ids were read from the file just now.
+    index.check_whole()?;
     if files {
         interrupt::commit()?;
     }
@@ -234,7 +236,6 @@ fn query<D: AsRef<[u8]>>(index: &Index<D>, args: &Args, targets: &Targets, out: 
         text
     };
     let lines = if listed && !out.json { listing() } else { summary + "\n" };
-    // Text ids were read from the file just now.
     index.check_whole()?;
     out.result(&answer, || lines)
 }
