@@ -64,11 +64,10 @@ enum Codes<'a> {
 }
 
 impl<'a> Source<'a> {
-    /// The rows of a segment of the file `bytes` that are not at the positions `dead`. With `renumber` they get numbers without gaps.
-    pub(crate) fn stored(segment: &'a Segment, bytes: &'a [u8], dead: Bits, base: u64, renumber: bool) -> Source<'a> {
+    /// The rows of a segment of the file `bytes` that are not at the positions `dead`. Their numbers are those that they have without `gaps`.
+    pub(crate) fn stored(segment: &'a Segment, bytes: &'a [u8], dead: Bits, base: u64, gaps: Bits) -> Source<'a> {
         let ids = segment.row_ids(bytes);
-        let rows = renumber.then(|| dead.iter().map(|position| ids.row(position))).into_iter().flatten();
-        let gaps = Ranks::new(Bits::new(segment.span, rows));
+        let gaps = Ranks::new(gaps);
         let codes = Codes::Blocks(segment.codes(bytes), segment.refine_rows(bytes));
         let lengths = RowLengths::Coded(segment.scale());
         Source { rows: Rows::Stored { ids, dead, gaps }, codes, lengths, base }

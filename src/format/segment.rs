@@ -179,10 +179,29 @@ impl Segment {
         Ids::new(*kind, self.n as usize, &bytes[range.clone()]).ok()
     }
 
-    /// The ids of the rows that are not at the positions `dead`; `None` where the number is the id. O(n).
+    /// The rows at positions, counted from the segment's first.
+    pub(crate) fn rows_at(&self, bytes: &[u8], positions: &Bits) -> Bits {
+        let places = self.row_ids(bytes);
+        Bits::new(self.span, positions.iter().map(|p| places.row(p)))
+    }
+
+    /// The same where the numbers of those rows may be damaged, and no row number is left out: all that stand nowhere else. O(n).
+    pub(crate) fn rows_left_out(&self, bytes: &[u8], positions: &Bits) -> Bits {
+        let places = self.row_ids(bytes);
+        let mut live = Bits::new(self.span, []);
+        for cell in 0..places.cells.len() - 1 {
+            places.rows_of(cell, |position, row| {
+                if !positions.has(position) {
+                    live.set(self.span, row);
+                }
+            });
+        }
+        Bits::new(self.span, (0..self.span).filter(|&row| !live.has(row)))
+    }
+
+    /// The ids of the rows but those that are `dead`, counted from the segment's first; `None` where the number is the id. O(n).
     pub(crate) fn ids_without(&self, bytes: &[u8], dead: &Bits) -> Option<crate::Ids> {
-        let (ids, places) = (self.ids(bytes)?, self.row_ids(bytes));
-        let dead = Bits::new(self.n, dead.iter().map(|p| places.row(p)));
+        let ids = self.ids(bytes)?;
         let live = (0..self.n).filter(|&row| !dead.has(row)).map(|row| row as usize);
         Some(match ids {
             Ids::Numbers(numbers) => crate::Ids::Numbers(live.map(|row| numbers.get(row)).collect()),

@@ -4,7 +4,7 @@ use std::{collections::HashSet, path::Path};
 
 use super::{
     build::write_whole,
-    edit::{Gathered, gather_but},
+    edit::{Gathered, LeftOut, gather_but},
     head, teller,
 };
 use crate::{
@@ -129,16 +129,21 @@ fn write(
     let mut lost_ids: Option<Ids> = None;
     let mut lost = gone;
     let Gathered { sources, ids, span } = gather_but(&parsed.segments, bytes, 0, |number, segment| {
-        let mut dead = Bits::new(segment.n, segment.deleted_positions(bytes));
-        let rows: Vec<u64> = damaged[number].iter().copied().filter(|&p| !dead.has(p)).collect();
+        let mut positions = Bits::new(segment.n, segment.deleted_positions(bytes));
+        let rows: Vec<u64> = damaged[number].iter().copied().filter(|&p| !positions.has(p)).collect();
         lost += rows.len() as u64;
         let known = lost_of(&parsed, bytes, number, &rows);
         match &mut lost_ids {
             Some(all) => all.extend_from(&known),
             all => *all = Some(known),
         }
-        rows.iter().chain(&again[number]).for_each(|&position| dead.set(segment.n, position));
-        dead
+        rows.iter().chain(&again[number]).for_each(|&position| positions.set(segment.n, position));
+        // What damaged row numbers say must not move ids.
+        let rows = match segment.ids_kind() {
+            Some(_) => segment.rows_left_out(bytes, &positions),
+            None => Bits::new(0, []),
+        };
+        LeftOut { positions, rows }
     });
     let rows: u64 = sources.iter().map(crate::segments::Source::rows).sum();
     let new = (span > 0).then(|| NewSegment::of(&parsed, 0, 0, span));
