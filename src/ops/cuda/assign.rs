@@ -79,13 +79,10 @@ struct List<'a> {
 }
 
 pub(super) fn assign(device: &Device, rows: &Rows, anchors: &Rows, candidates: usize) -> Result<Assigned, Error> {
-    if rows.n * rows.dim == 0 {
-        // Without columns every anchor is as near: the first ones are taken.
-        let labels: Vec<u32> = (0..rows.n).flat_map(|_| 0..candidates as u32).collect();
-        let (labels, distances) = (device.upload(&labels)?, device.upload(&vec![0f32; rows.n])?);
-        return Ok(Assigned { labels, distances, n: rows.n, candidates });
-    }
     let labels = device.alloc(rows.n * candidates)?;
+    if rows.n == 0 {
+        return Ok(Assigned { labels, distances: device.alloc(0)?, n: 0, candidates });
+    }
     let half = device.alloc(anchors.n)?;
     let args =
         [Arg::from(&anchors.values), Arg::from(anchors.n as u32), Arg::from(anchors.dim as i32), Arg::from(&half)];

@@ -71,7 +71,12 @@ pub(super) fn reduce(
         Arg::from(&energies),
     ];
     device.launch(REDUCE, "part_sums", [most as u32, 1, 1], 128, 0, &args)?;
-    let (means, variances) = (device.alloc(cells * dim)?, device.alloc(cells)?);
+    let means = device.alloc(cells * dim)?;
+    if dim == 0 {
+        // There is nothing that could vary, and no value to divide by.
+        return Ok(Stats { counts, means, variances: device.zeros(cells)?, cells, dim });
+    }
+    let variances = device.alloc(cells)?;
     let args = [
         Arg::from(&starts),
         Arg::from(&parts),
