@@ -154,6 +154,14 @@ impl<'a> Codes<'a> {
     }
 }
 
+/// A segment to be written, and what it is made of.
+#[derive(Clone, Copy)]
+pub(crate) struct Part<'a> {
+    pub(crate) new: NewSegment<'a>,
+    pub(crate) sources: &'a [Source<'a>],
+    pub(crate) ids: Option<&'a Ids>,
+}
+
 /// What a new segment is.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct NewSegment<'a> {

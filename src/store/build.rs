@@ -8,7 +8,7 @@ use super::{
 #[cfg(doc)]
 use crate::AppendReport;
 use crate::{
-    Backend, Config, Decoder, Error, Event, Ids, Index, RowSource, Stage,
+    Backend, Config, Decoder, Error, Event, Index, RowSource, Stage,
     embedding::all_metadata,
     format::{Appended, FileShape, ModelRef, history_bytes, metadata_bytes, model_hash},
     learned,
@@ -19,7 +19,7 @@ use crate::{
     prepare::prepare,
     refine,
     rows::{check_readable, meta_of},
-    segments::{NewSegment, Source},
+    segments::{NewSegment, Part, Source},
     train::{Training, train},
 };
 
@@ -117,7 +117,7 @@ fn train_on<O: Ops>(ops: &O, rows: &dyn RowSource, path: &Path, config: &Config<
     let shape = FileShape::new(&meta, &trained.model, layer, learned.as_ref(), &all_metadata(config));
     check_readable(&shape)?;
     let model_hash = model_hash(&shape.head);
-    let file_bytes = write_whole(path, &shape.head, None, &[], None, &teller(config.progress), &|| Ok(()))?;
+    let file_bytes = write_whole(path, &shape.head, &[], &teller(config.progress), &|| Ok(()))?;
     Ok(BuildReport {
         n: 0,
         dim: meta.dim,
@@ -216,7 +216,8 @@ fn encode_on<O: Ops>(
         encoded.spool.whole().map_err(|error| Error::io(path, error))
     };
     let tell = teller(options.progress);
-    let file_bytes = write_whole(path, &head, Some(new), &[source], options.ids, &tell, &whole)?;
+    let part = Part { new, sources: &[source], ids: options.ids };
+    let file_bytes = write_whole(path, &head, &[part], &tell, &whole)?;
     Ok(BuildReport {
         n,
         dim: parsed.meta.dim,
@@ -236,9 +237,7 @@ fn encode_on<O: Ops>(
 pub(super) fn write_whole(
     path: &Path,
     head: &head::Head,
-    new: Option<NewSegment<'_>>,
-    sources: &[Source<'_>],
-    ids: Option<&Ids>,
+    parts: &[Part<'_>],
     tell: &Tell<'_>,
     whole: &dyn Fn() -> Result<(), Error>,
 ) -> Result<u64, Error> {
@@ -248,7 +247,7 @@ pub(super) fn write_whole(
         tell(&Event::Progress { stage: Stage::Write, done: done as u64, total: total as u64 })
     };
     publish_at(path, tell, |file| {
-        let len = head::write_file(file, 1, head, new, sources, ids, &io, &report)?;
+        let len = head::write_file(file, 1, head, parts, &io, &report)?;
         whole().map(|()| len)
     })
 }

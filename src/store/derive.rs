@@ -4,17 +4,17 @@ use std::path::Path;
 
 use super::{
     build::{BuildReport, write_whole},
-    edit::{Gathered, gather},
-    has_drifted, head, teller, trained_lengths,
+    has_drifted, head,
+    join::{all_ids, join, parts},
+    teller, trained_lengths,
 };
 use crate::{
-    Backend, Config, Error, Ids, Index, MappedFile, ProgressFn, RowSource,
+    Backend, Config, Error, Index, MappedFile, ProgressFn, RowSource,
     decode::Decoder,
     format::{Appended, history_bytes},
     live::{Live, Place},
     platform::Stopwatch,
     read::rows_asked,
-    segments::NewSegment,
 };
 
 /// Puts the rows of several files that share a model into one, in the order of the files; row numbers go on from one to the next. Ids of
@@ -55,30 +55,25 @@ pub fn merge<P: AsRef<Path>>(
         );
         return Err(Error::Config(message));
     }
-    let mut all = Gathered { sources: Vec::new(), ids: None, span: 0 };
     let mut written = Appended { first: 0, rows: 0, error: 0 };
-    for (i, index) in indexes.iter().enumerate() {
-        let parsed = index.parsed();
-        if parsed.segments.is_empty() {
-            continue;
-        }
-        let gathered = gather(&parsed.segments, index.bytes(), 0);
-        if !all.sources.is_empty() && all.ids.as_ref().map(Ids::kind) != gathered.ids.as_ref().map(Ids::kind) {
+    let mut kind = None;
+    for (i, index) in indexes.iter().enumerate().filter(|(_, index)| !index.parsed().segments.is_empty()) {
+        let own = index.parsed().ids_kind();
+        if *kind.get_or_insert(own) != own {
             let message = format!("{} has ids of another kind than {}", name(i), name(0));
             return Err(Error::Config(message));
         }
-        all.sources.extend(gathered.sources.into_iter().map(|source| source.shifted(all.span)));
-        match (&mut all.ids, gathered.ids) {
-            (Some(all), Some(ids)) => all.extend_from(&ids),
-            (all, ids) => *all = ids,
-        }
-        all.span += gathered.span;
-        for entry in &parsed.history {
+        for entry in &index.parsed().history {
             written.rows += entry.rows;
             written.error += entry.error;
         }
     }
-    if let Some(ids) = &all.ids {
+    let of = |index| -> Vec<_> {
+        let index: &Index<MappedFile> = index;
+        index.parsed().segments.iter().map(|segment| (segment, index.bytes())).collect()
+    };
+    let joined = join(&indexes.iter().flat_map(of).collect::<Vec<_>>());
+    if let Some(ids) = all_ids(&joined) {
         ids.check(ids.len())?;
     }
     let parsed = first.parsed();
@@ -86,10 +81,9 @@ pub fn merge<P: AsRef<Path>>(
     if written.rows > 0 {
         head::set(&mut head, *b"HIST", history_bytes(&[written]));
     }
-    let new = (all.span > 0).then(|| NewSegment::of(parsed, 0, 0, all.span));
     let path = path.as_ref();
     let whole = || indexes.iter().try_for_each(Index::check_whole);
-    let file_bytes = write_whole(path, &head, new, &all.sources, all.ids.as_ref(), &teller(progress), &whole)?;
+    let file_bytes = write_whole(path, &head, &parts(parsed, &joined), &teller(progress), &whole)?;
     let energy = if written.rows > 0 { written.energy() } else { parsed.meta.energy };
     Ok(BuildReport {
         n: indexes.iter().map(|index| index.len() as u64).sum(),

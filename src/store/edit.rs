@@ -7,6 +7,7 @@ use super::{
     disk::{Disk, DiskFile, Name},
     find::positions,
     head,
+    join::{is_joined, join, parts},
     publish::{Tell, publish},
 };
 use crate::{
@@ -17,7 +18,7 @@ use crate::{
     },
     ids::Wanted,
     live::Bits,
-    segments::{NewSegment, Source, bare, write_segment},
+    segments::{NewSegment, Part, Source, bare, write_segment},
 };
 
 /// Rows of a segment that an append takes with it, as a multiple of those it has anyway: so there are few segments, and a row is
@@ -28,6 +29,8 @@ const DEAD_SHARE: f64 = 0.5;
 const DEAD_LEAST: u64 = 1 << 20;
 const ENTRIES: usize = 2048;
 const SEGMENTS: usize = 48;
+/// Segments from which on those on different scales of lengths are joined.
+const CROWDED: usize = 24;
 
 /// Changes one store. Whoever makes one has the lock.
 pub(crate) struct Editor<'a, D> {
@@ -129,7 +132,15 @@ impl<D: Disk> Editor<'_, D> {
         }
         let mut kept = parsed.segments.len();
         let mut taken = count;
-        while kept > 0 && parsed.segments[kept - 1].live() <= TAKEN_WITH * taken {
+        // Those on a scale of lengths that does not hold the new ones stay by themselves, so that no row changes.
+        let scale = parsed.segments.last().and_then(Segment::scale);
+        let side = &parsed.model.side;
+        let holds = |&length: &f32| scale.map_or_else(|| side.holds(length), |scale| scale.holds(length));
+        let any = kept >= CROWDED;
+        let goes_along = rows.lengths.iter().all(holds);
+        let joins = |segment: &Segment| any || (goes_along && segment.scale() == scale);
+        while kept > 0 && parsed.segments[kept - 1].live() <= TAKEN_WITH * taken && joins(&parsed.segments[kept - 1])
+        {
             kept -= 1;
             taken += parsed.segments[kept].live();
         }
@@ -159,7 +170,7 @@ impl<D: Disk> Editor<'_, D> {
             head::set(&mut head, *b"HIST", history_bytes(&history));
             let generation = parsed.layout.commit.generation + 1;
             return publish(self.disk, self.path, self.tell, |file| {
-                head::write_file(file, generation, &head, Some(new), &sources, ids, &io, &whole)
+                head::write_file(file, generation, &head, &[Part { new, sources: &sources, ids }], &io, &whole)
             });
         }
         let replaced = |e: &SectionEntry| e.kind == *b"HIST" || (is_of_segment(e) && usize::from(e.segment) >= kept);
@@ -224,12 +235,13 @@ impl<D: Disk> Editor<'_, D> {
             .unwrap_or(len))
     }
 
-    /// Makes the file what a fresh one with the rows that are left would be: one segment, nothing dead. Generations go on.
+    /// Makes the file what a fresh one with the rows that are left would be: one segment (for each scale of lengths), nothing dead.
+    /// Generations go on.
     pub(crate) fn compact(&self) -> Result<(), Error> {
         let (file, index) = self.load()?;
         drop(file);
         let parsed = index.parsed();
-        let compact = parsed.segments.len() <= 1 && parsed.segments.iter().all(|s| s.deleted == 0);
+        let compact = is_joined(&parsed.segments) && parsed.segments.iter().all(|s| s.deleted == 0);
         if compact && parsed.entries().iter().all(|e| e.kind != format::DEAD) {
             // Who asks for a file without waste is told of damage too.
             return self.verify(parsed, index.bytes());
@@ -265,12 +277,12 @@ impl<D: Disk> Editor<'_, D> {
         self.verify(parsed, bytes)?;
         let (io, report) = (self.io(), self.report());
         publish(self.disk, self.path, self.tell, |file| {
-            let Gathered { sources, ids, span } = gather(&parsed.segments, bytes, 0);
+            let segments: Vec<_> = parsed.segments.iter().map(|segment| (segment, bytes)).collect();
+            let joined = join(&segments);
             let head = head::of(parsed, bytes);
-            let new = (span > 0).then(|| NewSegment::of(parsed, 0, 0, span));
             let generation = parsed.layout.commit.generation + 1;
             let whole = |done, total| index.check_whole().and_then(|()| report(done, total));
-            let len = head::write_file(file, generation, &head, new, &sources, ids.as_ref(), &io, &whole)?;
+            let len = head::write_file(file, generation, &head, &parts(parsed, &joined), &io, &whole)?;
             index.check_whole().map(|()| len)
         })
     }

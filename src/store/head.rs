@@ -4,9 +4,9 @@ use std::io::{BufWriter, Write};
 
 use super::disk::{DiskFile, Sink};
 use crate::{
-    Error, Ids,
+    Error,
     format::{Parsed, Writer},
-    segments::{NewSegment, Source, write_segment},
+    segments::{Part, write_segment},
 };
 
 /// Sections that all rows of a file share, in the order they are written in.
@@ -43,23 +43,20 @@ pub(crate) fn set(head: &mut Head, kind: [u8; 4], bytes: Vec<u8>) {
     }
 }
 
-/// Writes a whole file of at most one segment, as this generation.
-#[allow(clippy::too_many_arguments, reason = "what a file consists of")]
+/// Writes a whole file, as this generation.
 pub(crate) fn write_file<F: DiskFile>(
     file: &mut F,
     generation: u64,
     head: &Head,
-    new: Option<NewSegment<'_>>,
-    sources: &[Source<'_>],
-    ids: Option<&Ids>,
+    parts: &[Part<'_>],
     io: &dyn Fn(std::io::Error) -> Error,
     report: &dyn Fn(usize, usize) -> Result<(), Error>,
 ) -> Result<u64, Error> {
     let sink = BufWriter::with_capacity(1 << 20, Sink { file: &mut *file, at: 0 });
     let mut writer = Writer::create(sink).map_err(io)?;
     head.iter().try_for_each(|(kind, bytes)| writer.section(*kind, 0, bytes)).map_err(io)?;
-    if let Some(new) = new {
-        write_segment(&mut writer, new, sources, ids, io, report)?;
+    for part in parts {
+        write_segment(&mut writer, part.new, part.sources, part.ids, io, report)?;
     }
     let mut written = writer.finish(generation).map_err(io)?;
     written.sink.flush().map_err(io)?;

@@ -8,6 +8,7 @@ mod disk;
 mod edit;
 mod find;
 mod head;
+mod join;
 mod lock;
 mod publish;
 mod salvage;

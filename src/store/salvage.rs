@@ -12,7 +12,7 @@ use crate::{
     format::{self, ParseError, Segment, Sound},
     live::Bits,
     mmap::Watch,
-    segments::NewSegment,
+    segments::{NewSegment, Part},
 };
 
 /// What was saved of a file, and what was not.
@@ -147,8 +147,8 @@ fn write(
     });
     let rows: u64 = sources.iter().map(crate::segments::Source::rows).sum();
     let new = (span > 0).then(|| NewSegment::of(&parsed, 0, 0, span));
-    let file_bytes =
-        write_whole(path, &head::of(&parsed, bytes), new, &sources, ids.as_ref(), &teller(progress), whole)?;
+    let part = new.map(|new| Part { new, sources: &sources, ids: ids.as_ref() });
+    let file_bytes = write_whole(path, &head::of(&parsed, bytes), part.as_slice(), &teller(progress), whole)?;
     let lost_ids = lost_ids.unwrap_or(Ids::Numbers(Vec::new()));
     Ok(SalvageReport { rows, lost, lost_ids, problems, generation, latest, file_bytes })
 }
