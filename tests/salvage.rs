@@ -11,7 +11,7 @@ use vlc_reference::container;
 
 const DIM: usize = 16;
 /// Enough for codes, row numbers and ids of several parts.
-const ROWS: usize = 40_000;
+const ROWS: usize = 60_000;
 
 type Contents = BTreeMap<String, Vec<u32>>;
 
@@ -42,7 +42,8 @@ fn store(path: &Path, named: bool) {
         settings.budget = vlc::Budget::BytesPerVector(30.0);
     }
     settings.decoder = vlc::Decoder::Off;
-    settings.annealing.anchors = Some(20);
+    // So many that row numbers take more than a byte each.
+    settings.annealing.anchors = Some(1000);
     settings.metadata = [("source".to_string(), "test".to_string())].into();
     compress_to(&rows.view().slice(0..ROWS), path, &settings).unwrap();
     let mut store = Store::open(path).unwrap();
@@ -92,8 +93,8 @@ fn damage_costs_the_rows_in_it() {
                 assert_eq!(report.rows + report.lost, all.len() as u64, "{report:?}");
                 assert!(report.lost > 0 && report.latest && report.problems.len() == 1, "{:?}", report.problems);
                 assert!(report.problems[0].contains(std::str::from_utf8(*kind).unwrap()), "{:?}", report.problems);
-                // A part of it: of row numbers up to two cells of twenty besides.
-                assert!(report.rows as usize > ROWS / 3, "{} of {}: {}", report.rows, all.len(), kind.escape_ascii());
+                // A part of it: the sections have two parts or more, of which the last may be small.
+                assert!(report.rows as usize > ROWS / 6, "{} of {}: {}", report.rows, all.len(), kind.escape_ascii());
                 if *kind == b"CODE" {
                     let mut expected: Vec<String> =
                         all.keys().filter(|id| !found.contains_key(*id)).cloned().collect();
