@@ -69,7 +69,7 @@ pub(crate) fn train<O: Ops>(
     };
     let chart = train_chart(ops, &to_be, &space, &of, &about)?;
     let mut refine = Refine::new(base.model.metric, dim, chart, vec![1.0; 16], 0.0);
-    let encoder = RefineEncoder::of(&refine, &|| report(Stage::Refine, ROUNDS.saturating_sub(1), ROUNDS))?;
+    let encoder = RefineEncoder::of(&refine, &|| report(Stage::Refine, ROUNDS, ROUNDS))?;
     report(Stage::Refine, ROUNDS, ROUNDS)?;
 
     // The last steps see the rows as a reader of the file will.

@@ -134,7 +134,8 @@ fn train_on<O: Ops>(ops: &O, rows: &dyn RowSource, path: &Path, config: &Config<
 }
 
 /// Encodes `rows` with the model of the file `model` (a model file, or any other) into the file `path`. The same rows give the same
-/// bytes, whatever the number of threads; and files of consecutive parts of the rows, [merged](crate::merge), are the file of them all.
+/// bytes, whatever the number of threads; and files of consecutive parts of the rows, [merged](crate::merge), are the file of them all (with the metrics dot and l2
+/// where the model has seen rows as long and as short; else they hold the same rows, each as its part has it).
 ///
 /// With `refer` the new file does not hold the model, but names its file, which must stay in the same folder, or be named by whoever
 /// opens the new one: for many small stores, of which the model would be the larger part.

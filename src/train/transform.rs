@@ -117,7 +117,7 @@ pub(crate) fn train<O: Ops>(ops: &O, t: &Training<'_>) -> Result<Trained, Error>
         model.charts.push(chart);
     }
     let last = tables::ROUNDS * charts;
-    let encoder = Encoder::of(&model, &|| (t.report)(Stage::Codes, last.saturating_sub(1), last))?;
+    let encoder = Encoder::of(&model, &|| (t.report)(Stage::Codes, last, last))?;
     (t.report)(Stage::Codes, last, last)?;
 
     // The last steps see the rows as a reader of the file will: encoded and decoded.

@@ -292,6 +292,6 @@ mod tests {
         assert_eq!(range((0.9, 1.1)), "0.9 to 1.1");
         assert_eq!(range((1.0, 1.000_000_1)), "1");
         assert_eq!(range((1e-9, 3.4e38)), "1.00e-9 to 3.40e38");
-        assert_eq!(range((0.012_345, 123_456.0)), "0.01234 to 123456");
+        assert_eq!(range((0.012_346, 123_456.0)), "0.01235 to 123456");
     }
 }
