@@ -84,6 +84,11 @@ pub(super) fn assign(device: &Device, rows: &Rows, anchors: &Rows, candidates: u
     if n == 0 {
         return Ok(found);
     }
+    if rows.dim == 0 {
+        // Without columns every anchor is as near: the first ones are taken. New buffers are zero.
+        let labels: Vec<u32> = (0..n).flat_map(|_| 0..candidates as u32).collect();
+        return Ok(Assigned { labels: device.upload(&labels)?, ..found });
+    }
     let half = half_lengths(device, anchors)?;
     let splits = Splits::new(device, rows, anchors);
     let records: Buffer<[u32; 2]> = device.alloc(splits.count * n)?;

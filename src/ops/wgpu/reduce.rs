@@ -96,9 +96,11 @@ pub(super) fn reduce(
     let sorted = Sorted::new(device, assigned, cells, trims)?;
     let all = sorted.shares(device, 0.0)?;
     let kept = if trims { Some(sorted.shares(device, trim)?) } else { None };
-    let maxima = rows.column_maxima(|| column_maxima(device, rows))?;
-    let parts: Vec<Part<'_>> = rows.parts().collect();
-    sorted.average(device, &parts, maxima, kept.as_ref().unwrap_or(&all), &means)?;
+    if rows.dim > 0 {
+        let maxima = rows.column_maxima(|| column_maxima(device, rows))?;
+        let parts: Vec<Part<'_>> = rows.parts().collect();
+        sorted.average(device, &parts, maxima, kept.as_ref().unwrap_or(&all), &means)?;
+    }
     let farthest = device.alloc(1)?;
     raise_maxima(device, &assigned.distances, n, 1, &farthest)?;
     let distances = Part { first: 0, count: n, values: &assigned.distances };
