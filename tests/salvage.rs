@@ -166,6 +166,27 @@ fn what_can_be_done_without_is_left_out() {
     assert!(contents(&out) == all);
 }
 
+/// Without the scale of its lengths a segment is gone, the other is not.
+#[test]
+fn lengths_on_a_lost_scale() {
+    let folder = tempfile::tempdir().unwrap();
+    let (bad, out) = (folder.path().join("bad.vlc"), folder.path().join("out.vlc"));
+    let mut rows = clustered(4, 900, DIM);
+    (800..900).for_each(|i| rows.row_mut(i).iter_mut().for_each(|v| *v *= 100.0));
+    compress_to(&rows.view().slice(0..800), &bad, &config(Metric::Dot, 0.8)).unwrap();
+    Store::open(&bad).unwrap().append(&rows.view().slice(800..900), &EncodeOptions::default()).unwrap();
+    let all = contents(&bad);
+    let mut damaged = fs::read(&bad).unwrap();
+    let scale = place(&damaged, b"GAIN", 1).start;
+    damaged[scale] ^= 1;
+    fs::write(&bad, &damaged).unwrap();
+    let report = salvage(&bad, &out, None, None).unwrap();
+    assert_eq!((report.rows, report.lost), (800, 100), "{report:?}");
+    assert!(report.problems.iter().any(|text| text.contains("GAIN of segment 1")), "{report:?}");
+    let found = contents(&out);
+    assert!(found.len() == 800 && found.iter().all(|(id, row)| all.get(id) == Some(row)));
+}
+
 #[test]
 fn an_earlier_commit_is_better_than_none() {
     let folder = tempfile::tempdir().unwrap();

@@ -308,7 +308,7 @@ fn a_full_stdout_does_not_undo() {
     assert_eq!(rows(&dir.path().join("a.vlc")), ROWS + MORE);
 }
 
-/// A store whose folder cannot be written to by rename, as in a container with a single file mounted, is told apart from a full disk.
+/// Damaged bytes are not copied, and the message names file and section.
 #[test]
 fn damage_is_refused_by_name() {
     let dir = files();
@@ -325,4 +325,42 @@ fn damage_is_refused_by_name() {
         assert!(stderr.contains("a.vlc") && stderr.contains("section"), "{stderr}");
     }
     assert!(fs::read(&path).unwrap() == bad);
+}
+
+/// What a salvage saved and what it did not is said: in words, in JSON, by the exit code and in a list of ids.
+#[test]
+fn a_salvage_says_what_is_lost() {
+    let dir = files();
+    let path = dir.path().join("a.vlc");
+    text(&dir, "append a.vlc more.npy --backend cpu -q");
+    let mut bytes = fs::read(&path).unwrap();
+    let code = vlc_reference::container::sections(&bytes).unwrap();
+    let code = code.iter().find(|s| s.kind == *b"CODE" && s.segment == 1).unwrap().offset;
+    bytes[code + 3] ^= 1;
+    fs::write(&path, &bytes).unwrap();
+    assert_fails(&dir, "verify a.vlc", 4);
+
+    let output = run(&dir, "salvage a.vlc -o saved.vlc --lost lost.txt --json");
+    assert!(assert_code(&output, 4).contains("saved.vlc"));
+    let object: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&object["rows"], &object["lost"]), (&ROWS.into(), &MORE.into()), "{object}");
+    let expected: String = (ROWS..ROWS + MORE).map(|id| format!("{id}\n")).collect();
+    assert_eq!(fs::read_to_string(dir.path().join("lost.txt")).unwrap(), expected);
+    assert_eq!(rows(&dir.path().join("saved.vlc")), ROWS);
+    assert!(fs::read(&path).unwrap() == bytes, "the damaged file is left as it is");
+    assert_fails(&dir, "salvage a.vlc -o saved.vlc", 2);
+
+    // A list that cannot be written takes nothing back, and is not passed over.
+    #[cfg(target_os = "linux")]
+    {
+        symlink("/dev/full", dir.path().join("full.txt")).unwrap();
+        let output = run(&dir, "salvage a.vlc -o other.vlc --lost full.txt");
+        let stderr = assert_code(&output, 5);
+        assert!(stderr.contains("full.txt") && stderr.contains("other.vlc is written all the same"), "{stderr}");
+        assert!(String::from_utf8_lossy(&output.stdout).contains("40 vectors are lost"));
+        assert_eq!(rows(&dir.path().join("other.vlc")), ROWS);
+    }
+    // Of a sound file all is saved.
+    text(&dir, "salvage saved.vlc -o again.vlc");
+    assert_eq!(rows(&dir.path().join("again.vlc")), ROWS);
 }

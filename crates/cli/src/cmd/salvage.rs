@@ -1,12 +1,15 @@
 //! `vlc salvage`.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use serde::Serialize;
 use vlc::{Event, printable, read::write_ids};
 
 use crate::{
-    error::CliError,
+    error::{CliError, io_error},
     interrupt,
     output::{Output, count, shown, size},
     outputs::{ForceArg, Target, input},
@@ -71,9 +74,7 @@ pub(crate) fn run(args: Args, out: &Output) -> Result<(), CliError> {
     let _careful = interrupt::careful();
     let report = vlc::salvage(&args.index, &args.output, args.copy.as_deref(), Some(&on_event))?;
     drop(progress);
-    if let Some(path) = &args.lost {
-        write_ids(path, &report.lost_ids)?;
-    }
+    let listed = args.lost.as_deref().map_or(Ok(()), |path| write_ids(path, &report.lost_ids));
     let salvaged = Salvaged {
         rows: report.rows,
         lost: report.lost,
@@ -97,6 +98,13 @@ pub(crate) fn run(args: Args, out: &Output) -> Result<(), CliError> {
             text += &format!("{}\n", printable(problem));
         }
         text
+    })?;
+    listed.map_err(|error| match error {
+        vlc::Error::Io { path, source } => {
+            let message = format!("{source}; {} is written all the same", shown(&args.output));
+            io_error(&path, io::Error::new(source.kind(), message))
+        }
+        other => other.into(),
     })?;
     if salvaged.lost == 0 && salvaged.problems.is_empty() {
         return Ok(());
