@@ -3,21 +3,26 @@
 use std::{io::Cursor, path::Path};
 
 use crate::{
-    Backend, Config, DecoderShape, Error, Event, Index, MatRef, RowSource,
+    config::{Config, DecoderShape, Event},
     embedding::all_metadata,
-    format::FileShape,
-    index::check_keys,
+    error::Error,
+    format::write::FileShape,
+    index::{Index, check_keys},
     info::{HeldOutRecall, QuerySource},
     learned::{self, Learned},
-    ops::{Ops, WithOps, dispatch},
+    matrix::MatRef,
+    ops::{Backend, Ops, WithOps, dispatch},
     plan::{Sizes, plan_on},
     platform::Stopwatch,
     prepare::{prepare, sample_rows},
-    read::chunk_rows,
+    read::{RowSource, prepare::chunk_rows},
     refine,
     rows::{FileTarget, Further, Target, check_readable, encode_prepared, meta_of, write_file},
-    store::{publish_at, teller},
-    train::{Training, symbol_bits, train},
+    store::{publish::publish_at, teller},
+    train::{
+        allocate::symbol_bits,
+        transform::{Training, train},
+    },
 };
 
 /// What a compression gave. Seconds are 0 where there is no clock (WebAssembly in a browser).

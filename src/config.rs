@@ -2,7 +2,13 @@
 
 use std::{collections::BTreeMap, ops::ControlFlow};
 
-use crate::{Backend, DeviceChoice, Embedding, Ids, MatRef, plan::Plan};
+use crate::{
+    embedding::Embedding,
+    ids::Ids,
+    matrix::MatRef,
+    ops::{Backend, choice::DeviceChoice},
+    plan::Plan,
+};
 
 /// How many bytes the whole file may have: model, ids, checksums and header counted.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -64,7 +70,7 @@ impl DecoderShape {
 #[non_exhaustive]
 pub enum Decoder {
     /// One of the planner's choice where it pays, which it does from some ten thousand rows on at 3 % of their float32 bytes. Never
-    /// with a refine layer, several charts, or [`train_to`](crate::train_to).
+    /// with a refine layer, several charts, or [`train_to`](crate::store::build::train_to).
     #[default]
     Auto,
     /// None.
@@ -157,7 +163,7 @@ pub enum Event<'a> {
     },
 }
 
-/// Receives events; [`ControlFlow::Break`] cancels the call, which then returns [`Error::Cancelled`](crate::Error::Cancelled).
+/// Receives events; [`ControlFlow::Break`] cancels the call, which then returns [`Error::Cancelled`](crate::error::Error::Cancelled).
 pub type ProgressFn<'a> = dyn Fn(&Event<'_>) -> ControlFlow<()> + Sync + 'a;
 
 /// Settings of [`compress`](crate::compress).

@@ -5,12 +5,17 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use crate::{
-    Error, Index, Mat, MatRef,
-    format::{BLOCK, Parsed},
+    error::Error,
+    format::{parse::Parsed, rows::BLOCK},
+    index::Index,
     live::{Live, Place},
-    ops::{HostNet, host_net, product_nn},
-    read::chunk_rows,
-    refine::RefineDecoder,
+    matrix::{Mat, MatRef},
+    ops::cpu::{
+        mlp::{Net as HostNet, net as host_net},
+        product::product_nn,
+    },
+    read::prepare::chunk_rows,
+    refine::decode::RefineDecoder,
 };
 
 impl<D: AsRef<[u8]>> Index<D> {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{Config, Error, printable};
+use crate::{config::Config, error::Error, printable};
 
 const NAME: &str = "vlc.embedding.name";
 const HASH: &str = "vlc.embedding.hash";

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::{Backend, format::ParseError, printable};
+use crate::{format::ParseError, ops::Backend, printable};
 
 /// What can go wrong. Each variant belongs to one remedy, and to one exit code of the command line.
 #[derive(Debug, thiserror::Error)]

@@ -5,7 +5,13 @@ use std::ops::ControlFlow;
 use rayon::prelude::*;
 
 use crate::{
-    Error, Mat, MatRef, Metric, Neighbors, RowSource, ops::product_nt, query::prepare_queries, search::possible,
+    config::Metric,
+    error::Error,
+    matrix::{Mat, MatRef},
+    ops::cpu::product::product_nt,
+    query::prepare_queries,
+    read::RowSource,
+    search::{Neighbors, possible},
     topk::TopK,
 };
 
@@ -13,7 +19,7 @@ use crate::{
 /// measured against. O(n x queries x d).
 ///
 /// # Errors
-/// As [`Searcher::query_batch`](crate::Searcher::query_batch), and for rows that cannot be read or used.
+/// As [`Searcher::query_batch`](crate::search::Searcher::query_batch), and for rows that cannot be read or used.
 pub fn exact_neighbors(
     rows: &dyn RowSource,
     queries: MatRef<'_>,
@@ -46,14 +52,14 @@ pub fn exact_neighbors_with(
     }
     let prepared = prepare_queries(queries, metric, &center, rows.dim(), 0)?;
     let mut exact = Exact::new(prepared.rows, k.min(rows.rows()), metric);
-    crate::read::for_each_chunk(rows, |first, chunk| {
+    crate::read::prepare::for_each_chunk(rows, |first, chunk| {
         if progress(first as u64, rows.rows() as u64).is_break() {
             return Err(Error::Cancelled);
         }
         let mut unit = Mat::zeros(chunk.rows(), chunk.dim());
         let mut gains = Vec::with_capacity(chunk.rows());
         for i in 0..chunk.rows() {
-            let gain = crate::read::unit_row(chunk.row(i), metric, &center, unit.row_mut(i))
+            let gain = crate::read::prepare::unit_row(chunk.row(i), metric, &center, unit.row_mut(i))
                 .map_err(|e| e.at(rows.path(), first + i))?;
             gains.push(if metric == Metric::Cosine { 1.0 } else { gain });
         }

@@ -2,7 +2,13 @@
 
 use rayon::prelude::*;
 
-use crate::{Config, Mat, MatRef, Metric, ops::product_nt, prepare::Prepared, train::Random};
+use crate::{
+    config::{Config, Metric},
+    matrix::{Mat, MatRef},
+    ops::cpu::product::product_nt,
+    prepare::Prepared,
+    train::rng::Random,
+};
 
 /// Of the random numbers; that of the planner's pilot, which they follow.
 const PURPOSE: u64 = 11;

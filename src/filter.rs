@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use crate::{
-    Error, Ids, Index,
-    format::{BLOCK, Parsed, Segment},
-    ids::Wanted,
-    ops::Allowed,
-    store::positions,
+    error::Error,
+    format::{parse::Parsed, rows::BLOCK, segment::Segment},
+    ids::{Ids, Wanted},
+    index::Index,
+    ops::allowed::Allowed,
+    store::find::positions,
 };
 
 /// A list of rows by id. Ids that no row has are passed over, so a list may be of a larger collection.

@@ -15,7 +15,7 @@ use std::sync::{
 };
 
 /// Turns the death of the process by SIGBUS, when another program truncates a file that this library has mapped, into an error of the call
-/// that reads it: [`Error::Format`](crate::Error::Format) for a `.vlc` file, [`Error::Io`](crate::Error::Io) for vectors. Off until it
+/// that reads it: [`Error::Format`](crate::error::Error::Format) for a `.vlc` file, [`Error::Io`](crate::error::Error::Io) for vectors. Off until it
 /// is asked for, as it installs a handler for SIGBUS, once for the whole process. Faults elsewhere than in mappings of this library go
 /// to the handler that was there before, or end the process as they would have.
 ///

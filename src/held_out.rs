@@ -1,11 +1,13 @@
 //! What the queries held out from training say of a file that has just been written.
 
 use crate::{
-    Backend, Error, Mat, Searcher,
+    error::Error,
+    matrix::Mat,
+    ops::Backend,
     prepare::Prepared,
     probe::{self, MEASURED},
     recall::{recall, recall_beside},
-    search::Neighbors,
+    search::{Neighbors, Searcher},
 };
 
 /// What held-out queries say of a file.
@@ -31,7 +33,7 @@ pub(crate) fn measure(
     labels: &[u32],
     k: usize,
 ) -> Result<Measured, Error> {
-    let mut index = crate::Index::from_bytes(bytes)?;
+    let mut index = crate::index::Index::from_bytes(bytes)?;
     let own = prepared.held_rows.as_deref();
     let with_self = usize::from(own.is_some());
     // A row that is its own query finds itself, which says nothing.
@@ -48,12 +50,12 @@ pub(crate) fn measure(
         let rows = found.ids.rows();
         Ok(Neighbors { ids: Mat::new(ids, rows, width)?, scores: Mat::new(scores, rows, width)? })
     };
-    let ask = |index: &crate::Index<&[u8]>, k: usize| {
+    let ask = |index: &crate::index::Index<&[u8]>, k: usize| {
         Searcher::open(index, Backend::Cpu)?.query_prepared(prepared.held.view(), k + with_self)
     };
     let truth = without_self(truth)?;
     // More than are asked for, to see where ties go on.
-    let recall_of = |index: &crate::Index<&[u8]>| -> Result<f64, Error> {
+    let recall_of = |index: &crate::index::Index<&[u8]>| -> Result<f64, Error> {
         let (found, wider) = (ask(index, k)?.0, ask(index, 2 * k + 1)?.0);
         Ok(recall_beside(&without_self(&found)?, &without_self(&wider)?, &truth, k))
     };

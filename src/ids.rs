@@ -3,8 +3,8 @@
 use std::{borrow::Cow, collections::HashMap, hash::Hash};
 
 use crate::{
-    Error, InputError,
-    format::{IdsKind, numbers_bytes, text_bytes},
+    error::{Error, InputError},
+    format::ids::{IdsKind, numbers_bytes, text_bytes},
 };
 
 /// Ids of rows, one each and all different: numbers or strings.

@@ -10,13 +10,19 @@ use std::{
 };
 
 use crate::{
-    Backend, Embedding, Error, Hit, Ids, MatRef, Metric, Neighbors, Searcher,
-    format::{self, IdsKind, ParseError, Parsed},
-    learned::LearnedModel,
+    config::Metric,
+    embedding::Embedding,
+    error::Error,
+    format::{self, ParseError, ids::IdsKind, parse::Parsed},
+    ids::Ids,
+    learned::rescore::LearnedModel,
     live::Live,
+    matrix::MatRef,
     mmap::{MappedFile, Watch},
+    ops::Backend,
     query::QueryModel,
-    store::publish_at,
+    search::{Hit, Neighbors, Searcher},
+    store::publish::publish_at,
 };
 
 /// A compressed store over bytes of any kind: a mapped file, a vector, a slice.
@@ -41,7 +47,7 @@ impl Index<MappedFile> {
     ///
     /// What is mapped is one commit: appending and deleting go on behind it, and replace the file by renaming another over it.
     /// Other programs must not truncate or change the file in place while it is mapped; where that cannot be promised, as on some
-    /// network drives, see [`Index::read`], and [`guard_mappings`](crate::guard_mappings) for an error in place of the end of the process.
+    /// network drives, see [`Index::read`], and [`guard_mappings`](crate::guard::guard_mappings) for an error in place of the end of the process.
     ///
     /// # Errors
     /// [`Error::Io`] when it cannot be opened, [`Error::Format`] when it is not a sound `.vlc` file.
@@ -92,7 +98,7 @@ fn open<D: AsRef<[u8]>>(
     model: Option<&Path>,
     load: impl Fn(&Path) -> Result<D, Error>,
 ) -> Result<Index<D>, Error> {
-    crate::store::sweep(path);
+    crate::store::publish::sweep(path);
     let of = |bytes, parsed| Index { path: Some(path.to_owned()), ..Index::of(bytes, parsed) };
     let (mut look, mut torn) = (0, Vec::new());
     loop {
@@ -207,7 +213,7 @@ impl<D: AsRef<[u8]>> Index<D> {
 
     /// Refuses to go on where the mapped file has been truncated; also after work, whose outcome is of no use then. The calls of this
     /// library that give an error ask by themselves; for what [`Index::bytes`] and [`Index::text_id`] gave it is the caller's to ask,
-    /// where the [guard](crate::guard_mappings) is on. O(1).
+    /// where the [guard](crate::guard::guard_mappings) is on. O(1).
     ///
     /// # Errors
     /// [`Error::Format`] when it has been.

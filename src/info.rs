@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    CodeKind, DecoderShape, Embedding, Index, Metric,
-    format::{DEAD, IdsKind},
+    config::{CodeKind, DecoderShape, Metric},
+    embedding::Embedding,
+    format::{header::DEAD, ids::IdsKind},
+    index::Index,
 };
 
 /// Where the queries of a held-out recall came from.
@@ -131,7 +133,7 @@ pub struct Info {
     pub seed: u64,
     /// Rows the model was trained on.
     pub training_rows: u64,
-    /// Cells that [`Probe::Auto`](crate::Probe::Auto) looks at for 10 and for 100 hits of a query; `None` when it was not
+    /// Cells that [`Probe::Auto`](crate::probe::Probe::Auto) looks at for 10 and for 100 hits of a query; `None` when it was not
     /// measured, and all are looked at.
     pub probe_cells: Option<[u32; 2]>,
     /// Rows that came later than the model, in the order of commits; when there were many, the oldest together.

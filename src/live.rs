@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::format::{Parsed, Segment, Walk};
+use crate::format::{parse::Parsed, row_ids::Walk, segment::Segment};
 
 /// Rows looked for together, at least.
 const PART: u64 = 4096;
@@ -179,8 +179,12 @@ mod tests {
     use std::io::Cursor;
 
     use crate::{
-        Budget, Config, Filter, Ids, Index, MatRef,
-        format::{MOST_BARE_ROWS, MOST_ROWS, Writer},
+        config::{Budget, Config},
+        filter::Filter,
+        format::{meta::MOST_ROWS, segment::MOST_BARE_ROWS, write::Writer},
+        ids::Ids,
+        index::Index,
+        matrix::MatRef,
     };
 
     use super::{Bits, Ranks};
@@ -209,7 +213,7 @@ mod tests {
     fn try_file(
         head: &Sections,
         rest: impl FnOnce(&mut Writer<Cursor<Vec<u8>>>),
-    ) -> Result<Index<Vec<u8>>, crate::Error> {
+    ) -> Result<Index<Vec<u8>>, crate::error::Error> {
         let mut writer = Writer::create(Cursor::new(Vec::new())).unwrap();
         head.iter().for_each(|(kind, bytes)| writer.section(*kind, 0, bytes).unwrap());
         rest(&mut writer);

@@ -1,6 +1,6 @@
 //! Row-major matrices whose shape is checked once, where they are made.
 
-use crate::Error;
+use crate::error::Error;
 
 /// A borrowed row-major `rows x dim` matrix.
 #[derive(Debug, Clone, Copy)]

@@ -5,8 +5,9 @@
 //! warms it up (and makes what a backend keeps of the rows, once), and reading back the labels.
 
 use crate::{
-    Backend, DeviceChoice, Error, InputError, MatRef,
-    ops::{Ops, Step, WithOps, dispatch},
+    error::{Error, InputError},
+    matrix::MatRef,
+    ops::{Backend, Ops, WithOps, choice::DeviceChoice, dispatch, types::Step},
     platform::{BARE, Stopwatch},
 };
 
@@ -168,7 +169,7 @@ fn kmeans<O: Ops>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{AnnealingConfig, Mat, anneal};
+    use crate::{config::AnnealingConfig, matrix::Mat, train::anneal};
 
     const BEST: DeviceChoice = DeviceChoice::Best;
     const N: usize = 500;
@@ -176,7 +177,7 @@ mod tests {
     const K: usize = 12;
 
     fn rows() -> Mat {
-        let mut random = crate::train::Random::new(5, 0);
+        let mut random = crate::train::rng::Random::new(5, 0);
         Mat::new((0..N * D).map(|_| random.normal()).collect(), N, D).unwrap()
     }
 

@@ -10,12 +10,12 @@ use std::{
 use memmap2::Mmap;
 
 use crate::{
-    Error,
+    error::Error,
     format::ParseError,
     guard::{Entered, Mark},
 };
 
-/// A read-only mapping that the [guard](crate::guard_mappings) knows.
+/// A read-only mapping that the [guard](crate::guard::guard_mappings) knows.
 #[derive(Debug)]
 pub(crate) struct Mapping {
     /// Ahead of the mapping, so that it is dropped first.

@@ -1,7 +1,10 @@
 //! The model of a file: what all rows share. Quantized as it is stored, so that training, encoding and search see
 //! exactly what a reader of the file will see.
 
-use crate::{CodeKind, Mat, Metric};
+use crate::{
+    config::{CodeKind, Metric},
+    matrix::Mat,
+};
 
 /// Columns of unsigned integers, each column with its own width and scale.
 #[derive(Debug, Clone, PartialEq, Default)]

@@ -1,15 +1,29 @@
 //! The planner: from a small pilot sample to the sizes of the parts that fit the budget, and what recall they will buy.
 
 use crate::{
-    AnnealingConfig, Budget, CodeKind, Config, DecoderShape, Error, Mat, MatRef, Metric, RowSource, Stage,
+    config::{AnnealingConfig, Budget, CodeKind, Config, DecoderShape, Metric, Stage},
     embedding::all_metadata,
+    error::Error,
     expected::expected_recall,
-    format::{BlockShape, SECTIONS, file_len, metadata_bytes, row_ids_len, sums_len},
+    format::{
+        elias_fano::bytes_at_most as row_ids_len,
+        rows::BlockShape,
+        sums::sums_len,
+        write::{SECTIONS, file_len, metadata_bytes},
+    },
     info::QuerySource,
     learned,
+    matrix::{Mat, MatRef},
     ops::{Ops, WithOps, dispatch},
     prepare::{Prepared, copy_rows, prepare},
-    train::{self, Random, Shape, Space, Spectrum, allocate, symbol_bits},
+    read::RowSource,
+    train::{
+        self,
+        allocate::{Shape, allocate, symbol_bits},
+        chart::Spectrum,
+        rng::Random,
+        space::Space,
+    },
 };
 
 /// What a file will be.

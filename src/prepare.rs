@@ -3,13 +3,18 @@
 use rayon::prelude::*;
 
 use crate::{
-    Config, Error, InputError, Mat, MatRef, Metric, RowSource, Stage,
-    format::MOST_GAIN,
+    config::{Config, Metric, Stage},
+    error::{Error, InputError},
+    format::gain::MOST_BYTES as MOST_GAIN,
     learned,
     lengths::Lengths,
+    matrix::{Mat, MatRef},
     plan::Sizes,
-    read::{RowFault, SHORTEST, for_each_chunk, unit_row},
-    train::{self, Random, TARGET_K},
+    read::{
+        RowSource,
+        prepare::{RowFault, SHORTEST, for_each_chunk, unit_row},
+    },
+    train::{self, calibrate::TARGET_K, rng::Random},
 };
 
 /// The sample and the queries as the codec sees them, and the sizes that follow from the settings.

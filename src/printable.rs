@@ -57,7 +57,11 @@ mod tests {
     use std::path::{Path, PathBuf};
 
     use super::*;
-    use crate::{Embedding, Error, InputError, format::ParseError};
+    use crate::{
+        embedding::Embedding,
+        error::{Error, InputError},
+        format::ParseError,
+    };
 
     /// One of each kind: C0, DEL, C1, bidi, zero-width, end of line.
     const ODD: &str =
@@ -89,8 +93,8 @@ mod tests {
         is_clean(Error::Uncertain { path: path.clone(), source: std::io::Error::other(ODD) });
         is_clean(ParseError::Feature { bit: 1, name: ODD.into() });
         is_clean(Error::Locked { path: path.clone(), pid: None });
-        is_clean(Error::Unavailable { backend: crate::Backend::Cuda, reason: ODD.into() });
-        is_clean(Error::Device { backend: crate::Backend::Cuda, source: ODD.into() });
+        is_clean(Error::Unavailable { backend: crate::ops::Backend::Cuda, reason: ODD.into() });
+        is_clean(Error::Device { backend: crate::ops::Backend::Cuda, source: ODD.into() });
         is_clean(InputError::new(Some(Path::new(ODD)), "bad").at_row(1));
         is_clean(Error::from(InputError::new(None, ODD)));
         for source in [
@@ -104,7 +108,7 @@ mod tests {
         }
         is_clean(Embedding { name: ODD.into(), hash: None });
         is_clean(Embedding { name: "a".into(), hash: Some(ODD.into()) });
-        is_clean(crate::Ids::Text(vec![ODD.into()]).name(0));
-        is_clean(crate::Ids::Text(vec![ODD.into(), ODD.into()]).check(2).unwrap_err());
+        is_clean(crate::ids::Ids::Text(vec![ODD.into()]).name(0));
+        is_clean(crate::ids::Ids::Text(vec![ODD.into(), ODD.into()]).check(2).unwrap_err());
     }
 }

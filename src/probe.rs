@@ -6,7 +6,12 @@
 
 use std::{fmt, str::FromStr};
 
-use crate::{Error, Mat, MatRef, format::Meta, ops::Allowed};
+use crate::{
+    error::Error,
+    format::meta::Meta,
+    matrix::{Mat, MatRef},
+    ops::allowed::Allowed,
+};
 
 /// How much of the store a query looks at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -140,7 +145,10 @@ mod tests {
     fn more_hits_take_more_cells() {
         let bytes = crate::compress(
             MatRef::new(&(0..4000).map(|i| (i * 37 % 1013) as f32 - 500.0).collect::<Vec<_>>(), 500, 8).unwrap(),
-            &crate::Config { budget: crate::Budget::BytesPerVector(30.0), ..crate::Config::default() },
+            &crate::config::Config {
+                budget: crate::config::Budget::BytesPerVector(30.0),
+                ..crate::config::Config::default()
+            },
         );
         let mut meta = bytes.unwrap().parsed().meta.clone();
         (meta.anchors, meta.probe_cells) = (1024, [64, 256]);

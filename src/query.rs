@@ -4,11 +4,13 @@ use pulp::Arch;
 use rayon::prelude::*;
 
 use crate::{
-    Error, InputError, Mat, MatRef, Metric,
+    config::Metric,
+    error::{Error, InputError},
+    matrix::{Mat, MatRef},
     model::{Code, Model},
-    ops::{Panels, ScoreTables},
+    ops::{cpu::panels::Panels, types::ScoreTables},
     probe::Reach,
-    read::{RowFault, SHORTEST},
+    read::prepare::{RowFault, SHORTEST},
 };
 
 /// Queries as the codec sees them.
@@ -33,7 +35,7 @@ pub(crate) fn prepare_queries(
     let mut rows = Mat::zeros(queries.rows(), dim);
     let mut constants = vec![0f32; queries.rows()];
     for i in 0..queries.rows() {
-        let gain = crate::read::unit_row(queries.row(i), metric, center, rows.row_mut(i))
+        let gain = crate::read::prepare::unit_row(queries.row(i), metric, center, rows.row_mut(i))
             .map_err(|e| e.at(None, first + i))?;
         if metric == Metric::Dot && gain > 0.0 && gain < SHORTEST {
             return Err(RowFault::Short { length: gain }.at(None, first + i));

@@ -1,6 +1,6 @@
 //! How much of the truth a search finds.
 
-use crate::Neighbors;
+use crate::search::Neighbors;
 
 /// Scores that differ by no more than this, as a share of the larger, are equal: what rounding leaves of equal rows.
 const EQUAL: f32 = 1e-6;
@@ -82,7 +82,7 @@ fn equal(a: f32, b: f32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Mat;
+    use crate::matrix::Mat;
 
     fn of(rows: &[(u64, f32)]) -> Neighbors {
         let (ids, scores): (Vec<u64>, Vec<f32>) = rows.iter().copied().unzip();

@@ -9,22 +9,40 @@ use std::{
 use rayon::prelude::*;
 
 use crate::{
-    Config, Error, Mat, Metric, RowSource, Stage,
+    config::{Config, Metric, Stage},
     embedding::all_metadata,
     encode::{Encoder, RowCodes, encode_rows},
-    format::{self, BlockShape, FileShape, Meta, Writer, fixed, learned_bytes},
+    error::Error,
+    exact::Exact,
+    format::{
+        self,
+        history::fixed,
+        learned::learned_bytes,
+        meta::Meta,
+        rows::BlockShape,
+        write::{FileShape, Writer},
+    },
     held_out,
-    learned::{Learned, Synthesizer},
+    learned::{Learned, synthesis::Synthesizer},
     lengths::error_outside,
+    matrix::Mat,
     model::Model,
-    ops::{Ops, squared_distance},
+    ops::{Ops, cpu::product::squared_distance},
     prepare::{Prepared, to_unit},
-    read::chunk_rows,
-    refine::{Refine, RefineCodes, RefineEncoder, TrainedRefine, pack},
-    search::{Exact, Neighbors},
+    read::{RowSource, prepare::chunk_rows},
+    refine::{
+        Refine,
+        encode::{RefineCodes, RefineEncoder},
+        packed::pack,
+        train::TrainedRefine,
+    },
+    search::Neighbors,
     segments::{NewSegment, Source, write_segment},
     spool::{Record, Spool, Spooled},
-    train::{TARGET_K, Trained, factor},
+    train::{
+        calibrate::{TARGET_K, factor},
+        transform::Trained,
+    },
 };
 
 /// Rows of a unit of parallel work.

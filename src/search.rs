@@ -3,18 +3,24 @@
 use std::{cell::OnceCell, sync::Arc};
 
 use crate::{
-    Backend, DeviceChoice, Error, Mat, MatRef, Metric,
+    config::Metric,
+    error::Error,
     filter::{self, RowFilter},
-    format::{IdsKind, Parsed},
+    format::{ids::IdsKind, parse::Parsed},
     index::Index,
-    learned::{self, LearnedModel},
+    learned::{self, rescore::LearnedModel},
+    matrix::{Mat, MatRef},
     mmap::Watch,
-    ops::{self, Allowed, CodesRef, Ops, ScoreTables, WithOps},
+    ops::{
+        self, Backend, Ops, WithOps,
+        allowed::Allowed,
+        choice::DeviceChoice,
+        types::{CodesRef, ScoreTables},
+    },
     probe::{self, Probe},
     query::{QueryModel, prepare_queries},
-    refine::{Part, Rescorer, candidates},
+    refine::rescore::{Part, Rescorer, candidates},
 };
-pub(crate) use crate::{exact::Exact, topk::TopK};
 
 /// One row found.
 #[derive(Debug, Clone, Copy, PartialEq)]

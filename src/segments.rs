@@ -8,10 +8,15 @@ use std::{
 use rayon::prelude::*;
 
 use crate::{
-    Error,
+    error::Error,
     format::{
-        BLOCK, BlockShape, GAIN, LengthScale, MOST_BARE_ROWS, Parsed, RefineRows, RowIds, Segment, Writer,
-        place_side, place_symbols, put_refine_rows,
+        gain::{KIND as GAIN, LengthScale},
+        parse::Parsed,
+        refine::{RefineRows, put_refine_rows},
+        row_ids::RowIds,
+        rows::{BLOCK, BlockShape, place_side, place_symbols},
+        segment::{MOST_BARE_ROWS, Segment},
+        write::Writer,
     },
     ids::Ids,
     lengths::Lengths,

@@ -1,10 +1,12 @@
 //! Rows by id: what hits name, decoded.
 
 use crate::{
-    Error, Ids, Index, InputError, Mat, MatRef,
-    ids::Wanted,
+    error::{Error, InputError},
+    ids::{Ids, Wanted},
+    index::Index,
     live::{Bits, Place},
-    store::positions,
+    matrix::{Mat, MatRef},
+    store::find::positions,
 };
 
 /// Ids named of those that are not there.
@@ -82,7 +84,11 @@ impl<D: AsRef<[u8]>> Index<D> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Budget, Config, EncodeOptions, Store, compress_to};
+    use crate::{
+        compress::compress_to,
+        config::{Budget, Config},
+        store::{EncodeOptions, Store},
+    };
 
     const ROWS: usize = 60;
     const DIM: usize = 4;
@@ -92,7 +98,9 @@ mod tests {
     }
 
     /// A store of two segments with rows deleted from both, and its rows by id.
-    fn store(ids: impl Fn(std::ops::Range<usize>) -> Option<Ids>) -> (tempfile::TempDir, Index<crate::MappedFile>) {
+    fn store(
+        ids: impl Fn(std::ops::Range<usize>) -> Option<Ids>,
+    ) -> (tempfile::TempDir, Index<crate::mmap::MappedFile>) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.vlc");
         let own = ids(0..ROWS);
@@ -114,7 +122,7 @@ mod tests {
 
     /// Every row by its id is the row that `decode` counts.
     #[track_caller]
-    fn agrees(index: &Index<crate::MappedFile>) {
+    fn agrees(index: &Index<crate::mmap::MappedFile>) {
         let all = index.decode(0..index.len()).unwrap();
         assert_eq!(index.len(), ROWS + 9 - 3);
         let ids = index.ids(0..index.len()).unwrap();

@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use crate::{CodeKind, format::BlockShape, mmap::Mapping, platform::BARE};
+use crate::{config::CodeKind, format::rows::BlockShape, mmap::Mapping, platform::BARE};
 
 /// Codes kept in memory on their way to the file; more go through a temporary file, where there are files.
 pub(crate) const SPOOL_MEMORY: u64 = 128 << 20;

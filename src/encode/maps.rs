@@ -4,9 +4,10 @@ use rayon::prelude::*;
 
 use super::wide;
 use crate::{
-    Error, Mat,
+    error::Error,
+    matrix::Mat,
     model::{Chart, Model},
-    train::{mean, principal, product_nt, solve_ridge, to_f32, widen},
+    train::linalg::{mean, principal, product_nt, solve_ridge, to_f32, widen},
 };
 
 /// Added to the diagonal of the inner products of columns of unit length: far below what rounding to 32 bits leaves, and enough

@@ -1,20 +1,23 @@
 //! From unit rows to codes, generic over the backend; memory is bounded by the chunk given.
 
-mod maps;
+pub(crate) mod maps;
 #[cfg(test)]
 mod tests;
-mod wide;
-
-pub(crate) use maps::forward as forward_map;
+pub(crate) mod wide;
 
 use std::ops::Range;
 
 use rayon::prelude::*;
 
 use crate::{
-    Assignments, Error, Mat, MatRef,
+    error::Error,
+    matrix::{Mat, MatRef},
     model::{Chart, Model},
-    ops::{Effort, EncodeJob, Encoded, Lengths, Ops, Tries, chunk_nn, dot, product_nt, squared_distance},
+    ops::{
+        Ops,
+        cpu::product::{chunk_nn, dot, product_nt, squared_distance},
+        types::{Assignments, Effort, EncodeJob, Encoded, Lengths, Tries},
+    },
     prepare::copy_rows,
 };
 

@@ -1,9 +1,9 @@
 use super::{maps::forward, *};
 use crate::{
-    CodeKind, Metric,
+    config::{CodeKind, Metric},
     model::{Code, Quantized, Side},
-    ops::{Backend, DeviceChoice, WithOps, dispatch},
-    train::Random,
+    ops::{Backend, WithOps, choice::DeviceChoice, dispatch},
+    train::rng::Random,
 };
 
 /// As real rows have: how a dense product is split depends on its shape.

@@ -8,7 +8,7 @@ use faer::{
 };
 
 use super::maps::RIDGE;
-use crate::{Error, Mat};
+use crate::{error::Error, matrix::Mat};
 
 /// Values of a decoder from which on its map is made so.
 pub(super) const WIDE: usize = 1 << 20;
@@ -180,8 +180,9 @@ fn solve(
 mod tests {
     use std::cell::Cell;
 
-    use super::{super::maps, *};
-    use crate::train::Random;
+    use super::*;
+    use crate::encode::maps;
+    use crate::train::rng::Random;
 
     fn directions(rows: usize, dim: usize) -> Mat {
         let mut random = Random::new(7, 1);

@@ -1,6 +1,9 @@
 //! What a reader must know to read a file: bits in the slots of a commit, named in section `FEAT` (docs/format.md, section 3).
 
-use super::{ParseError, SectionEntry, header::Layout};
+use super::{
+    ParseError,
+    header::{Layout, SectionEntry},
+};
 
 /// Segments with a scale of their own for the lengths of rows: section `GAIN`.
 pub(crate) const LENGTHS: u64 = 1 << 0;

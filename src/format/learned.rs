@@ -3,14 +3,15 @@
 use half::f16;
 
 use super::{
-    Meta, ParseError,
+    ParseError,
     bits::pack,
     header::{u32_at, u64_at},
+    meta::Meta,
     model::Reader,
 };
 use crate::{
-    Mat,
     learned::{Learned, MOST_HIDDEN, MOST_SHORTLIST, MOST_WEIGHTS},
+    matrix::Mat,
     model::Model,
     ops::mlp::{Dense, Mlp, top},
 };

@@ -4,7 +4,7 @@ use super::{
     ParseError,
     header::{u32_at, u64_at},
 };
-use crate::{CodeKind, Metric};
+use crate::config::{CodeKind, Metric};
 
 pub(crate) const META_LEN: usize = 128;
 /// Rows a file may have at most. They are counted in `usize`, which has 32 bits in a browser.

@@ -1,50 +1,35 @@
 //! The bytes of a `.vlc` file, as docs/format.md specifies them. Pure: no I/O policy, no arithmetic backend.
 
-mod bits;
-mod commit;
-mod elias_fano;
-mod features;
-mod gain;
-mod header;
-mod history;
-mod ids;
-mod learned;
-mod meta;
-mod model;
-mod model_ref;
-mod numbers;
-mod parse;
-mod refine;
-mod row_ids;
-mod rows;
-mod salvage;
-mod segment;
-mod sums;
-mod write;
+pub(crate) mod bits;
+pub(crate) mod commit;
+pub(crate) mod elias_fano;
+pub(crate) mod features;
+pub(crate) mod gain;
+pub(crate) mod header;
+pub(crate) mod history;
+pub(crate) mod ids;
+pub(crate) mod learned;
+pub(crate) mod meta;
+pub(crate) mod model;
+pub(crate) mod model_ref;
+pub(crate) mod numbers;
+pub(crate) mod parse;
+pub(crate) mod refine;
+pub(crate) mod row_ids;
+pub(crate) mod rows;
+pub(crate) mod salvage;
+pub(crate) mod segment;
+pub(crate) mod sums;
+pub(crate) mod write;
 
-pub(crate) use elias_fano::bytes_at_most as row_ids_len;
-#[cfg(test)]
-pub(crate) use elias_fano::encode as encode_rows;
-pub(crate) use gain::{KIND as GAIN, LengthScale, MOST_BYTES as MOST_GAIN, MOST_PIECES, Piece, codes_of, within};
 pub(crate) use header::{
-    DEAD, Layout, MAX_SECTIONS, SLOTS_END as HEADER_BYTES, SectionEntry, parse as parse_header,
-    salvage as layouts_left,
+    DEAD, Layout, SLOTS_END as HEADER_BYTES, SectionEntry, parse as parse_header, salvage as layouts_left,
 };
-pub(crate) use history::{Written as Appended, bytes as history_bytes, fixed};
-pub(crate) use ids::{Ids, IdsKind, numbers_bytes, text_bytes};
-pub(crate) use learned::learned_bytes;
-pub(crate) use meta::{MOST_ROWS, Meta};
-pub(crate) use model_ref::{ModelRef, hash_of as model_hash};
-pub(crate) use parse::{MOST_PAIRS, Parsed, check_model, check_sections, is_of_segment, parse, verify};
-pub(crate) use refine::{MOST_SYMBOLS, RefineRows, put_refine_rows};
-#[cfg(test)]
-pub(crate) use row_ids::starts as row_starts;
-pub(crate) use row_ids::{RowIds, Walk};
-pub(crate) use rows::{BLOCK, BlockShape, place_side, place_symbols};
-pub(crate) use salvage::{Sound, sound};
-pub(crate) use segment::{MOST_BARE_ROWS, Segment, tombs_bytes};
-pub(crate) use sums::sums_len;
-pub(crate) use write::{FileShape, SECTIONS, Writer, file_len, metadata_bytes};
+pub(crate) use history::Written as Appended;
+pub(crate) use ids::Ids;
+pub(crate) use parse::{MOST_PAIRS, Parsed, check_model, check_sections, parse, verify};
+pub(crate) use rows::BLOCK;
+pub(crate) use salvage::sound;
 
 use crate::printable;
 

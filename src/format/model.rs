@@ -1,12 +1,13 @@
 //! The model sections `MEAN`, `CHRT`, `ANCH` and `SIDE` (docs/format.md, sections 4 to 7).
 
 use super::{
-    Meta, ParseError,
+    ParseError,
     bits::{pack, packed_len, spare_bits_are_zero, unpack_one},
     header::u32_at,
+    meta::Meta,
 };
 use crate::{
-    Metric,
+    config::Metric,
     model::{Chart, Code, Model, Quantized, Side, symmetric_offset},
 };
 

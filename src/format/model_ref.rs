@@ -2,7 +2,10 @@
 
 use xxhash_rust::xxh3::Xxh3;
 
-use super::{ParseError, SectionEntry, features, header};
+use super::{
+    ParseError, features,
+    header::{self, SectionEntry},
+};
 
 /// The sections that every model has, beside the facts in `META`.
 const PARTS: [&str; 4] = ["MEAN", "CHRT", "ANCH", "SIDE"];

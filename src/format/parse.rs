@@ -5,18 +5,21 @@ use std::{collections::BTreeMap, sync::Arc};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::{
-    BlockShape, Meta, ParseError, SectionEntry, features,
+    ParseError, features,
     gain::KIND as GAIN,
-    header::{self, DEAD, FLAG_MUST_KNOW, SLOTS_END, u32_at},
+    header::{self, DEAD, FLAG_MUST_KNOW, SLOTS_END, SectionEntry, u32_at},
     history::{self, Written},
     ids::{Ids, IdsKind},
-    learned, model,
+    learned,
+    meta::Meta,
+    model,
     model_ref::{self, ModelParts, ModelRef},
     refine,
+    rows::BlockShape,
     segment::{MOST_BARE_ROWS, MOST_SEGMENTS, Segment, SegmentShape, intact, matches},
     sums,
 };
-use crate::{CodeKind, Error, learned::Learned, model::Model, refine::Refine};
+use crate::{config::CodeKind, error::Error, learned::Learned, model::Model, refine::Refine};
 
 /// Sections that are checked when a file is opened.
 const OPEN: [[u8; 4]; 15] = [
@@ -100,9 +103,9 @@ impl Parsed {
     }
 
     /// Refuses ids of another kind than the file has. A file without rows takes any.
-    pub(crate) fn check_kind(&self, ids: Option<&crate::Ids>) -> Result<(), Error> {
+    pub(crate) fn check_kind(&self, ids: Option<&crate::ids::Ids>) -> Result<(), Error> {
         use IdsKind::{Numbers, Text};
-        let message = match (self.ids_kind(), ids.map(crate::Ids::kind)) {
+        let message = match (self.ids_kind(), ids.map(crate::ids::Ids::kind)) {
             (None | Some(Numbers), Some(Text)) if !self.segments.is_empty() => {
                 "the ids of this file are numbers, not strings"
             }

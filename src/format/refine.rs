@@ -1,12 +1,12 @@
 //! The refine layer: sections `RFNM` and `RFNC` (docs/format.md, section 14).
 
 use super::{
-    Meta, ParseError,
+    ParseError,
     header::u32_at,
-    meta::most_symbols,
+    meta::{Meta, most_symbols},
     model::{Reader, chart_bytes, parse_chart, put_f32s},
 };
-use crate::{CodeKind, refine::Refine};
+use crate::{config::CodeKind, refine::Refine};
 
 const PART: &str = "RFNM";
 /// Symbols there can be, as for the codes that are scanned.
@@ -56,7 +56,7 @@ impl<'a> RefineRows<'a> {
         (position / 2) as usize * (2 * self.width + 1)
     }
 
-    /// The symbols of the row at a position, as [`pack`](crate::refine::pack) has them.
+    /// The symbols of the row at a position, as [`pack`](crate::refine::packed::pack) has them.
     pub(crate) fn packed(&self, position: u64) -> &'a [u8] {
         let at = self.pair(position) + 1 + (position % 2) as usize * self.width;
         &self.bytes[at..at + self.width]

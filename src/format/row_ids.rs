@@ -206,7 +206,8 @@ impl<'a> Walk<'a> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{super::elias_fano::encode, *};
+    use super::*;
+    use crate::format::elias_fano::encode;
 
     struct Rows {
         cells: Vec<u64>,

@@ -3,11 +3,12 @@
 use std::{collections::BTreeSet, ops::Range};
 
 use super::{
-    BLOCK, ParseError, Parsed, SectionEntry,
-    header::{Layout, u64_at},
+    ParseError,
+    header::{Layout, SectionEntry, u64_at},
     ids::{Ids, IdsKind},
-    parse::{is_of_segment, parse_sound},
+    parse::{Parsed, is_of_segment, parse_sound},
     refine::RefineRows,
+    rows::BLOCK,
     segment::intact,
     sums::damaged,
 };

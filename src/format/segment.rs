@@ -5,14 +5,15 @@ use std::ops::Range;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
-    BlockShape, ParseError, RowIds, SectionEntry,
+    ParseError,
     elias_fano::{self, Layout, Sequence},
     gain::LengthScale,
-    header::u64_at,
+    header::{SectionEntry, u64_at},
     ids::{Ids, IdsKind},
     meta::MOST_ROWS,
     refine::RefineRows,
-    row_ids,
+    row_ids::{self, RowIds},
+    rows::BlockShape,
 };
 use crate::live::Bits;
 
@@ -200,12 +201,14 @@ impl Segment {
     }
 
     /// The ids of the rows but those that are `dead`, counted from the segment's first; `None` where the number is the id. O(n).
-    pub(crate) fn ids_without(&self, bytes: &[u8], dead: &Bits) -> Option<crate::Ids> {
+    pub(crate) fn ids_without(&self, bytes: &[u8], dead: &Bits) -> Option<crate::ids::Ids> {
         let ids = self.ids(bytes)?;
         let live = (0..self.n).filter(|&row| !dead.has(row)).map(|row| row as usize);
         Some(match ids {
-            Ids::Numbers(numbers) => crate::Ids::Numbers(live.map(|row| numbers.get(row)).collect()),
-            Ids::Text(..) => crate::Ids::Text(live.map(|row| ids.text(row).unwrap_or_default().to_owned()).collect()),
+            Ids::Numbers(numbers) => crate::ids::Ids::Numbers(live.map(|row| numbers.get(row)).collect()),
+            Ids::Text(..) => {
+                crate::ids::Ids::Text(live.map(|row| ids.text(row).unwrap_or_default().to_owned()).collect())
+            }
         })
     }
 

@@ -2,7 +2,10 @@
 
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
-use super::{ParseError, SectionEntry, header::u64_at};
+use super::{
+    ParseError,
+    header::{SectionEntry, u64_at},
+};
 
 /// Bytes that one hash is of; the last part of a section may be shorter.
 pub(crate) const PART: usize = 1 << 16;

@@ -8,12 +8,14 @@ use std::{
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use super::{
-    BlockShape, DEAD, Meta, SectionEntry,
     commit::Commit,
     elias_fano, features,
-    header::{self, ALIGN, ENTRY_LEN, SLOTS_END},
+    header::{self, ALIGN, DEAD, ENTRY_LEN, SLOTS_END, SectionEntry},
     learned::learned_bytes,
-    model, refine, segment,
+    meta::Meta,
+    model, refine,
+    rows::BlockShape,
+    segment,
     sums::{self, Summing},
 };
 use crate::{learned::Learned, model::Model, refine::Refine};

@@ -2,9 +2,10 @@
 
 use super::{MOST_HIDDEN, MOST_WEIGHTS};
 use crate::{
-    Config, Decoder, DecoderShape, Error,
+    config::{Config, Decoder, DecoderShape},
+    error::Error,
     plan::{Fit, Sizes, fit_symbols},
-    train::{Shape, Spectrum},
+    train::{allocate::Shape, chart::Spectrum},
 };
 
 /// Widths that are considered. What is wider takes minutes to train on a processor.

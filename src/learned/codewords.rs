@@ -1,6 +1,9 @@
 //! From symbols to codewords, quickly.
 
-use crate::{Mat, MatRef, model::Code};
+use crate::{
+    matrix::{Mat, MatRef},
+    model::Code,
+};
 
 /// `values / unit`.
 pub(super) fn in_units(values: MatRef<'_>, unit: f32) -> Mat {

@@ -7,20 +7,19 @@
 //! A scan cannot look through the network: it gives a shortlist, of which each row is decoded and scored again (`rescore.rs`), on
 //! the CPU whatever the backend. As that has the rows' lengths, none are kept.
 
-mod choice;
-mod codewords;
-mod rescore;
-mod synthesis;
-mod train;
+pub(crate) mod choice;
+pub(crate) mod codewords;
+pub(crate) mod rescore;
+pub(crate) mod synthesis;
+pub(crate) mod train;
 
 pub(crate) use choice::{check, choose};
-pub(crate) use rescore::{LearnedModel, Part, Rescorer};
-pub(crate) use synthesis::Synthesizer;
+pub(crate) use rescore::{Part, Rescorer};
 pub(crate) use train::{ROWS, train};
 
 use half::f16;
 
-use crate::{DecoderShape, ops::mlp::Mlp};
+use crate::{config::DecoderShape, ops::mlp::Mlp};
 
 /// Rows of a shortlist there can be for ten hits.
 pub(crate) const MOST_SHORTLIST: u32 = 65_536;

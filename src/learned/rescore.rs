@@ -4,15 +4,21 @@ use rayon::prelude::*;
 
 use super::{Learned, codewords::Codewords};
 use crate::{
-    Error, Mat, MatRef,
-    format::BLOCK,
+    error::Error,
+    format::rows::BLOCK,
+    matrix::{Mat, MatRef},
     model::Model,
     ops::{
-        CodesRef, HostNet, HostScratch, QuickNet, QuickScratch, ScoreTables, dot, host_net, product_lower, product_nt,
+        cpu::{
+            mlp::{Chunk as HostScratch, Net as HostNet, net as host_net},
+            product::{dot, product_lower, product_nt},
+            quick::{QuickNet, QuickScratch},
+        },
+        types::{CodesRef, ScoreTables},
     },
     search::Neighbors,
     topk::TopK,
-    train::factor,
+    train::calibrate::factor,
 };
 
 /// Rows that go through the network together: always so many, so that a row's score does not depend on which come with it.

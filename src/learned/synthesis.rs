@@ -13,10 +13,15 @@ use super::{
     codewords::{Codewords, in_units},
 };
 use crate::{
-    Error, Mat, MatRef,
     encode::{Encoder, RowCodes},
+    error::Error,
+    matrix::{Mat, MatRef},
     model::{Code, Model},
-    ops::{Effort, EncodeJob, Ops, Tries, host_net},
+    ops::{
+        Ops,
+        cpu::mlp::net as host_net,
+        types::{Effort, EncodeJob, Tries},
+    },
 };
 
 /// Steps down the slope. The first takes 2.4 % off the error, the second 0.4, the third 0.1, a fourth 0.02.

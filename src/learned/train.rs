@@ -4,16 +4,22 @@ use rayon::prelude::*;
 
 use super::{Learned, halved, stored_step, synthesis::Synthesizer};
 use crate::{
-    Config, DecoderShape, Error, Mat, MatRef, Metric, Stage,
+    config::{Config, DecoderShape, Metric, Stage},
     encode::{RowCodes, encode_rows},
+    error::Error,
+    matrix::{Mat, MatRef},
     ops::{
         Ops,
+        cpu::product::squared_distance,
         mlp::{Dense, FitStep, Mlp},
-        squared_distance,
     },
     prepare::{Prepared, read_sample, to_unit},
-    read::chunk_rows,
-    train::{Random, Trained, calibration_sample, choose_alpha, gather},
+    read::prepare::chunk_rows,
+    train::{
+        calibrate::{choose_alpha, gather, sample as calibration_sample},
+        rng::Random,
+        transform::Trained,
+    },
 };
 
 /// Rows it is trained on at most. What the network makes of rows that it was not trained on is nearly as good, as their codes are
@@ -112,7 +118,7 @@ pub(crate) fn train<O: Ops>(
     let (unit, gains) = gather(prepared.unit.view(), &prepared.gains, &picked);
     let decoded = as_read(ops, base, &learned, unit.view())?;
     let norms: Vec<f32> =
-        (0..decoded.rows()).map(|i| crate::ops::dot(decoded.row(i), decoded.row(i)).sqrt()).collect();
+        (0..decoded.rows()).map(|i| crate::ops::cpu::product::dot(decoded.row(i), decoded.row(i)).sqrt()).collect();
     let queries = prepared.training_queries();
     base.alpha = choose_alpha(&base.model, &norms, decoded.view(), unit.view(), &gains, queries);
     base.energy = energy(unit.view(), decoded.view());

@@ -1,10 +1,16 @@
 //! Stands in for every backend that this build does not have.
 
 use super::{
-    Assignments, Backend, Cells, CodesRef, DeviceChoice, EncodeJob, Encoded, Ops, ScoreTables, Step,
+    Backend, Ops,
+    choice::DeviceChoice,
     mlp::{FitStep, Mlp},
+    types::{Assignments, Cells, CodesRef, EncodeJob, Encoded, ScoreTables, Step},
 };
-use crate::{Error, Mat, MatRef, search::Neighbors};
+use crate::{
+    error::Error,
+    matrix::{Mat, MatRef},
+    search::Neighbors,
+};
 
 /// Uninhabited: [`open`] always fails, so no method is ever reached.
 pub(super) enum Absent {}

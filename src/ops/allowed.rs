@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::format::BLOCK;
+use crate::format::rows::BLOCK;
 
 /// The positions (places in the codes, see docs/format.md section 8) that a search may return.
 #[derive(Debug)]
@@ -17,7 +17,7 @@ pub(crate) struct Allowed {
 #[allow(dead_code, reason = "who makes one is above the seam, and of the backends some ask more than others")]
 impl Allowed {
     /// Bit `p % 32` of word `p / 32` says whether position p may be returned: a word is a block. `cells` as in
-    /// [`RowIds`](crate::format::RowIds): the first position of each cell, then n. Words that are missing allow nothing, what is
+    /// [`RowIds`](crate::format::row_ids::RowIds): the first position of each cell, then n. Words that are missing allow nothing, what is
     /// behind n is ignored. O(n / 32 + cells).
     pub(crate) fn new(mut words: Vec<u32>, cells: &[u64]) -> Allowed {
         let n = cells.last().copied().unwrap_or(0);

@@ -1,7 +1,7 @@
 //! Which of a backend's devices is used.
 
 use super::Backend;
-use crate::Error;
+use crate::error::Error;
 
 /// Which device of a backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]

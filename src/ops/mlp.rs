@@ -4,7 +4,7 @@
 //! `act(z) = z clamp(z + 3, 0, 6) / 6` (Howard et al., "Searching for MobileNetV3", 2019) behind all layers but the last. That
 //! has the shape of GELU without an exponential, so that devices agree on it to the last few bits.
 
-use crate::Mat;
+use crate::matrix::Mat;
 
 /// One layer.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,34 +1,29 @@
 //! The seam between the algorithms and the devices: what a device must do, written once per backend, and one place
 //! where a backend is chosen. Loops, schedules and convergence are elsewhere, generic over `Ops`.
 
-mod absent;
-mod allowed;
-mod chain;
-mod choice;
+pub(crate) mod absent;
+pub(crate) mod allowed;
+pub(crate) mod chain;
+pub(crate) mod choice;
 #[cfg(test)]
 mod conformance;
-mod cpu;
+pub(crate) mod cpu;
 #[cfg(feature = "gpu-cuda")]
-mod cuda;
-mod health;
+pub(crate) mod cuda;
+pub(crate) mod health;
 #[cfg(all(feature = "gpu-wgpu", not(target_family = "wasm")))]
-mod layout;
+pub(crate) mod layout;
 pub(crate) mod mlp;
-mod types;
+pub(crate) mod types;
 #[cfg(all(feature = "gpu-wgpu", not(target_family = "wasm")))]
-mod wgpu;
+pub(crate) mod wgpu;
 
 #[allow(unused_imports, reason = "who makes one is above the seam")]
 pub(crate) use allowed::Allowed;
 pub use choice::DeviceChoice;
 pub use health::{Health, health};
 pub use types::Assignments;
-pub(crate) use types::{Cells, CodesRef, Effort, EncodeJob, Encoded, Lengths, ScoreTables, Step, Tries};
-
-pub(crate) use cpu::mlp::{Chunk as HostScratch, Net as HostNet, net as host_net};
-pub(crate) use cpu::panels::Panels;
-pub(crate) use cpu::product::{chunk_nn, dot, gram, product_lower, product_nn, product_nt, squared_distance};
-pub(crate) use cpu::quick::{QuickNet, QuickScratch};
+pub(crate) use types::{Cells, CodesRef, EncodeJob, Encoded, ScoreTables, Step};
 
 use std::{
     fmt,
@@ -36,7 +31,11 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use crate::{Error, Mat, MatRef, search::Neighbors};
+use crate::{
+    error::Error,
+    matrix::{Mat, MatRef},
+    search::Neighbors,
+};
 use mlp::{FitStep, Mlp};
 
 /// Where the arithmetic runs.
@@ -103,7 +102,7 @@ pub(crate) trait Ops: 'static {
         Ok(())
     }
 
-    /// How many chunks of rows ([`chunk_rows`](crate::read::chunk_rows)) are best encoded at a time.
+    /// How many chunks of rows ([`chunk_rows`](crate::read::prepare::chunk_rows)) are best encoded at a time.
     fn chunks(&self) -> usize {
         4
     }

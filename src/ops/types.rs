@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
-use super::Allowed;
+use super::allowed::Allowed;
 use crate::{
-    Mat, MatRef,
-    format::{BLOCK, BlockShape, RowIds},
+    format::{
+        row_ids::RowIds,
+        rows::{BLOCK, BlockShape},
+    },
+    matrix::{Mat, MatRef},
     model::{Code, Model},
     probe::{Reach, looked_at},
 };

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::Error;
+use crate::error::Error;
 
 /// Links that are followed at most, as by the system.
 const MOST_LINKS: usize = 40;

@@ -6,8 +6,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{DType, FileFormat, RowSource, dtype::convert, format::looks_like, npy, rows_asked, vecs};
-use crate::{Error, InputError, mmap::Mapping};
+use super::{
+    RowSource,
+    dtype::{DType, convert},
+    format::{FileFormat, looks_like},
+    npy, rows_asked, vecs,
+};
+use crate::{
+    error::{Error, InputError},
+    mmap::Mapping,
+};
 
 /// Where the values are in the bytes of a file. Row `i` is the `dim` values at `start + i * stride + lead`, and the
 /// last one ends within the file: whoever makes a layout has checked it.
@@ -72,7 +80,7 @@ impl VectorFile {
     /// Maps a file and checks its header and length. The extension tells the format: see [`FileFormat`].
     ///
     /// The file must not be changed while it is open: a shortened one ends the process with a bus error, as with any
-    /// mapped file, or with [`guard_mappings`](crate::guard_mappings) the call that reads it with [`Error::Io`].
+    /// mapped file, or with [`guard_mappings`](crate::guard::guard_mappings) the call that reads it with [`Error::Io`].
     ///
     /// # Errors
     /// [`Error::Io`] when the file is missing, a directory or unreadable; [`Error::Input`], with the remedy, when it

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::InputError;
+use crate::error::InputError;
 
 /// The formats that can be read, told apart by the extension of the file in any case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

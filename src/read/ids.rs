@@ -3,10 +3,13 @@
 use std::path::Path;
 
 use super::{
-    Sink,
     npy::{self, Element},
+    sink::Sink,
 };
-use crate::{Error, Ids, InputError};
+use crate::{
+    error::{Error, InputError},
+    ids::Ids,
+};
 
 /// What some editors put at the start of a text: no part of it.
 const MARK: &str = "\u{FEFF}";

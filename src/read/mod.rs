@@ -1,15 +1,15 @@
 //! Vectors from files or memory, row ranges at a time; files of ids, and of results.
 
-mod destination;
-mod dtype;
-mod file;
-mod format;
-mod ids;
-mod npy;
-mod prepare;
-mod sink;
-mod vecs;
-mod write;
+pub(crate) mod destination;
+pub(crate) mod dtype;
+pub(crate) mod file;
+pub(crate) mod format;
+pub(crate) mod ids;
+pub(crate) mod npy;
+pub(crate) mod prepare;
+pub(crate) mod sink;
+pub(crate) mod vecs;
+pub(crate) mod write;
 
 #[cfg(test)]
 mod tests;
@@ -24,9 +24,10 @@ pub use ids::{read_ids, read_text_ids, write_ids};
 pub use sink::Sink;
 pub use write::{NpyWriter, write_lines, write_npy_f32, write_npy_i64};
 
-pub(crate) use prepare::{RowFault, SHORTEST, chunk_rows, for_each_chunk, unit_row};
-
-use crate::{Error, InputError, Mat, MatRef};
+use crate::{
+    error::{Error, InputError},
+    matrix::{Mat, MatRef},
+};
 
 /// Row-major vectors that can be read a range of rows at a time, from several threads.
 pub trait RowSource: Sync {

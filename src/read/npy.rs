@@ -2,8 +2,8 @@
 //!
 //! Parsed here and not by `npyz` 0.9.1, which multiplies the shape unchecked and allocates what the header asks for.
 
-use super::{DType, file::Layout};
-use crate::InputError;
+use super::{dtype::DType, file::Layout};
+use crate::error::InputError;
 
 pub(super) const MAGIC: &[u8] = b"\x93NUMPY";
 const SUPPORTED: &str = "float16, bfloat16, float32, float64, int8 to int64 and uint8 to uint64 are supported";

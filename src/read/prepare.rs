@@ -3,7 +3,11 @@
 use std::path::Path;
 
 use super::RowSource;
-use crate::{Error, InputError, Mat, MatRef, Metric};
+use crate::{
+    config::Metric,
+    error::{Error, InputError},
+    matrix::{Mat, MatRef},
+};
 
 /// Values of a chunk of rows read at a time.
 const CHUNK_VALUES: usize = 1 << 20;

@@ -9,8 +9,8 @@ use std::{
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::Destination;
-use crate::Error;
+use super::destination::Destination;
+use crate::error::Error;
 
 /// Bytes that are gathered before they are written.
 const BUFFER: usize = 1 << 18;

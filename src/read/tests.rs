@@ -1,8 +1,8 @@
 //! Files made by hand, byte for byte, and files written here.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-mod refusals;
-mod sinks;
+pub(crate) mod refusals;
+pub(crate) mod sinks;
 
 use std::{fs, path::PathBuf};
 
@@ -10,8 +10,15 @@ use half::f16;
 use proptest::{collection::vec, prelude::*};
 use tempfile::TempDir;
 
-use super::{DType, FileFormat, NpyWriter, RowSource, VectorFile, read_all, write_npy_f32, write_npy_i64};
-use crate::{Error, MatRef};
+use super::{
+    RowSource,
+    dtype::DType,
+    file::VectorFile,
+    format::FileFormat,
+    read_all,
+    write::{NpyWriter, write_npy_f32, write_npy_i64},
+};
+use crate::{error::Error, matrix::MatRef};
 
 /// A directory of its own with one file in it.
 fn file(name: &str, bytes: &[u8]) -> (TempDir, PathBuf) {

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use super::Sink;
-use crate::{Error, MatRef};
+use super::sink::Sink;
+use crate::{error::Error, matrix::MatRef};
 
 /// Writes a float32 `.npy` file some rows at a time.
 ///

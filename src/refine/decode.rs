@@ -1,10 +1,10 @@
 //! Decoded residuals, row by row.
 
-use super::{Refine, unpack};
+use super::{Refine, packed::unpack};
 use crate::{
-    Mat,
-    format::{Parsed, RefineRows},
-    ops::product_nn,
+    format::{parse::Parsed, refine::RefineRows},
+    matrix::Mat,
+    ops::cpu::product::product_nn,
 };
 
 /// Decodes what the layer of a file says of its rows.

@@ -4,10 +4,15 @@ use rayon::prelude::*;
 
 use super::Refine;
 use crate::{
-    Error, Mat, MatRef,
-    encode::forward_map,
-    ops::{Effort, EncodeJob, Ops, Tries, chunk_nn, dot},
-    train::factor,
+    encode::maps::forward as forward_map,
+    error::Error,
+    matrix::{Mat, MatRef},
+    ops::{
+        Ops,
+        cpu::product::{chunk_nn, dot},
+        types::{Effort, EncodeJob, Tries},
+    },
+    train::calibrate::factor,
 };
 
 /// Rows of a unit of parallel work.

@@ -7,20 +7,17 @@
 //! Search reads the symbols of a few hundred rows here and there, so a row's stand together ([`packed_len`] bytes), not in planes as
 //! those that are scanned.
 
-mod decode;
-mod encode;
-mod packed;
-mod rescore;
-mod train;
+pub(crate) mod decode;
+pub(crate) mod encode;
+pub(crate) mod packed;
+pub(crate) mod rescore;
+pub(crate) mod train;
 
-pub(crate) use decode::RefineDecoder;
-pub(crate) use encode::{RefineCodes, RefineEncoder};
-pub(crate) use packed::{pack, packed_len, unpack};
-pub(crate) use rescore::{Part, Rescorer, candidates};
-pub(crate) use train::{TrainedRefine, train};
+pub(crate) use packed::packed_len;
+pub(crate) use train::train;
 
 use crate::{
-    Metric,
+    config::Metric,
     model::{Chart, Model, Quantized, Side},
 };
 

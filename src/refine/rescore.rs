@@ -4,9 +4,11 @@ use rayon::prelude::*;
 
 use super::Refine;
 use crate::{
-    CodeKind, Error, Mat, MatRef,
-    format::{BLOCK, RefineRows},
-    ops::{CodesRef, ScoreTables},
+    config::CodeKind,
+    error::Error,
+    format::{refine::RefineRows, rows::BLOCK},
+    matrix::{Mat, MatRef},
+    ops::types::{CodesRef, ScoreTables},
     query::QueryModel,
     search::Neighbors,
     topk::TopK,

@@ -5,16 +5,23 @@ use super::{
     encode::{RefineEncoder, norms, residuals},
 };
 use crate::{
-    CodeKind, Config, Error, Mat, Stage,
+    config::{CodeKind, Config, Stage},
     encode::encode_rows,
-    format::MOST_SYMBOLS,
+    error::Error,
+    format::refine::MOST_SYMBOLS,
+    matrix::Mat,
     model::{Model, Side},
-    ops::{Ops, squared_distance},
+    ops::{Ops, cpu::product::squared_distance},
     plan::LAGS,
     prepare::Prepared,
     train::{
-        ChartCode, ChartRows, MetricRoot, ROUNDS, Shape, Space, Spectrum, Trained, calibration_sample, choose_alpha,
-        factor_levels, gather, train_chart,
+        allocate::Shape,
+        calibrate::{choose_alpha, factor_levels, gather, sample as calibration_sample},
+        chart::{ChartCode, ChartRows, Spectrum, train_chart},
+        metric::MetricRoot,
+        space::Space,
+        tables::ROUNDS,
+        transform::Trained,
     },
 };
 

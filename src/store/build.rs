@@ -2,25 +2,34 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use super::{
-    EncodeOptions, Tell, encode, has_drifted, head, publish_at, stage_report, teller, trained_lengths, unlike_lengths,
-};
 #[cfg(doc)]
-use crate::AppendReport;
+use super::AppendReport;
+use super::{
+    EncodeOptions, encode, has_drifted, head,
+    publish::{Tell, publish_at},
+    stage_report, teller, trained_lengths, unlike_lengths,
+};
 use crate::{
-    Backend, Config, Decoder, Error, Event, Index, RowSource, Stage,
+    config::{Config, Decoder, Event, Stage},
     embedding::all_metadata,
-    format::{Appended, FileShape, ModelRef, history_bytes, metadata_bytes, model_hash},
+    error::Error,
+    format::{
+        history::{Written as Appended, bytes as history_bytes},
+        model_ref::{ModelRef, hash_of as model_hash},
+        write::{FileShape, metadata_bytes},
+    },
+    index::Index,
     learned,
     lengths::Lengths,
-    ops::{Ops, WithOps, dispatch},
+    ops::{Backend, Ops, WithOps, dispatch},
     plan::{Sizes, plan_on},
     platform::Stopwatch,
     prepare::prepare,
+    read::RowSource,
     refine,
     rows::{check_readable, meta_of},
     segments::{NewSegment, Part, Source},
-    train::{Training, train},
+    train::transform::{Training, train},
 };
 
 /// What a file made of others, or with a model, is.
@@ -65,7 +74,7 @@ impl BuildReport {
 /// `config.expected_rows` rows, and for those given where that is `None`.
 ///
 /// # Errors
-/// As [`compress_to`](crate::compress_to).
+/// As [`compress_to`](crate::compress::compress_to).
 pub fn train_to(rows: &dyn RowSource, path: impl AsRef<Path>, config: &Config<'_>) -> Result<BuildReport, Error> {
     struct Job<'a>(&'a dyn RowSource, &'a Path, &'a Config<'a>);
     impl WithOps for Job<'_> {
@@ -134,14 +143,14 @@ fn train_on<O: Ops>(ops: &O, rows: &dyn RowSource, path: &Path, config: &Config<
 }
 
 /// Encodes `rows` with the model of the file `model` (a model file, or any other) into the file `path`. The same rows give the same
-/// bytes, whatever the number of threads; and files of consecutive parts of the rows, [merged](crate::merge), are the file of them all (with the metrics dot and l2
+/// bytes, whatever the number of threads; and files of consecutive parts of the rows, [merged](crate::store::derive::merge), are the file of them all (with the metrics dot and l2
 /// where the model has seen rows as long and as short; else they hold the same rows, each as its part has it).
 ///
 /// With `refer` the new file does not hold the model, but names its file, which must stay in the same folder, or be named by whoever
 /// opens the new one: for many small stores, of which the model would be the larger part.
 ///
 /// # Errors
-/// As [`compress_to`](crate::compress_to).
+/// As [`compress_to`](crate::compress::compress_to).
 pub fn compress_with_model(
     rows: &dyn RowSource,
     model: impl AsRef<Path>,

@@ -12,8 +12,12 @@ use super::{
     publish::Tell,
 };
 use crate::{
-    Error, Event,
-    format::{DEAD, Layout, MAX_SECTIONS, SectionEntry, Writer},
+    config::Event,
+    error::Error,
+    format::{
+        header::{DEAD, Layout, MAX_SECTIONS, SectionEntry},
+        write::Writer,
+    },
 };
 
 /// Dead sections that lie side by side become one up to these bytes, which are hashed anew.

@@ -9,12 +9,16 @@ use super::{
     teller, trained_lengths,
 };
 use crate::{
-    Backend, Config, Error, Index, MappedFile, ProgressFn, RowSource,
+    config::{Config, ProgressFn},
     decode::Decoder,
-    format::{Appended, history_bytes},
+    error::Error,
+    format::history::{Written as Appended, bytes as history_bytes},
+    index::Index,
     live::{Live, Place},
+    mmap::MappedFile,
+    ops::Backend,
     platform::Stopwatch,
-    read::rows_asked,
+    read::{RowSource, rows_asked},
 };
 
 /// Puts the rows of several files that share a model into one, in the order of the files; row numbers go on from one to the next. Ids of
@@ -104,12 +108,12 @@ pub fn merge<P: AsRef<Path>>(
 /// comes on top of that of the old one. Rows keep their ids, and the file its metadata; `config` says the rest, but for the metric.
 ///
 /// # Errors
-/// As [`compress_to`](crate::compress_to).
+/// As [`compress_to`](crate::compress::compress_to).
 pub fn transcode(
     from: impl AsRef<Path>,
     path: impl AsRef<Path>,
     config: &Config<'_>,
-) -> Result<crate::Report, Error> {
+) -> Result<crate::compress::Report, Error> {
     let (from, path) = (from.as_ref(), path.as_ref());
     let index = Index::open(from)?;
     index.verify().map_err(|error| error.of_file(from))?;

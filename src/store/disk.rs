@@ -10,7 +10,8 @@ use std::{
 
 use super::lock::{self, Held};
 use crate::{
-    Error, format,
+    error::Error,
+    format,
     mmap::{Mapping, Watch},
 };
 

@@ -11,12 +11,18 @@ use super::{
     publish::{Tell, publish},
 };
 use crate::{
-    Error, Event, Ids, Index, InputError, Stage,
+    config::{Event, Stage},
+    error::{Error, InputError},
     format::{
-        self, Appended, MOST_BARE_ROWS, MOST_ROWS, Parsed, SectionEntry, Segment, history_bytes, is_of_segment,
-        tombs_bytes,
+        self,
+        header::SectionEntry,
+        history::{Written as Appended, bytes as history_bytes},
+        meta::MOST_ROWS,
+        parse::{Parsed, is_of_segment},
+        segment::{MOST_BARE_ROWS, Segment, tombs_bytes},
     },
-    ids::Wanted,
+    ids::{Ids, Wanted},
+    index::Index,
     live::Bits,
     segments::{NewSegment, Part, Source, bare, write_segment},
 };

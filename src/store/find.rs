@@ -1,7 +1,7 @@
 //! Where rows with certain ids are.
 
 use crate::{
-    format::{Ids, Segment},
+    format::{ids::Ids, segment::Segment},
     ids::Wanted,
     live::Bits,
 };

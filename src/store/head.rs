@@ -4,8 +4,8 @@ use std::io::{BufWriter, Write};
 
 use super::disk::{DiskFile, Sink};
 use crate::{
-    Error,
-    format::{Parsed, Writer},
+    error::Error,
+    format::{parse::Parsed, write::Writer},
     segments::{Part, write_segment},
 };
 

@@ -3,8 +3,8 @@
 
 use super::edit::{Gathered, gather};
 use crate::{
-    Ids,
-    format::{LengthScale, Parsed, Segment},
+    format::{gain::LengthScale, parse::Parsed, segment::Segment},
+    ids::Ids,
     segments::{NewSegment, Part},
 };
 

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use crate::Error;
+use crate::error::Error;
 
 /// How often and how long a lock is waited for.
 const TRIES: usize = 10;

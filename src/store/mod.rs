@@ -1,17 +1,17 @@
 //! Changes to a file: rows appended and deleted, space given back. Every change is a commit: after a crash at any point the file is what
 //! it was before, or what it was to be.
 
-mod build;
-mod commit;
-mod derive;
-mod disk;
-mod edit;
-mod find;
-mod head;
-mod join;
-mod lock;
-mod publish;
-mod salvage;
+pub(crate) mod build;
+pub(crate) mod commit;
+pub(crate) mod derive;
+pub(crate) mod disk;
+pub(crate) mod edit;
+pub(crate) mod find;
+pub(crate) mod head;
+pub(crate) mod join;
+pub(crate) mod lock;
+pub(crate) mod publish;
+pub(crate) mod salvage;
 
 #[cfg(test)]
 mod tests;
@@ -20,21 +20,25 @@ use std::path::{Path, PathBuf};
 
 pub use build::{BuildReport, compress_with_model, train_to};
 pub use derive::{merge, transcode};
-pub(crate) use find::positions;
-pub(crate) use publish::{Tell, publish_at, sweep};
+pub(crate) use publish::Tell;
 pub use salvage::{SalvageReport, salvage};
 
 use crate::{
-    Backend, Config, DeviceChoice, Embedding, Error, Event, Ids, Index, InputError, ProgressFn, RowSource, Stage,
+    config::{Config, Event, ProgressFn, Stage},
+    embedding::Embedding,
     encode::Encoder,
-    format::{self, ParseError, Parsed},
-    learned::Synthesizer,
+    error::{Error, InputError},
+    format::{self, ParseError, parse::Parsed},
+    ids::Ids,
+    index::Index,
+    learned::synthesis::Synthesizer,
     lengths::Lengths,
     mmap::MappedFile,
     model::Model,
-    ops::{Ops, WithOps, dispatch},
+    ops::{Backend, Ops, WithOps, choice::DeviceChoice, dispatch},
     platform::Stopwatch,
-    refine::RefineEncoder,
+    read::RowSource,
+    refine::encode::RefineEncoder,
     rows::{Encoding, encode_all},
 };
 use disk::Folder;

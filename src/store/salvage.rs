@@ -8,10 +8,12 @@ use super::{
     head, teller,
 };
 use crate::{
-    Error, Ids, MappedFile, ProgressFn,
-    format::{self, ParseError, Segment, Sound},
+    config::ProgressFn,
+    error::Error,
+    format::{self, ParseError, salvage::Sound, segment::Segment},
+    ids::Ids,
     live::Bits,
-    mmap::Watch,
+    mmap::{MappedFile, Watch},
     segments::{NewSegment, Part},
 };
 

@@ -6,8 +6,13 @@ use rayon::prelude::*;
 
 use super::{AnchorSet, linalg, relocate::relocate, rng::Random};
 use crate::{
-    AnnealingConfig, Error, Mat, MatRef,
-    ops::{Assignments, Cells, Ops, Step},
+    config::AnnealingConfig,
+    error::Error,
+    matrix::{Mat, MatRef},
+    ops::{
+        Ops,
+        types::{Assignments, Cells, Step},
+    },
 };
 
 /// Rows per anchor that the start chooses from; more change it little and cost n K d.

@@ -3,12 +3,15 @@
 
 use rayon::prelude::*;
 
-use super::{Random, quantize};
+use super::{quantize, rng::Random};
 use crate::{
-    Mat, MatRef, Metric,
+    config::Metric,
+    exact::Exact,
+    matrix::{Mat, MatRef},
     model::Model,
-    ops::product_nt,
-    search::{Exact, Neighbors, TopK},
+    ops::cpu::product::product_nt,
+    search::Neighbors,
+    topk::TopK,
 };
 
 /// The k that recall is measured at.

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::linalg::mean_of;
-use crate::MatRef;
+use crate::matrix::MatRef;
 
 /// Rows that say where the middle is, roughly.
 const SOME: usize = 1024;
@@ -34,8 +34,8 @@ pub(crate) fn center(rows: MatRef<'_>) -> Vec<f32> {
 mod tests {
     use super::*;
     use crate::{
-        Mat,
-        train::{Random, mean},
+        matrix::Mat,
+        train::{linalg::mean, rng::Random},
     };
 
     fn rows(n: usize) -> Mat {

@@ -11,9 +11,11 @@ use super::{
     tables,
 };
 use crate::{
-    CodeKind, Error, Mat, MatRef,
+    config::CodeKind,
+    error::Error,
+    matrix::{Mat, MatRef},
     model::{Chart, Model},
-    ops::{Ops, product_nt as product_nt_f32},
+    ops::{Ops, cpu::product::product_nt as product_nt_f32},
     prepare::copy_rows,
 };
 

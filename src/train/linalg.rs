@@ -4,7 +4,11 @@
 use faer::{Accum, Mat as FaerMat, Par, Side, linalg::matmul::matmul, prelude::Solve};
 use rayon::prelude::*;
 
-use crate::{Error, Mat, MatRef, ops::gram};
+use crate::{
+    error::Error,
+    matrix::{Mat, MatRef},
+    ops::cpu::product::gram,
+};
 
 /// Eigenvalues in descending order and their vectors, one row each, of a symmetric d x d matrix. O(d^3).
 pub(crate) fn eigen(matrix: &[f64], d: usize) -> Result<(Vec<f64>, Mat<f64>), Error> {

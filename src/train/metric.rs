@@ -2,7 +2,10 @@
 //! is e^T M e with M the second moment of the queries. Square roots of M turn that into a plain squared length.
 
 use super::linalg::{principal, product_tn};
-use crate::{Error, Mat, MatRef};
+use crate::{
+    error::Error,
+    matrix::{Mat, MatRef},
+};
 
 /// Weight of the queries' second moment against the identity; from 0.3 to 0.5 recall is flat.
 const BLEND_QUERIES: f64 = 0.4;

@@ -1,34 +1,27 @@
 //! Training: from a sample of rows to a model. The loops are written once, generic over the backend.
 
-mod allocate;
-mod anneal;
-mod calibrate;
-mod center;
-mod chart;
-mod linalg;
-mod metric;
-mod quantize;
-mod relocate;
-mod rng;
-mod space;
-mod tables;
-mod transform;
+pub(crate) mod allocate;
+pub(crate) mod anneal;
+pub(crate) mod calibrate;
+pub(crate) mod center;
+pub(crate) mod chart;
+pub(crate) mod linalg;
+pub(crate) mod metric;
+pub(crate) mod quantize;
+pub(crate) mod relocate;
+pub(crate) mod rng;
+pub(crate) mod space;
+pub(crate) mod tables;
+pub(crate) mod transform;
 
-pub(crate) use allocate::{Shape, allocate, symbol_bits};
 pub(crate) use anneal::{anneal as anneal_on, check_settings as check_annealing};
-pub(crate) use calibrate::{TARGET_K, choose_alpha, factor, factor_levels, gather, sample as calibration_sample};
 pub(crate) use center::center;
-pub(crate) use chart::{ChartCode, ChartRows, Spectrum, train_chart};
-pub(crate) use linalg::{mean, principal, product_nt, solve_ridge, to_f32, widen};
-pub(crate) use metric::MetricRoot;
-pub(crate) use rng::Random;
-pub(crate) use space::Space;
-pub(crate) use tables::ROUNDS;
-pub(crate) use transform::{Trained, Training, train};
 
 use crate::{
-    AnnealingConfig, Assignments, Backend, DeviceChoice, Error, Mat, MatRef,
-    ops::{Ops, WithOps, dispatch},
+    config::AnnealingConfig,
+    error::Error,
+    matrix::{Mat, MatRef},
+    ops::{Backend, Ops, WithOps, choice::DeviceChoice, dispatch, types::Assignments},
 };
 
 /// Anchors (coarse centroids): K points of the space of the rows.
@@ -76,7 +69,7 @@ pub fn anneal(
         }
     }
     if let Some(at) = rows.as_slice().iter().position(|v| !v.is_finite()) {
-        let error = crate::InputError::new(None, "the value is not finite: drop or mend the row");
+        let error = crate::error::InputError::new(None, "the value is not finite: drop or mend the row");
         return Err(error.at_row(at / rows.dim()).at_column(at % rows.dim()).into());
     }
     dispatch(backend, DeviceChoice::Best, Job(rows, config))

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use crate::{
-    Mat, MatRef,
+    matrix::{Mat, MatRef},
     model::{Quantized, symmetric_offset},
 };
 

@@ -8,8 +8,11 @@ use rayon::prelude::*;
 
 use super::rng::Random;
 use crate::{
-    Mat, MatRef,
-    ops::{Assignments, dot, squared_distance},
+    matrix::{Mat, MatRef},
+    ops::{
+        cpu::product::{dot, squared_distance},
+        types::Assignments,
+    },
 };
 
 /// Share of the anchors moved in one iteration at most.

@@ -5,7 +5,11 @@ use super::{
     linalg::{mean, principal, product, to_f32, widen},
     metric::MetricRoot,
 };
-use crate::{Error, Mat, MatRef, ops::product_nt};
+use crate::{
+    error::Error,
+    matrix::{Mat, MatRef},
+    ops::cpu::product::product_nt,
+};
 
 /// Maps between unit rows (d dimensions) and the space of training (r coordinates).
 #[derive(Debug, Clone)]

@@ -8,9 +8,14 @@ use rayon::prelude::*;
 
 use super::{anneal::anneal, linalg::solve_ridge, rng::Random};
 use crate::{
-    AnnealingConfig, CodeKind, Error, Mat, MatRef,
+    config::{AnnealingConfig, CodeKind},
+    error::Error,
+    matrix::{Mat, MatRef},
     model::Code,
-    ops::{Effort, EncodeJob, Ops, Tries},
+    ops::{
+        Ops,
+        types::{Effort, EncodeJob, Tries},
+    },
     prepare::copy_rows,
 };
 

@@ -11,10 +11,12 @@ use super::{
     tables,
 };
 use crate::{
-    AnnealingConfig, Config, Error, Mat, MatRef, Stage,
+    config::{AnnealingConfig, Config, Stage},
     encode::{Encoder, encode_rows, energies},
+    error::Error,
+    matrix::{Mat, MatRef},
     model::{Model, Side},
-    ops::{Ops, product_nt},
+    ops::{Ops, cpu::product::product_nt},
     plan::{Pilot, Sizes, fit_symbols},
     prepare::copy_rows,
 };

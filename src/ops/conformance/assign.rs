@@ -4,8 +4,8 @@ use vlc_reference::distance::{nearest, row, squared_l2};
 
 use super::{Case, assert_near, assigned, grid, normals, random, up, wide};
 use crate::{
-    Mat,
-    ops::{Assignments, Ops},
+    matrix::Mat,
+    ops::{Ops, types::Assignments},
 };
 
 const ROWS: [usize; 4] = [1, 255, 256, 257];

@@ -4,10 +4,14 @@ use vlc_reference::chain;
 
 use super::{Case, normals, random, up, wide};
 use crate::{
-    CodeKind, Mat,
+    config::CodeKind,
+    matrix::Mat,
     model::Code,
-    ops::{Effort, EncodeJob, Encoded, Lengths, Ops, Tries},
-    train::Random,
+    ops::{
+        Ops,
+        types::{Effort, EncodeJob, Encoded, Lengths, Tries},
+    },
+    train::rng::Random,
 };
 
 /// A code with random tables, the own symbol's larger than those of lags.

@@ -9,13 +9,20 @@ use super::{
     store::{gain_table, quantized_normals},
 };
 use crate::{
-    CodeKind, Metric,
-    format::{BLOCK, BlockShape, RowIds, encode_rows, row_starts},
+    config::{CodeKind, Metric},
+    format::{
+        elias_fano::encode as encode_rows,
+        row_ids::{RowIds, starts as row_starts},
+        rows::{BLOCK, BlockShape},
+    },
     model::{Chart, Model, Side},
-    ops::{CodesRef, Ops, ScoreTables, cpu},
+    ops::{
+        Ops, cpu,
+        types::{CodesRef, ScoreTables},
+    },
     query::QueryModel,
     search::Neighbors,
-    train::Random,
+    train::rng::Random,
 };
 
 /// What a store is to be: random codes, rows numbered as they stand.

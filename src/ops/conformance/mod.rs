@@ -4,21 +4,25 @@
 //! comma separated) lists it: then its absence is a failure.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
-mod assign;
-mod encode;
-mod filter;
-mod linear;
-mod many;
-mod network;
-mod oracle;
-mod reduce;
-mod score;
-mod store;
+pub(crate) mod assign;
+pub(crate) mod encode;
+pub(crate) mod filter;
+pub(crate) mod linear;
+pub(crate) mod many;
+pub(crate) mod network;
+pub(crate) mod oracle;
+pub(crate) mod reduce;
+pub(crate) mod score;
+pub(crate) mod store;
 
 use std::{collections::BTreeSet, io::Write, sync::Mutex};
 
-use super::{Assignments, Backend, DeviceChoice, Ops, WithOps, cpu, devices, dispatch};
-use crate::{Error, Mat, train::Random};
+use crate::{
+    error::Error,
+    matrix::Mat,
+    ops::{Backend, Ops, WithOps, choice::DeviceChoice, cpu, devices, dispatch, types::Assignments},
+    train::rng::Random,
+};
 
 /// Instantiates every law for a backend.
 macro_rules! suite {
@@ -67,7 +71,7 @@ macro_rules! suite {
             struct Job;
             impl crate::ops::WithOps for Job {
                 type Output = ();
-                fn run<O: crate::ops::Ops>(self, ops: O) -> Result<(), crate::Error> {
+                fn run<O: crate::ops::Ops>(self, ops: O) -> Result<(), crate::error::Error> {
                     crate::ops::conformance::$part::$law(&ops);
                     Ok(())
                 }
@@ -77,12 +81,12 @@ macro_rules! suite {
     };
 }
 
-suite!(cpu_portable, crate::ops::cpu::Level::Portable, crate::ops::conformance::check_level);
-suite!(cpu_avx2, crate::ops::cpu::Level::Avx2, crate::ops::conformance::check_level);
-suite!(cpu_avx512, crate::ops::cpu::Level::Avx512, crate::ops::conformance::check_level);
-suite!(cpu_neon, crate::ops::cpu::Level::Neon, crate::ops::conformance::check_level);
-suite!(wgpu, crate::Backend::Wgpu, crate::ops::conformance::check);
-suite!(cuda, crate::Backend::Cuda, crate::ops::conformance::check);
+suite!(cpu_portable, crate::ops::cpu::simd::Level::Portable, crate::ops::conformance::check_level);
+suite!(cpu_avx2, crate::ops::cpu::simd::Level::Avx2, crate::ops::conformance::check_level);
+suite!(cpu_avx512, crate::ops::cpu::simd::Level::Avx512, crate::ops::conformance::check_level);
+suite!(cpu_neon, crate::ops::cpu::simd::Level::Neon, crate::ops::conformance::check_level);
+suite!(wgpu, crate::ops::Backend::Wgpu, crate::ops::conformance::check);
+suite!(cuda, crate::ops::Backend::Cuda, crate::ops::conformance::check);
 
 /// Prints the times of searches among `n` rows, or `VLC_ROWS` of them; see [`many::search_times`].
 fn search_times(backend: Backend, n: usize) {

@@ -6,7 +6,7 @@ use vlc_reference::{
 };
 
 use super::store::Store;
-use crate::{Mat, ops::ScoreTables};
+use crate::{matrix::Mat, ops::types::ScoreTables};
 
 impl Store {
     /// The tables of `queries` in f64, rounded once, straight from the formulas of docs/format.md.

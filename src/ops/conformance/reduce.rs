@@ -4,8 +4,8 @@ use vlc_reference::kmeans;
 
 use super::{Case, assert_near, grid, normals, random, up, wide};
 use crate::{
-    Mat,
-    ops::{Ops, Step},
+    matrix::Mat,
+    ops::{Ops, types::Step},
 };
 
 /// Makes two anchors of three copies of the one before them: ties go to the lower, so the cells of copies are empty.

@@ -8,8 +8,8 @@ use super::{
     wide,
 };
 use crate::{
-    CodeKind,
-    ops::{Ops, ScoreTables},
+    config::CodeKind,
+    ops::{Ops, types::ScoreTables},
     search::Neighbors,
 };
 

@@ -11,11 +11,15 @@ use super::{
     normals, wide,
 };
 use crate::{
-    CodeKind,
-    format::{BlockShape, RowIds, encode_rows, place_side, place_symbols, row_starts},
+    config::CodeKind,
+    format::{
+        elias_fano::encode as encode_rows,
+        row_ids::{RowIds, starts as row_starts},
+        rows::{BlockShape, place_side, place_symbols},
+    },
     model::{self, Model, Quantized},
-    ops::CodesRef,
-    train::Random,
+    ops::types::CodesRef,
+    train::rng::Random,
 };
 
 /// What a random store is to be.
@@ -183,9 +187,9 @@ fn random_model(random: &mut Random, spec: Spec) -> Model {
     });
     let charts = charts.collect();
     let (center, metric) = match metric {
-        Metric::Cosine => (vec![0.0; d], crate::Metric::Cosine),
-        Metric::Dot => (vec![0.0; d], crate::Metric::Dot),
-        Metric::L2 => (normals(random, 1, d).into_vec(), crate::Metric::L2),
+        Metric::Cosine => (vec![0.0; d], crate::config::Metric::Cosine),
+        Metric::Dot => (vec![0.0; d], crate::config::Metric::Dot),
+        Metric::L2 => (normals(random, 1, d).into_vec(), crate::config::Metric::L2),
     };
     let side = model::Side {
         factors: if spec.factor { (0..16).map(|i| 0.5 + 0.0625 * i as f32).collect() } else { vec![] },

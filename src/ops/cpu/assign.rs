@@ -6,7 +6,7 @@ use super::{
     CHUNK,
     product::{chunk_nt, squared_distance},
 };
-use crate::{MatRef, ops::Assignments};
+use crate::{matrix::MatRef, ops::types::Assignments};
 
 /// Anchors whose products are held at a time.
 const ANCHORS: usize = 1024;

@@ -10,9 +10,13 @@ use super::{
     viterbi::{Paths, SURVIVORS, viterbi},
 };
 use crate::{
-    CodeKind, MatRef,
+    config::CodeKind,
+    matrix::MatRef,
     model::Code,
-    ops::{Assignments, Effort, EncodeJob, Encoded, Tries, chain::LAGS},
+    ops::{
+        chain::LAGS,
+        types::{Assignments, Effort, EncodeJob, Encoded, Tries},
+    },
 };
 
 /// Rows of a unit of parallel work.

@@ -7,9 +7,9 @@ use super::{
     product::{chunk_nn, dot},
 };
 use crate::{
-    Mat, MatRef,
+    matrix::{Mat, MatRef},
     model::Code,
-    ops::{Encoded, Lengths},
+    ops::types::{Encoded, Lengths},
 };
 
 /// The length of each row of `found`, whose anchors are at `anchors`. O(n active^2).

@@ -10,7 +10,7 @@ use super::{
     product::{product_nn, product_nt},
 };
 use crate::{
-    Mat, MatRef,
+    matrix::{Mat, MatRef},
     ops::mlp::{Adam, FitStep, Mlp, act, act_slope, rounded, top},
 };
 

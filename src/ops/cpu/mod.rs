@@ -1,31 +1,35 @@
 //! The CPU backend: rayon over fixed chunks of rows, so that results do not depend on the number of threads.
 
-mod assign;
-mod blocks;
-mod encode;
-mod lengths;
+pub(crate) mod assign;
+pub(crate) mod blocks;
+pub(crate) mod encode;
+pub(crate) mod lengths;
 pub(crate) mod mlp;
 pub(crate) mod panels;
 pub(crate) mod product;
-mod project;
+pub(crate) mod project;
 pub(crate) mod quick;
-mod reduce;
-mod scan;
-mod score;
-mod simd;
-mod trellis;
-mod update;
-mod viterbi;
+pub(crate) mod reduce;
+pub(crate) mod scan;
+pub(crate) mod score;
+pub(crate) mod simd;
+pub(crate) mod trellis;
+pub(crate) mod update;
+pub(crate) mod viterbi;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use reduce::CellStats;
-
-use super::{
-    Assignments, Backend, Cells, CodesRef, EncodeJob, Encoded, Ops, ScoreTables, Step,
-    mlp::{FitStep, Mlp},
+use crate::{
+    error::Error,
+    matrix::{Mat, MatRef},
+    ops::{
+        Backend, Ops,
+        mlp::{FitStep, Mlp},
+        types::{Assignments, Cells, CodesRef, EncodeJob, Encoded, ScoreTables, Step},
+    },
+    search::Neighbors,
 };
-use crate::{Error, Mat, MatRef, search::Neighbors};
+use reduce::CellStats;
 
 /// Rows of a unit of parallel work.
 const CHUNK: usize = 256;

@@ -3,7 +3,7 @@
 
 use pulp::{Arch, Simd, WithSimd};
 
-use crate::MatRef;
+use crate::matrix::MatRef;
 
 /// Columns of a panel.
 const LANES: usize = 16;
@@ -128,7 +128,7 @@ impl WithSimd for Products<'_, '_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Mat, train::Random};
+    use crate::{matrix::Mat, train::rng::Random};
 
     #[test]
     fn products_do_not_depend_on_the_rows_beside() {

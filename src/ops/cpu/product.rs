@@ -10,7 +10,7 @@ use faer::{
 };
 
 use super::CHUNK;
-use crate::{Mat, MatRef};
+use crate::matrix::{Mat, MatRef};
 
 /// `out = scale * a b^T`: a is m x d, b is k x d, out is m x k. O(m k d).
 pub(crate) fn product_nt(out: &mut [f32], a: MatRef<'_>, b: MatRef<'_>, scale: f32) {

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::{CHUNK, product::chunk_nt};
-use crate::{Mat, MatRef};
+use crate::matrix::{Mat, MatRef};
 
 pub(super) fn project(rows: MatRef<'_>, offset: &[f32], transform: MatRef<'_>) -> Mat {
     let mut out = Mat::zeros(rows.rows(), transform.rows());

@@ -254,12 +254,12 @@ mod vnni {
 mod tests {
     use super::*;
     use crate::{
-        Mat,
+        matrix::Mat,
         ops::{
             cpu::mlp::net,
             mlp::{Dense, rounded, top},
         },
-        train::Random,
+        train::rng::Random,
     };
 
     fn stored(random: &mut Random, widths: &[usize], bits: u8) -> Mlp {
@@ -306,7 +306,7 @@ mod tests {
         let mlp = stored(&mut Random::new(2, 0), &[6, 8, 6], 2);
         let mut row = vec![0.0; 6];
         QuickNet::new(&mlp).unwrap().apply(&mut row, &mut QuickScratch::default());
-        let expected = net(&mlp).applied(crate::MatRef::new(&[0.0; 6], 1, 6).unwrap());
+        let expected = net(&mlp).applied(crate::matrix::MatRef::new(&[0.0; 6], 1, 6).unwrap());
         row.iter().zip(expected.row(0)).for_each(|(a, b)| assert!((a - b).abs() < 0.02, "{a} {b}"));
     }
 

@@ -3,8 +3,8 @@
 use rayon::prelude::*;
 
 use crate::{
-    Mat, MatRef,
-    ops::{Assignments, Cells},
+    matrix::{Mat, MatRef},
+    ops::types::{Assignments, Cells},
 };
 
 /// What the rows of each cell say about its anchor.

@@ -7,14 +7,18 @@ use rayon::prelude::*;
 
 use super::{
     blocks::{Likely, Piece, score_at},
-    scan::{ByteTables, Kernel, MOST_QUERIES, RUN},
+    scan::{Kernel, MOST_QUERIES, RUN, bytes::ByteTables},
     simd::Level,
 };
 use crate::{
-    Mat,
-    format::BLOCK,
-    ops::{Allowed, CodesRef, ScoreTables},
-    search::{Neighbors, TopK},
+    format::rows::BLOCK,
+    matrix::Mat,
+    ops::{
+        allowed::Allowed,
+        types::{CodesRef, ScoreTables},
+    },
+    search::Neighbors,
+    topk::TopK,
 };
 
 /// Queries of a unit of parallel work.

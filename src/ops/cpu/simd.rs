@@ -6,7 +6,7 @@ use std::{fmt, str::FromStr};
 
 use pulp::{Simd, WithSimd};
 
-use crate::Error;
+use crate::error::Error;
 
 /// An instruction set that this machine has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! The step of the anchors.
 
 use super::reduce::CellStats;
-use crate::{Mat, ops::Step};
+use crate::{matrix::Mat, ops::types::Step};
 
 pub(super) fn update(anchors: &mut Mat, stats: &CellStats, step: Step<'_>) {
     for k in 0..anchors.rows() {

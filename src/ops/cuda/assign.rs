@@ -11,7 +11,7 @@ use super::{
     rows::{LEFT, PANEL_ROW, RIGHT, Rows},
     tile::{Tier, TileShape},
 };
-use crate::{Error, ops::Assignments};
+use crate::{error::Error, ops::types::Assignments};
 
 /// Parts of an operand of two, one times the other (cuda/assign.cu).
 const PARTS: usize = 3;

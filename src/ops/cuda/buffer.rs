@@ -5,7 +5,7 @@ use std::{marker::PhantomData, sync::Arc};
 use bytemuck::Pod;
 
 use super::{device::Core, error::misuse, pool::Block};
-use crate::Error;
+use crate::error::Error;
 
 /// So many values on the device. Goes back to the pool when dropped; what was started before may still use it, as all
 /// that comes after runs after. Kernels write through a shared reference: the host has no view of what is inside.

@@ -4,10 +4,10 @@ use bytemuck::{NoUninit, Zeroable};
 
 use super::{buffer::Buffer, device::Device, images::SCORE, launch::Arg};
 use crate::{
-    Error,
-    format::{BLOCK, RowIds},
+    error::Error,
+    format::{row_ids::RowIds, rows::BLOCK},
     model::Model,
-    ops::CodesRef,
+    ops::types::CodesRef,
 };
 
 /// Words that a search reads ahead, past the last ones too (cuda/score.cu).

@@ -14,7 +14,7 @@ use super::{
     score::{Lists, Queries, score_listed},
     tile::{Tier, TileShape},
 };
-use crate::{Error, Mat};
+use crate::{error::Error, matrix::Mat};
 
 /// Queries and rows from which decoding pays.
 const QUERIES: usize = 32;

@@ -17,7 +17,7 @@ use super::{
     pool::{self, Block, Memory, Pool, Stats},
     transfer::Transfer,
 };
-use crate::Error;
+use crate::error::Error;
 
 /// A handle on an opened device; clones share it. Operations are started in the order of the calls and run one after the
 /// other; only downloads and [`Device::synchronize`] wait, and report what failed before them.
@@ -312,4 +312,4 @@ pub(super) fn held(number: usize) -> Held {
 
 #[cfg(test)]
 #[path = "device_tests.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -1,12 +1,11 @@
 use rayon::prelude::*;
 
 use super::*;
-use crate::{
-    Backend, DeviceChoice,
-    ops::{
-        conformance::{required, skip},
-        cuda::error::{is_out_of_memory, last_error},
-    },
+use crate::ops::{
+    Backend,
+    choice::DeviceChoice,
+    conformance::{required, skip},
+    cuda::error::{is_out_of_memory, last_error},
 };
 
 /// A device, or `None` after saying that there is none.

@@ -11,7 +11,7 @@ use super::{
     error::{During, describe, unavailable},
     images::{self, Arch, PROBE},
 };
-use crate::Error;
+use crate::error::Error;
 
 /// Every function of the driver that is called without fail. Asked for beforehand, as cudarc panics at one that is missing;
 /// all are in CUDA 10.2 and later.

@@ -6,9 +6,13 @@ use super::{
     assign::Assigned, buffer::Buffer, device::Device, images::ENCODE, launch::Arg, project::product, rows::Rows,
 };
 use crate::{
-    CodeKind, Error,
+    config::CodeKind,
+    error::Error,
     model::Code,
-    ops::{EncodeJob, Encoded, Lengths, Tries, chain},
+    ops::{
+        chain,
+        types::{EncodeJob, Encoded, Lengths, Tries},
+    },
 };
 
 /// Warps of a block, and words of scratch that a symbol takes (cuda/encode.cu).

@@ -1,7 +1,7 @@
 //! Which groups of the codes a search looks at: all, or those with a row that may be found.
 
 use super::{buffer::Buffer, codes::Codes, device::Device};
-use crate::{Error, format::BLOCK, ops::ScoreTables};
+use crate::{error::Error, format::rows::BLOCK, ops::types::ScoreTables};
 
 pub(super) struct Groups {
     pub(super) count: usize,

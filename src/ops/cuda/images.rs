@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use crate::Error;
+use crate::error::Error;
 
 /// Restricts the images to those of one architecture, for example `8.0` or `9.0a`.
 const ONLY: &str = "VLC_CUDA_ARCH";

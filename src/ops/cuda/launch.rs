@@ -21,7 +21,7 @@ use super::{
     images::{Arch, Image, choose, names},
     signature::signature,
 };
-use crate::Error;
+use crate::error::Error;
 
 /// Parameters of a kernel at most.
 const MAX_ARGS: usize = 48;

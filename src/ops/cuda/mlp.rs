@@ -4,7 +4,7 @@ use bytemuck::{Pod, Zeroable};
 
 use super::{buffer::Buffer, device::Device, images::MLP, launch::Arg, mlp_fit::Batch, rows::Rows};
 use crate::{
-    Error,
+    error::Error,
     ops::mlp::{Mlp, rounded, top},
 };
 

@@ -8,7 +8,7 @@ use super::{
     mlp::{Net, Pass, THREADS},
     rows::Rows,
 };
-use crate::{Error, ops::mlp::FitStep};
+use crate::{error::Error, ops::mlp::FitStep};
 
 /// Rows of a slab of the batch.
 const DEPTH: usize = 32;

@@ -3,34 +3,40 @@
 //! From the bottom: `driver` finds and opens a device, `pool` keeps its memory, `transfer` copies, `launch` loads and starts
 //! kernels, and `device` ties them together for the operations. `unsafe` is where the driver is called.
 
-mod assign;
-mod buffer;
-mod codes;
-mod decoded;
-mod device;
-mod driver;
-mod encode;
-mod error;
-mod groups;
-mod images;
-mod launch;
-mod mlp;
-mod mlp_fit;
-mod pool;
-mod project;
-mod reduce;
-mod rows;
-mod score;
-mod signature;
-mod tile;
-mod transfer;
-mod update;
+pub(crate) mod assign;
+pub(crate) mod buffer;
+pub(crate) mod codes;
+pub(crate) mod decoded;
+pub(crate) mod device;
+pub(crate) mod driver;
+pub(crate) mod encode;
+pub(crate) mod error;
+pub(crate) mod groups;
+pub(crate) mod images;
+pub(crate) mod launch;
+pub(crate) mod mlp;
+pub(crate) mod mlp_fit;
+pub(crate) mod pool;
+pub(crate) mod project;
+pub(crate) mod reduce;
+pub(crate) mod rows;
+pub(crate) mod score;
+pub(crate) mod signature;
+pub(crate) mod tile;
+pub(crate) mod transfer;
+pub(crate) mod update;
 
-use super::{
-    Assignments, Backend, Cells, CodesRef, DeviceInfo, EncodeJob, Encoded, Health, Ops, ScoreTables, Step,
-    mlp::{FitStep, Mlp},
+use crate::{
+    error::Error,
+    matrix::{Mat, MatRef},
+    ops::{
+        Backend, DeviceInfo, Ops,
+        health::Health,
+        mlp::{FitStep, Mlp},
+        types::{Assignments, Cells, CodesRef, EncodeJob, Encoded, ScoreTables, Step},
+    },
+    search::Neighbors,
 };
-use crate::{Error, Mat, MatRef, search::Neighbors};
 use device::{Device, held};
 
 /// The device that the operations run on.

@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::error::{OutOfMemory, device_error, lock};
-use crate::Error;
+use crate::error::Error;
 
 /// Caps what a pool takes, in bytes or with the suffix k, m or g; for tests.
 const CAP: &str = "VLC_CUDA_MEMORY";
@@ -226,4 +226,4 @@ fn parse_cap(value: &OsStr) -> Result<u64, Error> {
 
 #[cfg(test)]
 #[path = "pool_tests.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -1,7 +1,7 @@
 //! The transform of rows (cuda/project.cu).
 
 use super::{buffer::Buffer, device::Device, images::PROJECT, launch::Arg, rows::Rows};
-use crate::{Error, MatRef};
+use crate::{error::Error, matrix::MatRef};
 
 /// Rows and columns of a tile.
 const SIDE: usize = 128;

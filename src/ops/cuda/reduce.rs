@@ -1,7 +1,7 @@
 //! Robust statistics of cells: rows sorted by cell, summed part by part (cuda/reduce.cu).
 
 use super::{assign::Assigned, buffer::Buffer, device::Device, images::REDUCE, launch::Arg, rows::Rows};
-use crate::{Error, Mat, ops::Cells};
+use crate::{error::Error, matrix::Mat, ops::types::Cells};
 
 /// Rows that a block sorts, values of a digit, and rows of a partial sum (cuda/reduce.cu).
 const SORTED: usize = 2048;

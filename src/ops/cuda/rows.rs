@@ -8,7 +8,10 @@ use super::{
     images::{ASSIGN, PROJECT},
     launch::Arg,
 };
-use crate::{Error, Mat, MatRef};
+use crate::{
+    error::Error,
+    matrix::{Mat, MatRef},
+};
 
 /// Rows of a panel of the left and of the right operand, and columns of any (cuda/panel.cuh).
 pub(super) const LEFT: usize = 256;

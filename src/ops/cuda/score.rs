@@ -5,7 +5,7 @@ use bytemuck::{NoUninit, Zeroable};
 use rayon::prelude::*;
 
 use super::{buffer::Buffer, codes::Codes, decoded, device::Device, groups::Groups, images::SCORE, launch::Arg};
-use crate::{Error, Mat, format::BLOCK, ops::ScoreTables, search::Neighbors, topk::TopK};
+use crate::{error::Error, format::rows::BLOCK, matrix::Mat, ops::types::ScoreTables, search::Neighbors, topk::TopK};
 
 /// Maxima of a query's sample, at most: the k-th largest is what a row must reach.
 const MAXIMA: usize = 2048;

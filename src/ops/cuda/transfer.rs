@@ -17,7 +17,7 @@ use super::{
     driver::Context,
     error::{During, lock},
 };
-use crate::Error;
+use crate::error::Error;
 
 /// Pinned memory of each direction; a device takes turns with its halves.
 const STAGE: usize = 16 << 20;

@@ -1,7 +1,7 @@
 //! The step of the anchors (cuda/update.cu).
 
 use super::{device::Device, images::UPDATE, launch::Arg, reduce::Stats, rows::Rows};
-use crate::{Error, ops::Step};
+use crate::{error::Error, ops::types::Step};
 
 pub(super) fn update(device: &Device, anchors: &mut Rows, stats: &Stats, step: Step<'_>) -> Result<(), Error> {
     anchors.changed();

@@ -11,8 +11,8 @@ use super::{
     error::{lock, unavailable},
 };
 use crate::{
-    Backend, Error,
-    ops::{DeviceChoice, DeviceInfo},
+    error::Error,
+    ops::{Backend, DeviceInfo, choice::DeviceChoice},
 };
 
 /// What the kernels need and every adapter of WebGPU has: invocations of a workgroup, bytes of its memory, storage buffers.

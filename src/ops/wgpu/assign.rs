@@ -9,10 +9,10 @@ use super::{
     rows::{GROUPS, MOST_GROUPS, Rows},
 };
 use crate::{
-    Error,
+    error::Error,
     ops::{
-        Assignments,
         layout::{AssignParams, SettleParams},
+        types::Assignments,
     },
 };
 

@@ -5,9 +5,13 @@ use rayon::prelude::*;
 
 use super::{buffer::Buffer, device::Device};
 use crate::{
-    CodeKind, Error,
-    format::{BLOCK, BlockShape, RowIds},
-    ops::{CodesRef, layout::ScanParams},
+    config::CodeKind,
+    error::Error,
+    format::{
+        row_ids::RowIds,
+        rows::{BLOCK, BlockShape},
+    },
+    ops::{layout::ScanParams, types::CodesRef},
 };
 
 /// Bytes of a part at most, where a binding may have more: on its way to the device it takes as much again on the host.
@@ -169,7 +173,7 @@ fn first_cells(labels: &RowIds<'_>, first_group: usize, count: usize) -> Vec<u32
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::{place_side, place_symbols};
+    use crate::format::rows::{place_side, place_symbols};
 
     #[test]
     fn words_hold_what_blocks_do() {

@@ -9,8 +9,12 @@ use super::{
     kernel::{Kernel, Source},
 };
 use crate::{
-    Backend, DeviceChoice, Error,
-    ops::conformance::{required, skip},
+    error::Error,
+    ops::{
+        Backend,
+        choice::DeviceChoice,
+        conformance::{required, skip},
+    },
 };
 
 /// A GPU, or where wgpu is required and there is none an adapter that runs on the processor.

@@ -11,11 +11,13 @@ use super::{
     rows::{GROUPS, Part, Rows},
 };
 use crate::{
-    CodeKind, Error,
+    config::CodeKind,
+    error::Error,
     model::Code,
     ops::{
-        EncodeJob, Encoded, Lengths, Tries, chain,
+        chain,
         layout::{EncodeParams, LengthsParams},
+        types::{EncodeJob, Encoded, Lengths, Tries},
     },
 };
 

@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::{Backend, Error};
+use crate::{error::Error, ops::Backend};
 
 /// A failure in wgpu's words or ours.
 #[derive(Debug, thiserror::Error)]

@@ -10,7 +10,7 @@ use super::{
     rows::Rows,
 };
 use crate::{
-    Error,
+    error::Error,
     ops::{
         layout::{MlpParams, MoveParams},
         mlp::{Adam, BETA_1, BETA_2, EPSILON, FitStep},

@@ -14,7 +14,7 @@ use super::{
     device::{DRIVER, Device, SLOT},
     error::{failure, lock},
 };
-use crate::Error;
+use crate::error::Error;
 
 /// Iterations that the loops of an invocation may have in all: Mesa's llvmpipe ends every loop after 65,535, and says nothing.
 pub(super) const ITERATIONS: usize = 60_000;

@@ -10,7 +10,8 @@ use super::{
     rows::{GROUPS, Part, Rows},
 };
 use crate::{
-    Error, Mat,
+    error::Error,
+    matrix::Mat,
     ops::{
         layout::{FitRowsParams, MlpParams},
         mlp::{Dense, Mlp, rounded, top},

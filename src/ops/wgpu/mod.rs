@@ -5,37 +5,43 @@
 //! devices), so matrices and codes are kept in parts. Every kernel of shaders/ does with 16 KiB of workgroup memory, eight
 //! storage buffers and no subgroups, which all devices of WebGPU have. `unsafe` is where shaders are compiled.
 
-mod adapter;
-mod assign;
-mod buffer;
-mod codes;
-mod device;
+pub(crate) mod adapter;
+pub(crate) mod assign;
+pub(crate) mod buffer;
+pub(crate) mod codes;
+pub(crate) mod device;
 #[cfg(test)]
 mod device_tests;
-mod encode;
-mod error;
-mod fit;
-mod groups;
-mod kernel;
-mod mlp;
-mod pace;
-mod project;
-mod reduce;
+pub(crate) mod encode;
+pub(crate) mod error;
+pub(crate) mod fit;
+pub(crate) mod groups;
+pub(crate) mod kernel;
+pub(crate) mod mlp;
+pub(crate) mod pace;
+pub(crate) mod project;
+pub(crate) mod reduce;
 #[cfg(test)]
 mod reduce_tests;
-mod rows;
-mod score;
+pub(crate) mod rows;
+pub(crate) mod score;
 #[cfg(test)]
 mod shader_tests;
-mod transfer;
-mod update;
+pub(crate) mod transfer;
+pub(crate) mod update;
 
-use super::{
-    Assignments, Backend, Cells, CodesRef, DeviceChoice, DeviceInfo, EncodeJob, Encoded, Health, Ops, ScoreTables,
-    Step,
-    mlp::{FitStep, Mlp},
+use crate::{
+    error::Error,
+    matrix::{Mat, MatRef},
+    ops::{
+        Backend, DeviceInfo, Ops,
+        choice::DeviceChoice,
+        health::Health,
+        mlp::{FitStep, Mlp},
+        types::{Assignments, Cells, CodesRef, EncodeJob, Encoded, ScoreTables, Step},
+    },
+    search::Neighbors,
 };
-use crate::{Error, Mat, MatRef, search::Neighbors};
 use device::Device;
 
 /// The device that the operations run on.

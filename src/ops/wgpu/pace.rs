@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{device::Device, error::lock, kernel::Kernel};
-use crate::Error;
+use crate::error::Error;
 
 /// Time of a launch.
 const AIM: Duration = Duration::from_millis(50);

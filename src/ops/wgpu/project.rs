@@ -6,7 +6,7 @@ use super::{
     kernel::{Kernel, Source},
     rows::Rows,
 };
-use crate::{Error, MatRef, ops::layout::ProjectParams};
+use crate::{error::Error, matrix::MatRef, ops::layout::ProjectParams};
 
 static WIDE: Source = Source {
     name: "project, wide",

@@ -8,10 +8,11 @@ use super::{
     rows::{GROUPS, MOST_GROUPS, Part, Rows},
 };
 use crate::{
-    Error, Mat,
+    error::Error,
+    matrix::Mat,
     ops::{
-        Cells,
         layout::{MaximaParams, MeansParams, PartsParams, PrefixParams, SortParams, StartsParams, SumsParams},
+        types::Cells,
     },
 };
 

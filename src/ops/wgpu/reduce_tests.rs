@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use super::{assign::Assigned, device::Device, device_tests::device, reduce::reduce, rows::Rows, update::update};
-use crate::{Mat, ops::Step, train::Random};
+use crate::{matrix::Mat, ops::types::Step, train::rng::Random};
 
 /// A device on which no buffer has more bytes than this.
 fn limited(bytes: usize) -> Option<Device> {

@@ -8,7 +8,11 @@ use super::{
     error::failure,
     kernel::{Kernel, Source},
 };
-use crate::{Error, Mat, MatRef, ops::layout::SelectParams};
+use crate::{
+    error::Error,
+    matrix::{Mat, MatRef},
+    ops::layout::SelectParams,
+};
 
 static SELECT: Source = Source { name: "select", text: include_str!("../../../shaders/select.wgsl") };
 const SELECT_ROWS: Kernel = Kernel { source: &SELECT, entry: "select_rows", constants: &[] };

@@ -14,11 +14,12 @@ use super::{
     kernel::{Kernel, Source},
 };
 use crate::{
-    Error, Mat,
-    format::BLOCK,
+    error::Error,
+    format::rows::BLOCK,
+    matrix::Mat,
     ops::{
-        ScoreTables,
         layout::{KthParams, ScanParams},
+        types::ScoreTables,
     },
     search::Neighbors,
     topk::TopK,

@@ -11,7 +11,7 @@ use super::{
     device::Device,
     error::{failure, lock},
 };
-use crate::Error;
+use crate::error::Error;
 
 /// Bytes that are sent or fetched at a time: there is as much host memory beside the values for a while.
 const PIECE: usize = if cfg!(test) { 1 << 16 } else { 64 << 20 };

@@ -8,8 +8,8 @@ use super::{
     rows::Rows,
 };
 use crate::{
-    Error,
-    ops::{Step, layout::UpdateParams},
+    error::Error,
+    ops::{layout::UpdateParams, types::Step},
 };
 
 static UPDATE: Source = Source { name: "update", text: include_str!("../../../shaders/update.wgsl") };

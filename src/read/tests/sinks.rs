@@ -7,7 +7,10 @@ use std::{
 };
 
 use super::file;
-use crate::{Error, read::Sink, read::write_lines};
+use crate::{
+    error::Error,
+    read::{sink::Sink, write::write_lines},
+};
 
 /// Names in the folder of a test.
 fn names(folder: &tempfile::TempDir) -> Vec<String> {

@@ -1,11 +1,10 @@
 //! Power is lost at any moment: the store is what it was or what it was to be, and goes on from there.
 
-use crate::Error;
-
 use super::{
     disk::{Memory, Random, Tear},
     history::{Change, Contents, Kind, Machine, after, contents, fresh},
 };
+use crate::error::Error;
 
 /// Crashes in a row, each on what the one before left, so that what they leave behind would add up.
 fn chain(kind: Kind, seed: u64, crashes: usize) {

@@ -4,7 +4,7 @@ use super::{
     disk::{Memory, Random},
     history::{Change, Kind, Machine, after, contents, fresh},
 };
-use crate::{Error, Event};
+use crate::{config::Event, error::Error};
 
 #[test]
 fn every_operation_fails() {

@@ -4,13 +4,17 @@ use std::{collections::BTreeMap, path::Path, sync::LazyLock};
 
 use super::disk::{Memory, Random};
 use crate::{
-    Budget, Config, Error, Ids, Index, MatRef,
-    format::BlockShape,
+    config::{Budget, Config},
+    error::Error,
+    format::rows::BlockShape,
+    ids::Ids,
+    index::Index,
     live::Live,
+    matrix::MatRef,
     spool::Record,
     store::{
-        Tell,
         edit::{Editor, NewRows},
+        publish::Tell,
     },
 };
 

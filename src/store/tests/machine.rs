@@ -6,7 +6,7 @@ use super::{
     disk::{Memory, Random},
     history::{Change, Kind, Machine, after, contents, fresh},
 };
-use crate::Index;
+use crate::index::Index;
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]

@@ -1,5 +1,5 @@
-mod crash;
-mod disk;
-mod faults;
-mod history;
-mod machine;
+pub(crate) mod crash;
+pub(crate) mod disk;
+pub(crate) mod faults;
+pub(crate) mod history;
+pub(crate) mod machine;

@@ -13,7 +13,7 @@ use std::arch::x86_64::{
 use bytemuck::cast;
 
 use super::{Needs, Quad, RUN, Sums, factor_codes, quads};
-use crate::format::{BLOCK, BlockShape};
+use crate::format::rows::{BLOCK, BlockShape};
 
 pub(super) fn available() -> bool {
     is_x86_feature_detected!("avx2")

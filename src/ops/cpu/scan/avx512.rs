@@ -12,7 +12,7 @@ use std::arch::x86_64::{
 use bytemuck::cast;
 
 use super::{Needs, Quad, RUN, Sums, factor_codes, quads};
-use crate::format::BlockShape;
+use crate::format::rows::BlockShape;
 
 pub(super) fn available() -> bool {
     is_x86_feature_detected!("avx512f")

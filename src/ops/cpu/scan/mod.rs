@@ -4,21 +4,21 @@
 //! up the symbols of 16 rows or more at a time. All instruction sets give the same sums.
 
 #[cfg(target_arch = "x86_64")]
-mod avx2;
+pub(crate) mod avx2;
 #[cfg(target_arch = "x86_64")]
-mod avx512;
-mod bytes;
+pub(crate) mod avx512;
+pub(crate) mod bytes;
 #[cfg(target_arch = "aarch64")]
-mod neon;
+pub(crate) mod neon;
 #[cfg(target_arch = "x86_64")]
-mod vbmi;
+pub(crate) mod vbmi;
 
 pub(super) use bytes::ByteTables;
 
-use super::simd::Level;
 use crate::{
-    CodeKind,
-    format::{BLOCK, BlockShape},
+    config::CodeKind,
+    format::rows::{BLOCK, BlockShape},
+    ops::cpu::simd::Level,
 };
 
 /// Blocks summed by one call.
@@ -208,7 +208,7 @@ fn portable<const Q: usize>(blocks: &[u8], shape: BlockShape, tables: &[[Quad; Q
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::train::Random;
+    use crate::train::rng::Random;
 
     #[test]
     fn all_instruction_sets_sum_alike() {

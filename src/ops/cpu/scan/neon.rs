@@ -8,7 +8,7 @@ use std::arch::aarch64::{
 use bytemuck::cast;
 
 use super::{Quad, RUN, Sums, quads};
-use crate::format::{BLOCK, BlockShape};
+use crate::format::rows::{BLOCK, BlockShape};
 
 pub(super) fn available() -> bool {
     std::arch::is_aarch64_feature_detected!("neon")
