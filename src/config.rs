@@ -3,11 +3,7 @@
 use std::{collections::BTreeMap, ops::ControlFlow};
 
 use crate::{
-    embedding::Embedding,
-    ids::Ids,
-    matrix::MatRef,
-    ops::{Backend, choice::DeviceChoice},
-    plan::Plan,
+    compress::plan::Plan, device::DeviceChoice, embedding::Embedding, ids::Ids, matrix::MatRef, ops::Backend,
 };
 
 /// How many bytes the whole file may have: model, ids, checksums and header counted.
@@ -70,7 +66,7 @@ impl DecoderShape {
 #[non_exhaustive]
 pub enum Decoder {
     /// One of the planner's choice where it pays, which it does from some ten thousand rows on at 3 % of their float32 bytes. Never
-    /// with a refine layer, several charts, or [`train_to`](crate::store::build::train_to).
+    /// with a refine layer, several charts, or [`train_to`](crate::compress::with_model::train_to).
     #[default]
     Auto,
     /// None.

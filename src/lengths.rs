@@ -234,7 +234,7 @@ mod tests {
     #[test]
     fn lengths_that_vary_keep_one_range() {
         // As those of a heavy-tailed set: logarithms that are normal.
-        let mut random = crate::train::rng::Random::new(3, 1);
+        let mut random = crate::math::rng::Random::new(3, 1);
         let lengths: Vec<f32> = (0..20_000).map(|_| random.normal().exp()).collect();
         let (range, outside) = Lengths::of(&lengths).model_range(2);
         assert_eq!((Some(range), outside), (Lengths::of(&lengths).range(), false));
@@ -245,7 +245,7 @@ mod tests {
 
     #[test]
     fn any_lengths_make_a_sound_scale() {
-        let mut random = crate::train::rng::Random::new(5, 2);
+        let mut random = crate::math::rng::Random::new(5, 2);
         for nibbles in 1..=3 {
             for count in [1, 2, 3, 17, 500] {
                 let lengths: Vec<f32> = (0..count).map(|_| (20.0 * random.normal()).exp()).collect();

@@ -7,66 +7,57 @@
 
 mod compress;
 mod config;
-mod decode;
+mod device;
 mod embedding;
 mod encode;
 mod error;
-mod exact;
-mod expected;
-mod filter;
+mod file;
 pub mod format;
-mod guard;
-mod held_out;
 mod ids;
 mod index;
-mod info;
 mod learned;
 mod lengths;
-mod live;
+mod math;
 mod matrix;
 pub mod measure;
-mod mmap;
 mod model;
 pub mod ops;
-mod plan;
 mod platform;
-mod prepare;
 mod printable;
-mod probe;
-mod query;
 pub mod read;
-mod recall;
 mod refine;
-mod rows;
 mod search;
-mod segments;
-mod select;
-mod spool;
 mod store;
-mod topk;
 pub mod train;
 
-pub use compress::{Report, compress, compress_to};
+pub use compress::{
+    Report, compress, compress_to,
+    plan::{Plan, plan},
+};
 pub use config::{
     AnnealingConfig, Budget, CodeKind, Config, Decoder, DecoderShape, Event, Metric, ProgressFn, Stage,
 };
+pub use device::DeviceChoice;
 pub use embedding::Embedding;
 pub use error::{Error, InputError};
-pub use exact::{exact_neighbors, exact_neighbors_with};
-pub use filter::{Filter, RowFilter};
-pub use guard::guard_mappings;
+pub use file::{guard::guard_mappings, mmap::MappedFile};
 pub use ids::Ids;
-pub use index::{Index, write_index};
-pub use info::{Appended, DecoderInfo, HeldOutRecall, IdKind, Info, QuerySource};
+pub use index::{
+    Index,
+    filter::{Filter, RowFilter},
+    info::{Appended, DecoderInfo, HeldOutRecall, IdKind, Info, QuerySource},
+    searcher::{Hit, Neighbors, SearchOptions, Searcher},
+    write_index,
+};
 pub use matrix::{Mat, MatRef};
-pub use mmap::MappedFile;
-pub use ops::{Assignments, Backend, DeviceChoice};
-pub use plan::{Plan, plan};
+pub use ops::{Backend, types::Assignments};
 pub use printable::{Printable, is_unprintable, printable};
-pub use probe::Probe;
 pub use read::{RowSource, VectorFile};
-pub use recall::{recall, recall_among, recall_beside};
-pub use search::{Hit, Neighbors, SearchOptions, Searcher};
+pub use search::{
+    exact::{exact_neighbors, exact_neighbors_with},
+    probe::Probe,
+    recall::{recall, recall_among, recall_beside},
+};
 pub use store::{
     AppendReport, BuildReport, DRIFT, DeleteReport, EncodeOptions, LONGER, SalvageReport, Store, compress_with_model,
     merge, salvage, train_to, transcode,

@@ -5,9 +5,10 @@
 //! warms it up (and makes what a backend keeps of the rows, once), and reading back the labels.
 
 use crate::{
+    device::DeviceChoice,
     error::{Error, InputError},
     matrix::MatRef,
-    ops::{Backend, Ops, WithOps, choice::DeviceChoice, dispatch, types::Step},
+    ops::{Backend, Ops, WithOps, dispatch, types::Step},
     platform::{BARE, Stopwatch},
 };
 
@@ -177,7 +178,7 @@ mod tests {
     const K: usize = 12;
 
     fn rows() -> Mat {
-        let mut random = crate::train::rng::Random::new(5, 0);
+        let mut random = crate::math::rng::Random::new(5, 0);
         Mat::new((0..N * D).map(|_| random.normal()).collect(), N, D).unwrap()
     }
 

@@ -5,9 +5,9 @@ use rayon::prelude::*;
 use super::wide;
 use crate::{
     error::Error,
+    math::linalg::{mean, principal, product_nt, solve_ridge, to_f32, widen},
     matrix::Mat,
     model::{Chart, Model},
-    train::linalg::{mean, principal, product_nt, solve_ridge, to_f32, widen},
 };
 
 /// Added to the diagonal of the inner products of columns of unit length: far below what rounding to 32 bits leaves, and enough

@@ -11,14 +11,14 @@ use rayon::prelude::*;
 
 use crate::{
     error::Error,
+    math::product::{chunk_nn, dot, product_nt, squared_distance},
     matrix::{Mat, MatRef},
     model::{Chart, Model},
     ops::{
         Ops,
-        cpu::product::{chunk_nn, dot, product_nt, squared_distance},
         types::{Assignments, Effort, EncodeJob, Encoded, Lengths, Tries},
     },
-    prepare::copy_rows,
+    train::sample::copy_rows,
 };
 
 /// Coordinates that the nearest anchors are looked for in: those along which they differ most. Which of them is best of all is

@@ -1,9 +1,10 @@
 use super::{maps::forward, *};
 use crate::{
     config::{CodeKind, Metric},
+    device::DeviceChoice,
+    math::rng::Random,
     model::{Code, Quantized, Side},
-    ops::{Backend, WithOps, choice::DeviceChoice, dispatch},
-    train::rng::Random,
+    ops::{Backend, WithOps, dispatch},
 };
 
 /// As real rows have: how a dense product is split depends on its shape.

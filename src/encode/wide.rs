@@ -182,7 +182,7 @@ mod tests {
 
     use super::*;
     use crate::encode::maps;
-    use crate::train::rng::Random;
+    use crate::math::rng::Random;
 
     fn directions(rows: usize, dim: usize) -> Mat {
         let mut random = Random::new(7, 1);

@@ -38,7 +38,7 @@ pub(crate) struct Meta {
     pub(crate) seed: u64,
     pub(crate) training_rows: u64,
     pub(crate) alpha: f32,
-    /// Cells to look at for the two numbers of hits of [`crate::probe::MEASURED`]; 0 when it was not measured.
+    /// Cells to look at for the two numbers of hits of [`crate::search::probe::MEASURED`]; 0 when it was not measured.
     pub(crate) probe_cells: [u32; 2],
 }
 

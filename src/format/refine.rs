@@ -56,7 +56,7 @@ impl<'a> RefineRows<'a> {
         (position / 2) as usize * (2 * self.width + 1)
     }
 
-    /// The symbols of the row at a position, as [`pack`](crate::refine::packed::pack) has them.
+    /// The symbols of the row at a position, as [`pack`](crate::model::packed::pack) has them.
     pub(crate) fn packed(&self, position: u64) -> &'a [u8] {
         let at = self.pair(position) + 1 + (position % 2) as usize * self.width;
         &self.bytes[at..at + self.width]

@@ -15,7 +15,7 @@ use super::{
     row_ids::{self, RowIds},
     rows::BlockShape,
 };
-use crate::live::Bits;
+use crate::index::live::Bits;
 
 const SEGM_LEN: usize = 32;
 /// Segments a file may have at most: a search goes through each.

@@ -2,9 +2,9 @@
 
 use super::{MOST_HIDDEN, MOST_WEIGHTS};
 use crate::{
+    compress::plan::{Fit, Sizes, fit_symbols},
     config::{Config, Decoder, DecoderShape},
     error::Error,
-    plan::{Fit, Sizes, fit_symbols},
     train::{allocate::Shape, chart::Spectrum},
 };
 

@@ -9,6 +9,7 @@
 
 pub(crate) mod choice;
 pub(crate) mod codewords;
+pub(crate) mod quick;
 pub(crate) mod rescore;
 pub(crate) mod synthesis;
 pub(crate) mod train;

@@ -2,22 +2,25 @@
 
 use rayon::prelude::*;
 
-use super::{Learned, codewords::Codewords};
+use super::{
+    Learned,
+    codewords::Codewords,
+    quick::{QuickNet, QuickScratch},
+};
 use crate::{
     error::Error,
     format::rows::BLOCK,
+    index::searcher::Neighbors,
+    math::{
+        product::{dot, product_lower, product_nt},
+        topk::TopK,
+    },
     matrix::{Mat, MatRef},
     model::Model,
     ops::{
-        cpu::{
-            mlp::{Chunk as HostScratch, Net as HostNet, net as host_net},
-            product::{dot, product_lower, product_nt},
-            quick::{QuickNet, QuickScratch},
-        },
+        cpu::mlp::{Chunk as HostScratch, Net as HostNet, net as host_net},
         types::{CodesRef, ScoreTables},
     },
-    search::Neighbors,
-    topk::TopK,
     train::calibrate::factor,
 };
 

@@ -7,17 +7,16 @@ use crate::{
     config::{Config, DecoderShape, Metric, Stage},
     encode::{RowCodes, encode_rows},
     error::Error,
+    math::{product::squared_distance, rng::Random},
     matrix::{Mat, MatRef},
     ops::{
         Ops,
-        cpu::product::squared_distance,
         mlp::{Dense, FitStep, Mlp},
     },
-    prepare::{Prepared, read_sample, to_unit},
     read::prepare::chunk_rows,
     train::{
         calibrate::{choose_alpha, gather, sample as calibration_sample},
-        rng::Random,
+        sample::{Prepared, read_sample, to_unit},
         transform::Trained,
     },
 };
@@ -118,7 +117,7 @@ pub(crate) fn train<O: Ops>(
     let (unit, gains) = gather(prepared.unit.view(), &prepared.gains, &picked);
     let decoded = as_read(ops, base, &learned, unit.view())?;
     let norms: Vec<f32> =
-        (0..decoded.rows()).map(|i| crate::ops::cpu::product::dot(decoded.row(i), decoded.row(i)).sqrt()).collect();
+        (0..decoded.rows()).map(|i| crate::math::product::dot(decoded.row(i), decoded.row(i)).sqrt()).collect();
     let queries = prepared.training_queries();
     base.alpha = choose_alpha(&base.model, &norms, decoded.view(), unit.view(), &gains, queries);
     base.energy = energy(unit.view(), decoded.view());

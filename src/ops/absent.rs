@@ -2,14 +2,14 @@
 
 use super::{
     Backend, Ops,
-    choice::DeviceChoice,
     mlp::{FitStep, Mlp},
     types::{Assignments, Cells, CodesRef, EncodeJob, Encoded, ScoreTables, Step},
 };
 use crate::{
+    device::DeviceChoice,
     error::Error,
+    index::searcher::Neighbors,
     matrix::{Mat, MatRef},
-    search::Neighbors,
 };
 
 /// Uninhabited: [`open`] always fails, so no method is ever reached.

@@ -1,7 +1,7 @@
 //! Whether a backend works, and what this process holds on its device.
 
-use super::{Backend, choice::DeviceChoice, cuda_health, open_cpu, wgpu_health};
-use crate::error::Error;
+use super::{Backend, cuda_health, open_cpu, wgpu_health};
+use crate::{device::DeviceChoice, error::Error};
 
 /// What [`health`] found.
 #[derive(Debug, Clone, PartialEq, Eq)]

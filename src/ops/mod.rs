@@ -4,7 +4,6 @@
 pub(crate) mod absent;
 pub(crate) mod allowed;
 pub(crate) mod chain;
-pub(crate) mod choice;
 #[cfg(test)]
 mod conformance;
 pub(crate) mod cpu;
@@ -18,9 +17,9 @@ pub(crate) mod types;
 #[cfg(all(feature = "gpu-wgpu", not(target_family = "wasm")))]
 pub(crate) mod wgpu;
 
+pub use crate::device::DeviceChoice;
 #[allow(unused_imports, reason = "who makes one is above the seam")]
 pub(crate) use allowed::Allowed;
-pub use choice::DeviceChoice;
 pub use health::{Health, health};
 pub use types::Assignments;
 pub(crate) use types::{Cells, CodesRef, EncodeJob, Encoded, ScoreTables, Step};
@@ -33,8 +32,8 @@ use std::{
 
 use crate::{
     error::Error,
+    index::searcher::Neighbors,
     matrix::{Mat, MatRef},
-    search::Neighbors,
 };
 use mlp::{FitStep, Mlp};
 

@@ -10,7 +10,7 @@ use crate::{
     },
     matrix::{Mat, MatRef},
     model::{Code, Model},
-    probe::{Reach, looked_at},
+    search::probe::{Reach, looked_at},
 };
 
 /// Which anchors are nearest to each row.

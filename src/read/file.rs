@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     error::{Error, InputError},
-    mmap::Mapping,
+    file::mmap::Mapping,
 };
 
 /// Where the values are in the bytes of a file. Row `i` is the `dim` values at `start + i * stride + lead`, and the
@@ -80,7 +80,7 @@ impl VectorFile {
     /// Maps a file and checks its header and length. The extension tells the format: see [`FileFormat`].
     ///
     /// The file must not be changed while it is open: a shortened one ends the process with a bus error, as with any
-    /// mapped file, or with [`guard_mappings`](crate::guard::guard_mappings) the call that reads it with [`Error::Io`].
+    /// mapped file, or with [`guard_mappings`](crate::file::guard::guard_mappings) the call that reads it with [`Error::Io`].
     ///
     /// # Errors
     /// [`Error::Io`] when the file is missing, a directory or unreadable; [`Error::Input`], with the remedy, when it

@@ -1,10 +1,11 @@
 //! Decoded residuals, row by row.
 
-use super::{Refine, packed::unpack};
+use super::Refine;
 use crate::{
     format::{parse::Parsed, refine::RefineRows},
+    math::product::product_nn,
     matrix::Mat,
-    ops::cpu::product::product_nn,
+    model::packed::unpack,
 };
 
 /// Decodes what the layer of a file says of its rows.

@@ -6,10 +6,10 @@ use super::Refine;
 use crate::{
     encode::maps::forward as forward_map,
     error::Error,
+    math::product::{chunk_nn, dot},
     matrix::{Mat, MatRef},
     ops::{
         Ops,
-        cpu::product::{chunk_nn, dot},
         types::{Effort, EncodeJob, Tries},
     },
     train::calibrate::factor,

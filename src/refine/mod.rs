@@ -9,11 +9,10 @@
 
 pub(crate) mod decode;
 pub(crate) mod encode;
-pub(crate) mod packed;
 pub(crate) mod rescore;
 pub(crate) mod train;
 
-pub(crate) use packed::packed_len;
+pub(crate) use crate::model::packed::packed_len;
 pub(crate) use train::train;
 
 use crate::{

@@ -7,11 +7,11 @@ use crate::{
     config::CodeKind,
     error::Error,
     format::{refine::RefineRows, rows::BLOCK},
+    index::searcher::Neighbors,
+    math::topk::TopK,
     matrix::{Mat, MatRef},
     ops::types::{CodesRef, ScoreTables},
-    query::QueryModel,
-    search::Neighbors,
-    topk::TopK,
+    search::tables::QueryModel,
 };
 
 /// The rows of a segment, whose positions follow those of the segments before it.

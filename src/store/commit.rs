@@ -7,13 +7,13 @@ use std::{
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{
-    disk::{DiskFile, Sink},
-    publish::Tell,
-};
 use crate::{
     config::Event,
     error::Error,
+    file::{
+        disk::{DiskFile, Sink},
+        publish::Tell,
+    },
     format::{
         header::{DEAD, Layout, MAX_SECTIONS, SectionEntry},
         write::Writer,

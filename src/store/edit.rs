@@ -4,15 +4,17 @@ use std::{cell::RefCell, path::Path};
 
 use super::{
     commit::{commit, mend},
-    disk::{Disk, DiskFile, Name},
-    find::positions,
-    head,
     join::{is_joined, join, parts},
-    publish::{Tell, publish},
 };
 use crate::{
     config::{Event, Stage},
     error::{Error, InputError},
+    file::{
+        disk::{Disk, DiskFile, Name},
+        head,
+        publish::{Tell, publish},
+        segments::{NewSegment, Part, Source, bare, write_segment},
+    },
     format::{
         self,
         header::SectionEntry,
@@ -22,9 +24,7 @@ use crate::{
         segment::{MOST_BARE_ROWS, Segment, tombs_bytes},
     },
     ids::{Ids, Wanted},
-    index::Index,
-    live::Bits,
-    segments::{NewSegment, Part, Source, bare, write_segment},
+    index::{Index, find::positions, live::Bits},
 };
 
 /// Rows of a segment that an append takes with it, as a multiple of those it has anyway: so there are few segments, and a row is

@@ -3,9 +3,9 @@
 
 use super::edit::{Gathered, gather};
 use crate::{
+    file::segments::{NewSegment, Part},
     format::{gain::LengthScale, parse::Parsed, segment::Segment},
     ids::Ids,
-    segments::{NewSegment, Part},
 };
 
 /// Segments that different scales may make of a file; with more their rows are brought to one scale, each by half a step of it at most.

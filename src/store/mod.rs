@@ -1,16 +1,10 @@
 //! Changes to a file: rows appended and deleted, space given back. Every change is a commit: after a crash at any point the file is what
 //! it was before, or what it was to be.
 
-pub(crate) mod build;
 pub(crate) mod commit;
-pub(crate) mod derive;
-pub(crate) mod disk;
 pub(crate) mod edit;
-pub(crate) mod find;
-pub(crate) mod head;
 pub(crate) mod join;
-pub(crate) mod lock;
-pub(crate) mod publish;
+pub(crate) mod merge;
 pub(crate) mod salvage;
 
 #[cfg(test)]
@@ -18,30 +12,30 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
-pub use build::{BuildReport, compress_with_model, train_to};
-pub use derive::{merge, transcode};
-pub(crate) use publish::Tell;
+pub use crate::compress::with_model::{BuildReport, compress_with_model, train_to};
+pub(crate) use crate::file::publish::Tell;
+pub use merge::{merge, transcode};
 pub use salvage::{SalvageReport, salvage};
 
 use crate::{
+    compress::rows::{Encoding, encode_all},
     config::{Config, Event, ProgressFn, Stage},
+    device::DeviceChoice,
     embedding::Embedding,
     encode::Encoder,
     error::{Error, InputError},
+    file::{disk::Folder, mmap::MappedFile},
     format::{self, ParseError, parse::Parsed},
     ids::Ids,
     index::Index,
     learned::synthesis::Synthesizer,
     lengths::Lengths,
-    mmap::MappedFile,
     model::Model,
-    ops::{Backend, Ops, WithOps, choice::DeviceChoice, dispatch},
+    ops::{Backend, Ops, WithOps, dispatch},
     platform::Stopwatch,
     read::RowSource,
     refine::encode::RefineEncoder,
-    rows::{Encoding, encode_all},
 };
-use disk::Folder;
 use edit::{Editor, NewRows};
 
 /// How rows are encoded with a model that is there.
@@ -106,7 +100,7 @@ fn expected_energy(parsed: &Parsed) -> f64 {
 }
 
 /// Whether rows of this error are such as the model of a file no longer fits.
-fn has_drifted(parsed: &Parsed, energy: f64) -> bool {
+pub(crate) fn has_drifted(parsed: &Parsed, energy: f64) -> bool {
     energy > DRIFT * expected_energy(parsed)
 }
 
@@ -121,12 +115,12 @@ impl AppendReport {
 /// How many times longer than all the rows a model was made of, or shorter, rows are that [`AppendReport::unlike_lengths`] tells of.
 pub const LONGER: f32 = 1.1;
 
-fn unlike_lengths(lengths: Option<(f32, f32)>, trained: Option<(f32, f32)>) -> bool {
+pub(crate) fn unlike_lengths(lengths: Option<(f32, f32)>, trained: Option<(f32, f32)>) -> bool {
     lengths.zip(trained).is_some_and(|((lo, hi), (least, most))| hi > LONGER * most || LONGER * lo < least)
 }
 
 /// The lengths that a model was made of.
-fn trained_lengths(model: &Model) -> Option<(f32, f32)> {
+pub(crate) fn trained_lengths(model: &Model) -> Option<(f32, f32)> {
     (model.side.gain_nibbles > 0).then_some(model.side.gain_range)
 }
 
@@ -315,7 +309,7 @@ fn append_on<O: Ops>(
     })
 }
 
-fn stage_report<'a>(
+pub(crate) fn stage_report<'a>(
     progress: Option<&'a ProgressFn<'a>>,
 ) -> impl Fn(Stage, usize, usize) -> Result<(), Error> + use<'a> {
     let tell = teller(progress);
@@ -323,13 +317,13 @@ fn stage_report<'a>(
 }
 
 /// Encodes rows with the model of an index.
-fn encode<O: Ops, D: AsRef<[u8]>>(
+pub(crate) fn encode<O: Ops, D: AsRef<[u8]>>(
     ops: &O,
     index: &Index<D>,
     rows: &dyn RowSource,
     output: &Path,
     options: &EncodeOptions<'_>,
-) -> Result<crate::rows::EncodedRows, Error> {
+) -> Result<crate::compress::rows::EncodedRows, Error> {
     let (model, meta) = (&*index.parsed().model, &index.parsed().meta);
     if rows.dim() != model.dim {
         let message = format!("the rows have {} dimensions, the file has {}", rows.dim(), model.dim);

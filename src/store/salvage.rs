@@ -3,18 +3,21 @@
 use std::{collections::HashSet, path::Path};
 
 use super::{
-    build::write_whole,
     edit::{Gathered, LeftOut, gather_but},
-    head, teller,
+    teller,
 };
 use crate::{
+    compress::with_model::write_whole,
     config::ProgressFn,
     error::Error,
+    file::{
+        head,
+        mmap::{MappedFile, Watch},
+        segments::{NewSegment, Part},
+    },
     format::{self, ParseError, salvage::Sound, segment::Segment},
     ids::Ids,
-    live::Bits,
-    mmap::{MappedFile, Watch},
-    segments::{NewSegment, Part},
+    index::live::Bits,
 };
 
 /// What was saved of a file, and what was not.
@@ -147,7 +150,7 @@ fn write(
         };
         LeftOut { positions, rows }
     });
-    let rows: u64 = sources.iter().map(crate::segments::Source::rows).sum();
+    let rows: u64 = sources.iter().map(crate::file::segments::Source::rows).sum();
     let new = (span > 0).then(|| NewSegment::of(&parsed, 0, 0, span));
     let part = new.map(|new| Part { new, sources: &sources, ids: ids.as_ref() });
     let file_bytes = write_whole(path, &head::of(&parsed, bytes), part.as_slice(), &teller(progress), whole)?;

@@ -4,10 +4,11 @@ use std::rc::Rc;
 
 use rayon::prelude::*;
 
-use super::{AnchorSet, linalg, relocate::relocate, rng::Random};
+use super::{AnchorSet, relocate::relocate};
 use crate::{
     config::AnnealingConfig,
     error::Error,
+    math::{linalg, rng::Random},
     matrix::{Mat, MatRef},
     ops::{
         Ops,

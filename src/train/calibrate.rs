@@ -3,15 +3,14 @@
 
 use rayon::prelude::*;
 
-use super::{quantize, rng::Random};
+use super::quantize;
 use crate::{
     config::Metric,
-    exact::Exact,
+    index::searcher::Neighbors,
+    math::{product::product_nt, rng::Random, topk::TopK},
     matrix::{Mat, MatRef},
     model::Model,
-    ops::cpu::product::product_nt,
-    search::Neighbors,
-    topk::TopK,
+    search::exact::Exact,
 };
 
 /// The k that recall is measured at.

@@ -2,8 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::linalg::mean_of;
-use crate::matrix::MatRef;
+use crate::{math::linalg::mean_of, matrix::MatRef};
 
 /// Rows that say where the middle is, roughly.
 const SOME: usize = 1024;
@@ -34,8 +33,8 @@ pub(crate) fn center(rows: MatRef<'_>) -> Vec<f32> {
 mod tests {
     use super::*;
     use crate::{
+        math::{linalg::mean, rng::Random},
         matrix::Mat,
-        train::{linalg::mean, rng::Random},
     };
 
     fn rows(n: usize) -> Mat {

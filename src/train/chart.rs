@@ -4,19 +4,22 @@ use rayon::prelude::*;
 
 use super::{
     allocate::{Allocation, Direction, Shape, allocate, pack, symbol_bits},
-    linalg::{principal, product, product_nt, solve_ridge, to_f32, widen},
     quantize::{ranged, symmetric},
-    rng::Random,
+    sample::copy_rows,
     space::Space,
     tables,
 };
 use crate::{
     config::CodeKind,
     error::Error,
+    math::{
+        linalg::{principal, product, product_nt, solve_ridge, to_f32, widen},
+        product::product_nt as product_nt_f32,
+        rng::Random,
+    },
     matrix::{Mat, MatRef},
     model::{Chart, Model},
-    ops::{Ops, cpu::product::product_nt as product_nt_f32},
-    prepare::copy_rows,
+    ops::Ops,
 };
 
 /// Rows the tables are trained on.

@@ -1,9 +1,9 @@
 //! What an error costs. An error e of a row changes its score for a query q by <q, e>, whose mean square over queries
 //! is e^T M e with M the second moment of the queries. Square roots of M turn that into a plain squared length.
 
-use super::linalg::{principal, product_tn};
 use crate::{
     error::Error,
+    math::linalg::{principal, product_tn},
     matrix::{Mat, MatRef},
 };
 

@@ -5,11 +5,10 @@ pub(crate) mod anneal;
 pub(crate) mod calibrate;
 pub(crate) mod center;
 pub(crate) mod chart;
-pub(crate) mod linalg;
 pub(crate) mod metric;
 pub(crate) mod quantize;
 pub(crate) mod relocate;
-pub(crate) mod rng;
+pub(crate) mod sample;
 pub(crate) mod space;
 pub(crate) mod tables;
 pub(crate) mod transform;
@@ -19,9 +18,10 @@ pub(crate) use center::center;
 
 use crate::{
     config::AnnealingConfig,
+    device::DeviceChoice,
     error::Error,
     matrix::{Mat, MatRef},
-    ops::{Backend, Ops, WithOps, choice::DeviceChoice, dispatch, types::Assignments},
+    ops::{Backend, Ops, WithOps, dispatch, types::Assignments},
 };
 
 /// Anchors (coarse centroids): K points of the space of the rows.

@@ -6,13 +6,13 @@
 
 use rayon::prelude::*;
 
-use super::rng::Random;
 use crate::{
-    matrix::{Mat, MatRef},
-    ops::{
-        cpu::product::{dot, squared_distance},
-        types::Assignments,
+    math::{
+        product::{dot, squared_distance},
+        rng::Random,
     },
+    matrix::{Mat, MatRef},
+    ops::types::Assignments,
 };
 
 /// Share of the anchors moved in one iteration at most.

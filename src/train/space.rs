@@ -1,14 +1,13 @@
 //! The space of training: rows less their mean, weighted by the metric, in as few coordinates as the sample needs.
 
-use super::{
-    anneal::subtract,
-    linalg::{mean, principal, product, to_f32, widen},
-    metric::MetricRoot,
-};
+use super::{anneal::subtract, metric::MetricRoot};
 use crate::{
     error::Error,
+    math::{
+        linalg::{mean, principal, product, to_f32, widen},
+        product::product_nt,
+    },
     matrix::{Mat, MatRef},
-    ops::cpu::product::product_nt,
 };
 
 /// Maps between unit rows (d dimensions) and the space of training (r coordinates).

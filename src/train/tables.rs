@@ -6,17 +6,17 @@
 
 use rayon::prelude::*;
 
-use super::{anneal::anneal, linalg::solve_ridge, rng::Random};
+use super::{anneal::anneal, sample::copy_rows};
 use crate::{
     config::{AnnealingConfig, CodeKind},
     error::Error,
+    math::{linalg::solve_ridge, rng::Random},
     matrix::{Mat, MatRef},
     model::Code,
     ops::{
         Ops,
         types::{Effort, EncodeJob, Tries},
     },
-    prepare::copy_rows,
 };
 
 /// Rounds of encoding and least squares, the rows of each, how far it extrapolates, how hard it searches.

@@ -5,20 +5,19 @@ use super::{
     anneal::{anneal, anneal_from},
     calibrate,
     chart::{ChartCode, ChartRows, Spectrum, train_chart},
-    linalg::to_f32,
     quantize::group_means,
-    rng::Random,
+    sample::copy_rows,
     tables,
 };
 use crate::{
+    compress::plan::{Pilot, Sizes, fit_symbols},
     config::{AnnealingConfig, Config, Stage},
     encode::{Encoder, encode_rows, energies},
     error::Error,
+    math::{linalg::to_f32, product::product_nt, rng::Random},
     matrix::{Mat, MatRef},
     model::{Model, Side},
-    ops::{Ops, cpu::product::product_nt},
-    plan::{Pilot, Sizes, fit_symbols},
-    prepare::copy_rows,
+    ops::Ops,
 };
 
 /// Rows per anchor of all but the last iterations, which take the whole sample.

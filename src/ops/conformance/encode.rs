@@ -5,13 +5,13 @@ use vlc_reference::chain;
 use super::{Case, normals, random, up, wide};
 use crate::{
     config::CodeKind,
+    math::rng::Random,
     matrix::Mat,
     model::Code,
     ops::{
         Ops,
         types::{Effort, EncodeJob, Encoded, Lengths, Tries},
     },
-    train::rng::Random,
 };
 
 /// A code with random tables, the own symbol's larger than those of lags.

@@ -14,10 +14,10 @@ use super::{
 };
 use crate::{
     config::CodeKind,
+    index::searcher::Neighbors,
+    math::rng::Random,
     matrix::Mat,
     ops::{Ops, allowed::Allowed, cpu, types::ScoreTables},
-    search::Neighbors,
-    train::rng::Random,
 };
 
 /// Which positions are allowed.

@@ -15,14 +15,14 @@ use crate::{
         row_ids::{RowIds, starts as row_starts},
         rows::{BLOCK, BlockShape},
     },
+    index::searcher::Neighbors,
+    math::rng::Random,
     model::{Chart, Model, Side},
     ops::{
         Ops, cpu,
         types::{CodesRef, ScoreTables},
     },
-    query::QueryModel,
-    search::Neighbors,
-    train::rng::Random,
+    search::tables::QueryModel,
 };
 
 /// What a store is to be: random codes, rows numbered as they stand.

@@ -18,10 +18,11 @@ pub(crate) mod store;
 use std::{collections::BTreeSet, io::Write, sync::Mutex};
 
 use crate::{
+    device::DeviceChoice,
     error::Error,
+    math::rng::Random,
     matrix::Mat,
-    ops::{Backend, Ops, WithOps, choice::DeviceChoice, cpu, devices, dispatch, types::Assignments},
-    train::rng::Random,
+    ops::{Backend, Ops, WithOps, cpu, devices, dispatch, types::Assignments},
 };
 
 /// Instantiates every law for a backend.

@@ -4,12 +4,12 @@ use vlc_reference::mlp::{AdamW, Layer, Mlp as Reference, rounded};
 
 use super::{Case, assert_near, normals, random, up, wide};
 use crate::{
+    math::rng::Random,
     matrix::Mat,
     ops::{
         Ops,
         mlp::{Dense, FitStep, Mlp},
     },
-    train::rng::Random,
 };
 
 /// A network of random weights; with `bits`, of rounded ones.

@@ -9,8 +9,8 @@ use super::{
 };
 use crate::{
     config::CodeKind,
+    index::searcher::Neighbors,
     ops::{Ops, types::ScoreTables},
-    search::Neighbors,
 };
 
 const METRICS: [Metric; 3] = [Metric::Cosine, Metric::Dot, Metric::L2];

@@ -17,9 +17,9 @@ use crate::{
         row_ids::{RowIds, starts as row_starts},
         rows::{BlockShape, place_side, place_symbols},
     },
+    math::rng::Random,
     model::{self, Model, Quantized},
     ops::types::CodesRef,
-    train::rng::Random,
 };
 
 /// What a random store is to be.

@@ -2,11 +2,12 @@
 
 use rayon::prelude::*;
 
-use super::{
-    CHUNK,
-    product::{chunk_nt, squared_distance},
+use super::CHUNK;
+use crate::{
+    math::product::{chunk_nt, squared_distance},
+    matrix::MatRef,
+    ops::types::Assignments,
 };
-use crate::{matrix::MatRef, ops::types::Assignments};
 
 /// Anchors whose products are held at a time.
 const ANCHORS: usize = 1024;

@@ -2,11 +2,9 @@
 
 use rayon::prelude::*;
 
-use super::{
-    CHUNK,
-    product::{chunk_nn, dot},
-};
+use super::CHUNK;
 use crate::{
+    math::product::{chunk_nn, dot},
     matrix::{Mat, MatRef},
     model::Code,
     ops::types::{Encoded, Lengths},

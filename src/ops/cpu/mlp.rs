@@ -5,11 +5,9 @@ use faer::{Accum, Par, linalg::matmul::matmul};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::{
-    CHUNK,
-    product::{product_nn, product_nt},
-};
+use super::CHUNK;
 use crate::{
+    math::product::{product_nn, product_nt},
     matrix::{Mat, MatRef},
     ops::mlp::{Adam, FitStep, Mlp, act, act_slope, rounded, top},
 };

@@ -6,9 +6,7 @@ pub(crate) mod encode;
 pub(crate) mod lengths;
 pub(crate) mod mlp;
 pub(crate) mod panels;
-pub(crate) mod product;
 pub(crate) mod project;
-pub(crate) mod quick;
 pub(crate) mod reduce;
 pub(crate) mod scan;
 pub(crate) mod score;
@@ -21,18 +19,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::{
     error::Error,
+    index::searcher::Neighbors,
     matrix::{Mat, MatRef},
     ops::{
         Backend, Ops,
         mlp::{FitStep, Mlp},
         types::{Assignments, Cells, CodesRef, EncodeJob, Encoded, ScoreTables, Step},
     },
-    search::Neighbors,
 };
 use reduce::CellStats;
 
 /// Rows of a unit of parallel work.
-const CHUNK: usize = 256;
+pub(crate) const CHUNK: usize = 256;
 
 pub(super) use simd::Level;
 

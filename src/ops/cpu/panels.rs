@@ -128,7 +128,7 @@ impl WithSimd for Products<'_, '_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{matrix::Mat, train::rng::Random};
+    use crate::{math::rng::Random, matrix::Mat};
 
     #[test]
     fn products_do_not_depend_on_the_rows_beside() {

@@ -2,8 +2,11 @@
 
 use rayon::prelude::*;
 
-use super::{CHUNK, product::chunk_nt};
-use crate::matrix::{Mat, MatRef};
+use super::CHUNK;
+use crate::{
+    math::product::chunk_nt,
+    matrix::{Mat, MatRef},
+};
 
 pub(super) fn project(rows: MatRef<'_>, offset: &[f32], transform: MatRef<'_>) -> Mat {
     let mut out = Mat::zeros(rows.rows(), transform.rows());

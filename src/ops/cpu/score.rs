@@ -12,13 +12,13 @@ use super::{
 };
 use crate::{
     format::rows::BLOCK,
+    index::searcher::Neighbors,
+    math::topk::TopK,
     matrix::Mat,
     ops::{
         allowed::Allowed,
         types::{CodesRef, ScoreTables},
     },
-    search::Neighbors,
-    topk::TopK,
 };
 
 /// Queries of a unit of parallel work.

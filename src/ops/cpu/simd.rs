@@ -10,7 +10,7 @@ use crate::error::Error;
 
 /// An instruction set that this machine has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::ops) enum Level {
+pub(crate) enum Level {
     /// Whatever the compiler's target has.
     Portable,
     /// x86-64 with AVX2 and FMA.
@@ -49,7 +49,7 @@ impl Level {
     }
 
     /// The level that `VLC_SIMD` names, or the widest.
-    pub(in crate::ops) fn from_env() -> Result<Level, Error> {
+    pub(crate) fn from_env() -> Result<Level, Error> {
         let widest = || Level::ALL.into_iter().find(|l| l.available()).unwrap_or(Level::Portable);
         match std::env::var("VLC_SIMD") {
             Ok(name) if !name.is_empty() => name.parse(),

@@ -1,11 +1,13 @@
 use rayon::prelude::*;
 
 use super::*;
-use crate::ops::{
-    Backend,
-    choice::DeviceChoice,
-    conformance::{required, skip},
-    cuda::error::{is_out_of_memory, last_error},
+use crate::{
+    device::DeviceChoice,
+    ops::{
+        Backend,
+        conformance::{required, skip},
+        cuda::error::{is_out_of_memory, last_error},
+    },
 };
 
 /// A device, or `None` after saying that there is none.

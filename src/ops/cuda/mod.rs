@@ -28,6 +28,7 @@ pub(crate) mod update;
 
 use crate::{
     error::Error,
+    index::searcher::Neighbors,
     matrix::{Mat, MatRef},
     ops::{
         Backend, DeviceInfo, Ops,
@@ -35,7 +36,6 @@ use crate::{
         mlp::{FitStep, Mlp},
         types::{Assignments, Cells, CodesRef, EncodeJob, Encoded, ScoreTables, Step},
     },
-    search::Neighbors,
 };
 use device::{Device, held};
 

@@ -5,7 +5,10 @@ use bytemuck::{NoUninit, Zeroable};
 use rayon::prelude::*;
 
 use super::{buffer::Buffer, codes::Codes, decoded, device::Device, groups::Groups, images::SCORE, launch::Arg};
-use crate::{error::Error, format::rows::BLOCK, matrix::Mat, ops::types::ScoreTables, search::Neighbors, topk::TopK};
+use crate::{
+    error::Error, format::rows::BLOCK, index::searcher::Neighbors, math::topk::TopK, matrix::Mat,
+    ops::types::ScoreTables,
+};
 
 /// Maxima of a query's sample, at most: the k-th largest is what a row must reach.
 const MAXIMA: usize = 2048;

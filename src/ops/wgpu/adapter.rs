@@ -11,8 +11,9 @@ use super::{
     error::{lock, unavailable},
 };
 use crate::{
+    device::DeviceChoice,
     error::Error,
-    ops::{Backend, DeviceInfo, choice::DeviceChoice},
+    ops::{Backend, DeviceInfo},
 };
 
 /// What the kernels need and every adapter of WebGPU has: invocations of a workgroup, bytes of its memory, storage buffers.

@@ -20,7 +20,7 @@ use super::{
     kernel::{Pipeline, PipelineKey},
     pace::Pace,
 };
-use crate::{error::Error, ops::choice::DeviceChoice};
+use crate::{device::DeviceChoice, error::Error};
 
 /// Bytes that the parameters of a launch may take: where uniforms may start on any device.
 pub(super) const SLOT: usize = 256;

@@ -9,10 +9,10 @@ use super::{
     kernel::{Kernel, Source},
 };
 use crate::{
+    device::DeviceChoice,
     error::Error,
     ops::{
         Backend,
-        choice::DeviceChoice,
         conformance::{required, skip},
     },
 };

@@ -31,16 +31,16 @@ pub(crate) mod transfer;
 pub(crate) mod update;
 
 use crate::{
+    device::DeviceChoice,
     error::Error,
+    index::searcher::Neighbors,
     matrix::{Mat, MatRef},
     ops::{
         Backend, DeviceInfo, Ops,
-        choice::DeviceChoice,
         health::Health,
         mlp::{FitStep, Mlp},
         types::{Assignments, Cells, CodesRef, EncodeJob, Encoded, ScoreTables, Step},
     },
-    search::Neighbors,
 };
 use device::Device;
 

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use super::{assign::Assigned, device::Device, device_tests::device, reduce::reduce, rows::Rows, update::update};
-use crate::{matrix::Mat, ops::types::Step, train::rng::Random};
+use crate::{math::rng::Random, matrix::Mat, ops::types::Step};
 
 /// A device on which no buffer has more bytes than this.
 fn limited(bytes: usize) -> Option<Device> {

@@ -16,13 +16,13 @@ use super::{
 use crate::{
     error::Error,
     format::rows::BLOCK,
+    index::searcher::Neighbors,
+    math::topk::TopK,
     matrix::Mat,
     ops::{
         layout::{KthParams, ScanParams},
         types::ScoreTables,
     },
-    search::Neighbors,
-    topk::TopK,
 };
 
 static SCORE: Source = Source { name: "score", text: include_str!("../../../shaders/score.wgsl") };

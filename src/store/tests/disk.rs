@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, io, rc::Rc};
 
-use crate::store::disk::{Disk, DiskFile, Name};
+use crate::file::disk::{Disk, DiskFile, Name};
 
 /// xorshift64*, so that a seed is a history.
 #[derive(Debug, Clone)]

@@ -6,16 +6,12 @@ use super::disk::{Memory, Random};
 use crate::{
     config::{Budget, Config},
     error::Error,
+    file::{publish::Tell, spool::Record},
     format::rows::BlockShape,
     ids::Ids,
-    index::Index,
-    live::Live,
+    index::{Index, live::Live},
     matrix::MatRef,
-    spool::Record,
-    store::{
-        edit::{Editor, NewRows},
-        publish::Tell,
-    },
+    store::edit::{Editor, NewRows},
 };
 
 /// What a store holds: the code of each live row by its id.
@@ -64,7 +60,7 @@ pub(super) fn contents(bytes: &[u8]) -> Contents {
     };
     let places = Live::new(parsed, index.bytes(), 0).take(n);
     assert_eq!(places.len(), n);
-    let of = |place: &crate::live::Place| {
+    let of = |place: &crate::index::live::Place| {
         let shape = parsed.block;
         let (b, i) = ((place.position / 32) as usize, (place.position % 32) as usize);
         let block = &parsed.segments[place.segment].codes(index.bytes())[b * shape.bytes()..][..shape.bytes()];

@@ -114,7 +114,7 @@ mod tests {
             seed in 0u64..1 << 40,
         ) {
             let found = ByteTables::new(Level::Portable, tables.as_flattened(), 16, 255, 0.0);
-            let mut random = crate::train::rng::Random::new(seed, 1);
+            let mut random = crate::math::rng::Random::new(seed, 1);
             let (mut exact, mut bytes, mut largest) = (0f32, 0u32, 0u32);
             for (t, table) in tables.iter().enumerate() {
                 let c = random.below(16);

@@ -208,7 +208,7 @@ fn portable<const Q: usize>(blocks: &[u8], shape: BlockShape, tables: &[[Quad; Q
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::train::rng::Random;
+    use crate::math::rng::Random;
 
     #[test]
     fn all_instruction_sets_sum_alike() {

@@ -1,0 +1,231 @@
+//! The single entry: read, plan, train, encode, write.
+
+pub(crate) mod expected;
+pub(crate) mod held_out;
+pub(crate) mod plan;
+pub(crate) mod rows;
+pub(crate) mod with_model;
+
+use std::{io::Cursor, path::Path};
+
+use crate::{
+    config::{Config, DecoderShape, Event},
+    embedding::all_metadata,
+    error::Error,
+    file::publish::publish_at,
+    format::write::FileShape,
+    index::{
+        Index, check_keys,
+        info::{HeldOutRecall, QuerySource},
+    },
+    learned::{self, Learned},
+    matrix::MatRef,
+    ops::{Backend, Ops, WithOps, dispatch},
+    platform::Stopwatch,
+    read::{RowSource, prepare::chunk_rows},
+    refine,
+    store::teller,
+    train::{
+        allocate::symbol_bits,
+        sample::{prepare, sample_rows},
+        transform::{Training, train},
+    },
+};
+use plan::{Sizes, plan_on};
+use rows::{FileTarget, Further, Target, check_readable, encode_prepared, meta_of, write_file};
+
+/// What a compression gave. Seconds are 0 where there is no clock (WebAssembly in a browser).
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Report {
+    /// Rows.
+    pub n: u64,
+    /// Dimensions.
+    pub dim: u32,
+    /// Bytes of the file.
+    pub file_bytes: u64,
+    /// The same per row.
+    pub bytes_per_vector: f64,
+    /// The same as a share of float32.
+    pub ratio: f64,
+    /// Anchors.
+    pub anchors: u32,
+    /// Charts.
+    pub charts: u32,
+    /// Bytes of symbols per row.
+    pub code_bytes: f64,
+    /// Bytes of the refine layer's symbols per row, where there is one.
+    pub refine_bytes: Option<u32>,
+    /// Mean squared L2 error of the decoded training rows, as unit vectors, without the refine layer.
+    pub energy: f64,
+    /// The same with it, on some of them.
+    pub refine_energy: Option<f64>,
+    /// The learned decoder, where there is one.
+    pub decoder: Option<DecoderShape>,
+    /// The error of rows that the learned decoder was not trained on, where there is one and enough rows to hold some out.
+    pub unseen_energy: Option<f64>,
+    /// The same when only the anchor is kept.
+    pub anchor_energy: f64,
+    /// Recall on held-out queries; `None` when there were too few rows or queries to measure it.
+    pub recall: Option<HeldOutRecall>,
+    /// Reading the sample and planning.
+    pub plan_seconds: f64,
+    /// Training.
+    pub train_seconds: f64,
+    /// Encoding, writing and measuring recall.
+    pub encode_seconds: f64,
+    /// All of it.
+    pub seconds: f64,
+    /// Where the arithmetic ran.
+    pub backend: Backend,
+}
+
+/// Compresses `rows` (n x dim) into an index in memory.
+///
+/// O(n (K + dim) dim) time; memory for the sample, the codes and a few bytes per row.
+///
+/// # Errors
+/// [`Error::Config`] for settings out of range, [`Error::Budget`] when the budget cannot be met, [`Error::Input`] for
+/// rows or queries that cannot be used (naming row and column), [`Error::Unavailable`] and [`Error::Device`] as the
+/// backend has it, [`Error::Cancelled`] when the callback asked for it.
+pub fn compress(rows: MatRef<'_>, config: &Config<'_>) -> Result<Index<Vec<u8>>, Error> {
+    check_keys(&config.metadata)?;
+    let job = Job { rows: &rows, config, target: Cursor::new(Vec::new()), output: Path::new("memory") };
+    let (target, _) = with_threads(config, || dispatch(config.backend, config.device, job))?;
+    Index::from_bytes(target.into_inner())
+}
+
+/// Compresses `rows` into the file `path`, a chunk of rows at a time: memory does not grow with the rows but for some
+/// bytes each. The file appears under its name when it is whole; on any error nothing is left behind.
+///
+/// # Errors
+/// As [`compress`], and [`Error::Io`] when the file cannot be written.
+pub fn compress_to(rows: &dyn RowSource, path: impl AsRef<Path>, config: &Config<'_>) -> Result<Report, Error> {
+    check_keys(&config.metadata)?;
+    compress_as_is(rows, path.as_ref(), config)
+}
+
+/// The same for metadata of any keys.
+pub(crate) fn compress_as_is(rows: &dyn RowSource, path: &Path, config: &Config<'_>) -> Result<Report, Error> {
+    publish_at(path, &teller(config.progress), |file| {
+        let target = FileTarget(file.try_clone().map_err(|e| Error::io(path, e))?);
+        let job = Job { rows, config, target, output: path };
+        with_threads(config, || dispatch(config.backend, config.device, job)).map(|(_, report)| report)
+    })
+}
+
+/// Runs `job` on as many threads as the caller asked for.
+pub(crate) fn with_threads<R: Send>(
+    config: &Config<'_>,
+    job: impl FnOnce() -> Result<R, Error> + Send,
+) -> Result<R, Error> {
+    match config.threads {
+        None => job(),
+        Some(0) => Err(Error::Config("threads must be at least 1".into())),
+        Some(threads) => {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+            let pool = pool.map_err(|e| Error::Config(format!("{threads} threads could not be started: {e}")))?;
+            pool.install(job)
+        }
+    }
+}
+
+/// Bytes that compressing takes on a device that has memory of its own: the sample in three spaces and as the operands of
+/// products, or the rows that are encoded at a time with their codes; and what does not grow with the rows.
+fn device_memory<O: Ops>(ops: &O, n: usize, dim: usize) -> u64 {
+    const PER_VALUE: u64 = 20;
+    const FIXED: u64 = 96 << 20;
+    let rows = n.min((ops.chunks() * chunk_rows(dim)).max(sample_rows(n, dim)));
+    PER_VALUE * rows as u64 * dim as u64 + FIXED
+}
+
+struct Job<'a, T> {
+    rows: &'a dyn RowSource,
+    config: &'a Config<'a>,
+    target: T,
+    /// The file to be, for messages, and beside which there is room.
+    output: &'a Path,
+}
+
+impl<T: Target> WithOps for Job<'_, T> {
+    type Output = (T, Report);
+
+    fn run<O: Ops>(self, ops: O) -> Result<(T, Report), Error> {
+        let watch = Stopwatch::start();
+        let config = self.config;
+        let tell = |event: &Event<'_>| match config.progress {
+            Some(progress) if progress(event).is_break() => Err(Error::Cancelled),
+            _ => Ok(()),
+        };
+        let report = |stage, done: usize, total: usize| {
+            tell(&Event::Progress { stage, done: done as u64, total: total as u64 })
+        };
+        let (n, dim) = (self.rows.rows(), self.rows.dim());
+        if n > 0 && dim > 0 {
+            ops.ensure_room(device_memory(&ops, n, dim))?;
+        }
+        let prepared = prepare(self.rows, config, &report)?;
+        let (plan, pilot) = plan_on(&ops, &prepared, config, &report)?;
+        tell(&Event::Plan(&plan))?;
+        let plan_seconds = watch.seconds();
+
+        let mut trained = train(
+            &ops,
+            &Training {
+                unit: prepared.unit.view(),
+                gains: &prepared.gains,
+                queries: prepared.training_queries(),
+                center: prepared.center.clone(),
+                gain_range: prepared.gain_range,
+                sizes: Sizes { decoder: plan.decoder, ..prepared.sizes },
+                pilot,
+                charts: plan.charts,
+                symbols: plan.symbols,
+                config,
+                report: &report,
+            },
+        )?;
+        let refine = refine::train(&ops, &trained, &prepared, config, &report)?;
+        let learned = learned::train(&ops, &mut trained, &prepared, plan.decoder, config, &report)?;
+        let train_seconds = watch.seconds() - plan_seconds;
+
+        let layer = refine.as_ref().map(|t| &t.refine);
+        let meta = meta_of(&prepared, &trained, config);
+        check_readable(&FileShape::new(&meta, &trained.model, layer, learned.as_ref(), &all_metadata(config)))?;
+        let further = Further { refine: refine.as_ref(), learned: learned.as_ref() };
+        let encoded = encode_prepared(&ops, &prepared, &trained, further, config.metric, self.output, &report)?;
+        let (target, meta, file_bytes) =
+            write_file(self.target, &prepared, &trained, further, encoded, config, self.output, &report)?;
+        let seconds = watch.seconds();
+        let bytes_per_vector = file_bytes as f64 / n as f64;
+        let source = if meta.query_source == 1 { QuerySource::Sample } else { QuerySource::Rows };
+        let report = Report {
+            n: n as u64,
+            dim: meta.dim,
+            file_bytes,
+            bytes_per_vector,
+            ratio: bytes_per_vector / (4.0 * f64::from(meta.dim)),
+            anchors: meta.anchors,
+            charts: meta.charts,
+            code_bytes: (meta.symbols as usize * symbol_bits(meta.kind)) as f64 / 8.0,
+            refine_bytes: layer.map(|layer| layer.width() as u32),
+            refine_energy: refine.as_ref().map(|t| t.energy),
+            decoder: learned.as_ref().map(Learned::shape),
+            unseen_energy: learned.as_ref().map(|learned| learned.unseen_energy).filter(|e| e.is_finite()),
+            energy: meta.energy,
+            anchor_energy: meta.anchor_energy,
+            recall: (meta.query_source != 0).then_some(HeldOutRecall {
+                recall: meta.recall,
+                k: meta.recall_k,
+                queries: meta.recall_queries,
+                source,
+            }),
+            plan_seconds,
+            train_seconds,
+            encode_seconds: seconds - plan_seconds - train_seconds,
+            seconds,
+            backend: ops.backend(),
+        };
+        Ok((target, report))
+    }
+}

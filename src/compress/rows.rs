@@ -1,0 +1,384 @@
+//! From all rows to the file: encoded as they stream by, kept in row order in a spool, written out in cell order.
+
+use std::{
+    fs::File,
+    io::{Cursor, Seek, SeekFrom, Write},
+    path::Path,
+};
+
+use rayon::prelude::*;
+
+use super::held_out;
+use crate::{
+    config::{Config, Metric, Stage},
+    embedding::all_metadata,
+    encode::{Encoder, RowCodes, encode_rows},
+    error::Error,
+    file::{
+        segments::{NewSegment, Source, write_segment},
+        spool::{Record, Spool, Spooled},
+    },
+    format::{
+        self,
+        history::fixed,
+        learned::learned_bytes,
+        meta::Meta,
+        rows::BlockShape,
+        write::{FileShape, Writer},
+    },
+    index::searcher::Neighbors,
+    learned::{Learned, synthesis::Synthesizer},
+    lengths::error_outside,
+    math::product::squared_distance,
+    matrix::Mat,
+    model::{Model, packed::pack},
+    ops::Ops,
+    read::{RowSource, prepare::chunk_rows},
+    refine::{
+        Refine,
+        encode::{RefineCodes, RefineEncoder},
+        train::TrainedRefine,
+    },
+    search::exact::Exact,
+    train::{
+        calibrate::{TARGET_K, factor},
+        sample::{Prepared, to_unit},
+        transform::Trained,
+    },
+};
+
+/// Rows of a unit of parallel work.
+const RECORDS: usize = 256;
+
+/// Where a file is written, and read back to be measured.
+pub(crate) trait Target: Write + Seek + Send {
+    fn read_back<R>(&mut self, look: impl FnOnce(&[u8]) -> R) -> std::io::Result<R>;
+}
+
+impl Target for Cursor<Vec<u8>> {
+    fn read_back<R>(&mut self, look: impl FnOnce(&[u8]) -> R) -> std::io::Result<R> {
+        Ok(look(self.get_ref()))
+    }
+}
+
+pub(crate) struct FileTarget(pub(crate) File);
+
+impl Write for FileTarget {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.write(bytes)
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.0.flush()
+    }
+}
+
+impl Seek for FileTarget {
+    fn seek(&mut self, to: SeekFrom) -> std::io::Result<u64> {
+        self.0.seek(to)
+    }
+}
+
+impl Target for FileTarget {
+    fn read_back<R>(&mut self, look: impl FnOnce(&[u8]) -> R) -> std::io::Result<R> {
+        let bytes = crate::file::mmap::Mapping::of_own(&self.0)?;
+        let seen = look(&bytes);
+        bytes.whole().map(|()| seen)
+    }
+}
+
+/// What may stand behind the codes.
+#[derive(Clone, Copy)]
+pub(crate) struct Further<'a> {
+    pub(crate) refine: Option<&'a TrainedRefine>,
+    pub(crate) learned: Option<&'a Learned>,
+}
+
+/// Rows that are to be encoded with a model.
+pub(crate) struct Encoding<'a> {
+    pub(crate) rows: &'a dyn RowSource,
+    pub(crate) model: &'a Model,
+    pub(crate) encoder: &'a Encoder,
+    pub(crate) refine: Option<(&'a Refine, &'a RefineEncoder)>,
+    pub(crate) learned: Option<(&'a Learned, &'a Synthesizer)>,
+    /// Exponent of the score factor.
+    pub(crate) alpha: f32,
+    /// The file to be, for messages, and beside which there is room.
+    pub(crate) output: &'a Path,
+    /// Whether to add up the errors of the rows, which takes decoding them.
+    pub(crate) errors: bool,
+}
+
+/// All rows encoded.
+pub(crate) struct EncodedRows {
+    pub(crate) labels: Vec<u32>,
+    pub(crate) spool: Spooled,
+    /// The length of each row; empty where lengths are not kept.
+    pub(crate) lengths: Vec<f32>,
+    /// The truth that recall is measured against.
+    pub(crate) truth: Option<Neighbors>,
+    /// Sum of the squared errors of the rows, decoded without a refine layer, as shares of their lengths, in fixed point; 0 when it was
+    /// not asked for.
+    pub(crate) error: u128,
+}
+
+impl Encoding<'_> {
+    /// How a row's codes stand in the spool.
+    fn record(&self) -> Record {
+        let (model, symbols) = (self.model, self.model.symbols());
+        let shape = BlockShape { kind: model.kind(), symbols, side_nibbles: model.side.nibbles() };
+        Record { shape, refine: self.refine.map_or(0, |(refine, _)| refine.width()) }
+    }
+
+    /// Puts the codes of the rows at `gains` into records.
+    fn fill(&self, record: Record, found: &Found, gains: &[f32], records: &mut [u8]) {
+        let (side_levels, symbols, codes) = (&self.model.side, self.model.symbols(), &found.codes);
+        records.par_chunks_mut(record.len().max(1) * RECORDS).enumerate().for_each(|(part, out)| {
+            for (r, out) in out.chunks_exact_mut(record.len().max(1)).enumerate() {
+                let i = part * RECORDS + r;
+                record.put(&codes.symbols[i * symbols..(i + 1) * symbols], out);
+                let (base, further) = out.split_at_mut(record.base_len());
+                let side = &mut base[record.symbol_bytes()..];
+                let factors = side_levels.factor_nibbles();
+                if factors == 1 {
+                    side[0] = side_levels.factor_code(factor(codes.norms[i], self.alpha));
+                }
+                let gain = side_levels.gain_code(gains[i]);
+                side[factors..].iter_mut().enumerate().for_each(|(s, nibble)| *nibble = (gain >> (4 * s) & 15) as u8);
+                if let (Some(refine), Some((last, packed))) = (&found.refine, further.split_last_mut()) {
+                    let count = refine.symbols.len() / refine.factors.len().max(1);
+                    pack(&refine.symbols[i * count..(i + 1) * count], packed);
+                    *last = refine.factors[i];
+                }
+            }
+        });
+    }
+
+    /// Encodes unit rows, which are on the device as `resident`.
+    fn encode<O: Ops>(&self, ops: &O, unit: &Mat, gains: &[f32], resident: &O::Rows) -> Result<Found, Error> {
+        let mut codes = encode_rows(ops, self.encoder, self.model, resident)?;
+        if let Some((learned, synthesizer)) = self.learned {
+            synthesizer.encode(ops, learned, resident, &mut codes)?;
+        }
+        let mut found = Found { codes, refine: None, error: 0 };
+        if self.errors || self.refine.is_some() {
+            let decoded = match self.learned {
+                Some((learned, synthesizer)) => synthesizer.decode(learned, self.encoder, &found.codes),
+                None => self.encoder.decode(self.model, &found.codes),
+            };
+            if self.errors {
+                found.error = self.error(unit, gains, &decoded);
+            }
+            if let Some((refine, encoder)) = self.refine {
+                found.refine = Some(encoder.encode(ops, refine, unit.view(), decoded)?);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Sum of the squared errors of rows of these lengths as shares of them, in fixed point. What a length that the model's scale does not
+    /// hold is off by is not among them.
+    fn error(&self, unit: &Mat, gains: &[f32], decoded: &Mat) -> u128 {
+        let of_row = |i: usize| {
+            let ratio = self.model.side.length_ratio(gains[i]);
+            if ratio == 1.0 {
+                return fixed(squared_distance(unit.row(i), decoded.row(i)).into());
+            }
+            let off = unit.row(i).iter().zip(decoded.row(i)).map(|(u, x)| f64::from(u - ratio * x).powi(2));
+            fixed(off.sum())
+        };
+        (0..unit.rows()).into_par_iter().with_min_len(RECORDS).map(of_row).sum()
+    }
+}
+
+/// The codes of some rows.
+struct Found {
+    codes: RowCodes,
+    refine: Option<RefineCodes>,
+    error: u128,
+}
+
+/// Encodes every row, a chunk at a time; on the way it finds the exact neighbours of the queries of `exact`.
+pub(crate) fn encode_all<O: Ops>(
+    ops: &O,
+    encoding: &Encoding<'_>,
+    mut exact: Option<Exact>,
+    report: &dyn Fn(Stage, usize, usize) -> Result<(), Error>,
+) -> Result<EncodedRows, Error> {
+    let (rows, model, output) = (encoding.rows, encoding.model, encoding.output);
+    let (n, dim) = (rows.rows(), rows.dim());
+    let record = encoding.record();
+    let spool_error = |e| Error::io(output, e);
+    let mut spool = Spool::new(n as u64 * record.len() as u64, output.parent()).map_err(spool_error)?;
+    let mut labels = Vec::with_capacity(n);
+    let (mut error, mut lengths) = (0, Vec::new());
+    // Large enough that waiting for the last unit of work of each step costs little.
+    // A model may have more symbols than the rows have values.
+    let step = (ops.chunks() * chunk_rows(dim.max(model.symbols() / 4))).min(n).max(1);
+    let read = |start: usize, mut buffer: Mat| -> Result<(Mat, Vec<f32>), Error> {
+        let count = step.min(n - start);
+        if count != buffer.rows() {
+            buffer = Mat::zeros(count, dim);
+        }
+        read_parts(rows, start, &mut buffer)?;
+        let gains = to_unit(&mut buffer, model.metric, &model.center, |i, fault| fault.at(rows.path(), start + i))?;
+        Ok((buffer, gains))
+    };
+    let mut encode = |start: usize, buffer: &Mat, gains: &[f32]| -> Result<Found, Error> {
+        let resident = ops.upload(buffer.view())?;
+        if let Some(exact) = &mut exact {
+            let products = ops.give(ops.project(&resident, &vec![0.0; dim], exact.queries())?)?;
+            // The gain of cosine is not kept and plays no part in scores.
+            let ones = vec![1.0; if model.side.gain_nibbles == 0 { gains.len() } else { 0 }];
+            exact.offer_products(start as u64, products.view(), if ones.is_empty() { gains } else { &ones });
+        }
+        encoding.encode(ops, buffer, gains, &resident)
+    };
+    let mut records = Vec::new();
+    let mut spare = Mat::zeros(0, dim);
+    let mut start = 0;
+    let mut next = (n > 0).then(|| read(start, Mat::zeros(0, dim)));
+    while let Some(current) = next.take() {
+        report(Stage::Encode, start, n)?;
+        let (buffer, gains) = current?;
+        // A device encodes while the next rows are read.
+        let found = rayon::in_place_scope(|scope| {
+            if start + step < n {
+                let (next, read, spare) = (&mut next, &read, std::mem::replace(&mut spare, Mat::zeros(0, dim)));
+                scope.spawn(move |_| *next = Some(read(start + step, spare)));
+            }
+            encode(start, &buffer, &gains)
+        })?;
+        error += found.error;
+        start += gains.len();
+        spare = buffer;
+        records.resize(gains.len() * record.len(), 0);
+        encoding.fill(record, &found, &gains, &mut records);
+        spool.write(&records).map_err(spool_error)?;
+        labels.extend_from_slice(&found.codes.labels);
+        if model.side.gain_nibbles > 0 {
+            lengths.extend_from_slice(&gains);
+        }
+    }
+    if encoding.errors {
+        error += error_outside(&model.side, &lengths);
+    }
+    report(Stage::Encode, n, n)?;
+    let spool = spool.finish().map_err(spool_error)?;
+    Ok(EncodedRows { labels, spool, lengths, truth: exact.map(Exact::finish), error })
+}
+
+/// Encodes the rows of a compression; on the way it finds the exact neighbours of the held-out queries.
+pub(crate) fn encode_prepared<O: Ops>(
+    ops: &O,
+    prepared: &Prepared<'_>,
+    trained: &Trained,
+    further: Further<'_>,
+    metric: Metric,
+    output: &Path,
+    report: &dyn Fn(Stage, usize, usize) -> Result<(), Error>,
+) -> Result<EncodedRows, Error> {
+    // More than are asked for, to see where ties go on.
+    let k = (2 * TARGET_K + 1 + usize::from(prepared.held_rows.is_some())).min(prepared.rows.rows());
+    let exact = (prepared.held.rows() > 0).then(|| Exact::new(prepared.held.clone(), k, metric));
+    let (model, encoder, alpha) = (&trained.model, &trained.encoder, trained.alpha);
+    let refine = further.refine.map(|t| (&t.refine, &t.encoder));
+    let synthesizer = further.learned.map(|learned| Synthesizer::new(model, encoder, learned.unit));
+    let learned = further.learned.zip(synthesizer.as_ref());
+    let encoding = Encoding { rows: prepared.rows, model, encoder, refine, learned, alpha, output, errors: false };
+    encode_all(ops, &encoding, exact, report)
+}
+
+/// Reads the rows from `start` on, parts of them at once; of several errors the first counts.
+fn read_parts(rows: &dyn RowSource, start: usize, buffer: &mut Mat) -> Result<(), Error> {
+    let dim = buffer.dim();
+    let parts = buffer.as_mut_slice().par_chunks_mut(RECORDS * dim).enumerate();
+    let read: Vec<_> = parts.map(|(part, out)| rows.read(start + part * RECORDS, out)).collect();
+    read.into_iter().collect()
+}
+
+/// The facts of a trained model, recall not among them.
+pub(crate) fn meta_of(prepared: &Prepared<'_>, trained: &Trained, config: &Config<'_>) -> Meta {
+    let model = &trained.model;
+    Meta {
+        dim: prepared.sizes.dim as u32,
+        metric: config.metric,
+        kind: model.kind(),
+        lags: prepared.sizes.lags as u8,
+        anchors: model.anchors() as u32,
+        charts: model.charts.len() as u32,
+        symbols: model.symbols() as u32,
+        factor_nibbles: model.side.factor_nibbles() as u8,
+        gain_nibbles: model.side.gain_nibbles,
+        energy: trained.energy,
+        anchor_energy: trained.anchor_energy,
+        recall: f32::NAN,
+        recall_k: 0,
+        recall_queries: 0,
+        query_source: 0,
+        seed: config.seed,
+        training_rows: prepared.unit.rows() as u64,
+        alpha: trained.alpha,
+        probe_cells: [0; 2],
+    }
+}
+
+/// Refuses a model that no reader would take, such as one of millions of weights of one bit.
+pub(crate) fn check_readable(shape: &FileShape) -> Result<(), Error> {
+    let message = |source| format!("no reader would take the model of these settings ({source}); ask for another");
+    format::check_model(&shape.head).map_err(|source| Error::Config(message(source)))
+}
+
+/// Writes the file, measures recall on it, and completes its facts.
+#[allow(clippy::too_many_arguments, reason = "what a file consists of")]
+pub(crate) fn write_file<T: Target>(
+    target: T,
+    prepared: &Prepared<'_>,
+    trained: &Trained,
+    further: Further<'_>,
+    encoded: EncodedRows,
+    config: &Config<'_>,
+    output: &Path,
+    report: &dyn Fn(Stage, usize, usize) -> Result<(), Error>,
+) -> Result<(T, Meta, u64), Error> {
+    let model = &trained.model;
+    let n = prepared.rows.rows() as u64;
+    let mut meta = meta_of(prepared, trained, config);
+    let (refine, learned) = (further.refine.map(|t| &t.refine), further.learned);
+    let shape = FileShape::new(&meta, model, refine, learned, &all_metadata(config));
+    let io = |e| Error::io(output, e);
+    let mut writer = Writer::create(target).map_err(io)?;
+    writer.write_head(&shape).map_err(io)?;
+    let source = Source::fresh(&encoded.labels, model.anchors(), encoded.spool.bytes(), &encoded.lengths, 0);
+    let new = NewSegment {
+        number: 0,
+        first: 0,
+        span: n,
+        anchors: model.anchors(),
+        block: shape.block,
+        side: &model.side,
+        refine: refine.map_or(0, Refine::width),
+    };
+    let blocks = |done: usize, total: usize| report(Stage::Write, done.min(total.saturating_sub(1)), total);
+    write_segment(&mut writer, new, &[source], config.ids, &io, &blocks)?;
+    encoded.spool.whole().map_err(io)?;
+    let mut written = writer.finish(1).map_err(io)?;
+    written.write_header().map_err(io)?;
+    if let Some(truth) = &encoded.truth {
+        let k = TARGET_K.min(n as usize);
+        let look = |bytes: &[u8]| held_out::measure(bytes, prepared, truth, &encoded.labels, k);
+        let measured = written.sink.read_back(look).map_err(io)??;
+        meta.recall = measured.recall as f32;
+        meta.probe_cells = measured.probe_cells;
+        meta.recall_k = k as u32;
+        meta.recall_queries = prepared.held.rows() as u32;
+        meta.query_source = if prepared.held_rows.is_some() { 2 } else { 1 };
+        let mut known = vec![(*b"META", meta.to_bytes())];
+        if let (Some(learned), Some(shortlist)) = (learned, measured.shortlist) {
+            known.push((*b"DECO", learned_bytes(&learned.with_shortlist(shortlist))));
+        }
+        written.replace(&known).map_err(io)?;
+    }
+    report(Stage::Write, n as usize, n as usize)?;
+    let len = written.len();
+    Ok((written.sink, meta, len))
+}

@@ -1,0 +1,267 @@
+//! Model files, and files made with them.
+
+use std::{collections::BTreeMap, path::Path};
+
+use super::{
+    plan::{Sizes, plan_on},
+    rows::{check_readable, meta_of},
+};
+#[cfg(doc)]
+use crate::store::AppendReport;
+use crate::{
+    config::{Config, Decoder, Event, Stage},
+    embedding::all_metadata,
+    error::Error,
+    file::{
+        head,
+        publish::{Tell, publish_at},
+        segments::{NewSegment, Part, Source},
+    },
+    format::{
+        history::{Written as Appended, bytes as history_bytes},
+        model_ref::{ModelRef, hash_of as model_hash},
+        write::{FileShape, metadata_bytes},
+    },
+    index::Index,
+    learned,
+    lengths::Lengths,
+    ops::{Backend, Ops, WithOps, dispatch},
+    platform::Stopwatch,
+    read::RowSource,
+    refine,
+    store::{EncodeOptions, encode, has_drifted, stage_report, teller, trained_lengths, unlike_lengths},
+    train::{
+        sample::prepare,
+        transform::{Training, train},
+    },
+};
+
+/// What a file made of others, or with a model, is.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct BuildReport {
+    /// Rows; 0 for a model file.
+    pub n: u64,
+    /// Dimensions.
+    pub dim: u32,
+    /// Bytes of the file.
+    pub file_bytes: u64,
+    /// Mean squared L2 error of the rows encoded, as unit vectors, what their lengths are off by counted as a share of them; for a model
+    /// file that of the training rows.
+    pub energy: f64,
+    /// That of the training rows.
+    pub trained_energy: f64,
+    /// Whether the model does not fit the rows, as [`AppendReport::drifted`].
+    pub drifted: bool,
+    /// The least and the greatest length above 0 of the rows encoded, as [`AppendReport::lengths`]; `None` also for files that are put
+    /// together.
+    pub lengths: Option<(f32, f32)>,
+    /// The same of the rows the model was made of, as [`AppendReport::trained_lengths`].
+    pub trained_lengths: Option<(f32, f32)>,
+    /// What the model is known by.
+    pub model_hash: u128,
+    /// All of it.
+    pub seconds: f64,
+    /// Where the arithmetic ran.
+    pub backend: Backend,
+}
+
+impl BuildReport {
+    /// Whether rows are longer or shorter than any that the model was made of, as [`AppendReport::unlike_lengths`].
+    #[must_use]
+    pub fn unlike_lengths(&self) -> bool {
+        unlike_lengths(self.lengths, self.trained_lengths)
+    }
+}
+
+/// Trains a model on `rows` and writes it to a file without rows, for [`compress_with_model`]. Its sizes are those that meet the budget for
+/// `config.expected_rows` rows, and for those given where that is `None`.
+///
+/// # Errors
+/// As [`compress_to`](crate::compress::compress_to).
+pub fn train_to(rows: &dyn RowSource, path: impl AsRef<Path>, config: &Config<'_>) -> Result<BuildReport, Error> {
+    struct Job<'a>(&'a dyn RowSource, &'a Path, &'a Config<'a>);
+    impl WithOps for Job<'_> {
+        type Output = BuildReport;
+        fn run<O: Ops>(self, ops: O) -> Result<BuildReport, Error> {
+            train_on(&ops, self.0, self.1, self.2)
+        }
+    }
+    let job = Job(rows, path.as_ref(), config);
+    crate::compress::with_threads(config, || dispatch(config.backend, config.device, job))
+}
+
+fn train_on<O: Ops>(ops: &O, rows: &dyn RowSource, path: &Path, config: &Config<'_>) -> Result<BuildReport, Error> {
+    let watch = Stopwatch::start();
+    if config.ids.is_some() {
+        return Err(Error::Config("a model has no rows, and takes no ids".into()));
+    }
+    // A network does little for rows that it was not trained on.
+    let config = &match config.decoder {
+        Decoder::Auto => Config { decoder: Decoder::Off, ..config.clone() },
+        _ => config.clone(),
+    };
+    let report = stage_report(config.progress);
+    let prepared = prepare(rows, config, &report)?;
+    let (plan, pilot) = plan_on(ops, &prepared, config, &report)?;
+    if config.progress.is_some_and(|progress| progress(&Event::Plan(&plan)).is_break()) {
+        return Err(Error::Cancelled);
+    }
+    let mut trained = train(
+        ops,
+        &Training {
+            unit: prepared.unit.view(),
+            gains: &prepared.gains,
+            queries: prepared.training_queries(),
+            center: prepared.center.clone(),
+            gain_range: prepared.gain_range,
+            sizes: Sizes { decoder: plan.decoder, ..prepared.sizes },
+            pilot,
+            charts: plan.charts,
+            symbols: plan.symbols,
+            config,
+            report: &report,
+        },
+    )?;
+    let refine = refine::train(ops, &trained, &prepared, config, &report)?;
+    let learned = learned::train(ops, &mut trained, &prepared, plan.decoder, config, &report)?;
+    let meta = meta_of(&prepared, &trained, config);
+    let layer = refine.as_ref().map(|t| &t.refine);
+    let shape = FileShape::new(&meta, &trained.model, layer, learned.as_ref(), &all_metadata(config));
+    check_readable(&shape)?;
+    let model_hash = model_hash(&shape.head);
+    let file_bytes = write_whole(path, &shape.head, &[], &teller(config.progress), &|| Ok(()))?;
+    Ok(BuildReport {
+        n: 0,
+        dim: meta.dim,
+        file_bytes,
+        energy: meta.energy,
+        trained_energy: meta.energy,
+        drifted: false,
+        lengths: None,
+        trained_lengths: trained_lengths(&trained.model),
+        model_hash,
+        seconds: watch.seconds(),
+        backend: ops.backend(),
+    })
+}
+
+/// Encodes `rows` with the model of the file `model` (a model file, or any other) into the file `path`. The same rows give the same
+/// bytes, whatever the number of threads; and files of consecutive parts of the rows, [merged](crate::store::merge::merge), are the file of them all (with the metrics dot and l2
+/// where the model has seen rows as long and as short; else they hold the same rows, each as its part has it).
+///
+/// With `refer` the new file does not hold the model, but names its file, which must stay in the same folder, or be named by whoever
+/// opens the new one: for many small stores, of which the model would be the larger part.
+///
+/// # Errors
+/// As [`compress_to`](crate::compress::compress_to).
+pub fn compress_with_model(
+    rows: &dyn RowSource,
+    model: impl AsRef<Path>,
+    path: impl AsRef<Path>,
+    refer: bool,
+    metadata: &BTreeMap<String, String>,
+    options: &EncodeOptions<'_>,
+) -> Result<BuildReport, Error> {
+    struct Job<'a> {
+        rows: &'a dyn RowSource,
+        model: &'a Path,
+        path: &'a Path,
+        refer: bool,
+        metadata: &'a BTreeMap<String, String>,
+        options: &'a EncodeOptions<'a>,
+    }
+    impl WithOps for Job<'_> {
+        type Output = BuildReport;
+        fn run<O: Ops>(self, ops: O) -> Result<BuildReport, Error> {
+            encode_on(&ops, self.rows, self.model, self.path, self.refer, self.metadata, self.options)
+        }
+    }
+    let job = Job { rows, model: model.as_ref(), path: path.as_ref(), refer, metadata, options };
+    let config = Config { threads: options.threads, ..Config::default() };
+    crate::compress::with_threads(&config, || dispatch(options.backend, options.device, job))
+}
+
+fn encode_on<O: Ops>(
+    ops: &O,
+    rows: &dyn RowSource,
+    model_path: &Path,
+    path: &Path,
+    refer: bool,
+    metadata: &BTreeMap<String, String>,
+    options: &EncodeOptions<'_>,
+) -> Result<BuildReport, Error> {
+    let watch = Stopwatch::start();
+    crate::index::check_keys(metadata)?;
+    if let Some(ids) = options.ids {
+        ids.check(rows.rows())?;
+    }
+    let index = Index::open(model_path)?;
+    let parsed = index.parsed();
+    let encoded = encode(ops, &index, rows, path, options)?;
+
+    let mut head = head::of(parsed, index.bytes());
+    if refer && parsed.model_ref.is_none() {
+        let name = model_path.file_name().and_then(|name| name.to_str());
+        let name = name.ok_or_else(|| Error::Config("the model's file name is not UTF-8; rename it".into()))?;
+        head.retain(|(kind, _)| ![*b"MEAN", *b"CHRT", *b"ANCH", *b"SIDE", *b"RFNM", *b"DECO"].contains(kind));
+        let model_ref = ModelRef { hash: parsed.model_hash, name: name.to_owned() };
+        head::set(&mut head, *b"MREF", model_ref.to_bytes());
+    } else if !refer && parsed.model_ref.is_some() {
+        return Err(Error::Config(
+            "the model is not in this file, which names another; give that as the model".into(),
+        ));
+    }
+    let mut all = parsed.metadata.clone();
+    all.extend(metadata.clone());
+    if let Some(embedding) = &options.embedding {
+        embedding.put(&mut all);
+    }
+    head::set(&mut head, *b"KEYV", metadata_bytes(&all));
+    let n = rows.rows() as u64;
+    let written = Appended { first: 0, rows: n, error: encoded.error };
+    head::set(&mut head, *b"HIST", history_bytes(&[written]));
+
+    let anchors = parsed.model.anchors();
+    let source = Source::fresh(&encoded.labels, anchors, encoded.spool.bytes(), &encoded.lengths, 0);
+    let new = NewSegment::of(parsed, 0, 0, n);
+    let whole = || {
+        index.check_whole()?;
+        encoded.spool.whole().map_err(|error| Error::io(path, error))
+    };
+    let tell = teller(options.progress);
+    let part = Part { new, sources: &[source], ids: options.ids };
+    let file_bytes = write_whole(path, &head, &[part], &tell, &whole)?;
+    Ok(BuildReport {
+        n,
+        dim: parsed.meta.dim,
+        file_bytes,
+        energy: written.energy(),
+        trained_energy: parsed.meta.energy,
+        drifted: has_drifted(parsed, written.energy()),
+        lengths: Lengths::of(&encoded.lengths).range(),
+        trained_lengths: trained_lengths(&parsed.model),
+        model_hash: parsed.model_hash,
+        seconds: watch.seconds(),
+        backend: ops.backend(),
+    })
+}
+
+/// Writes a whole file. Gives its bytes and what its model is known by.
+pub(crate) fn write_whole(
+    path: &Path,
+    head: &head::Head,
+    parts: &[Part<'_>],
+    tell: &Tell<'_>,
+    whole: &dyn Fn() -> Result<(), Error>,
+) -> Result<u64, Error> {
+    let io = |error| Error::io(path, error);
+    let report = |done: usize, total: usize| {
+        whole()?;
+        tell(&Event::Progress { stage: Stage::Write, done: done as u64, total: total as u64 })
+    };
+    publish_at(path, tell, |file| {
+        let len = head::write_file(file, 1, head, parts, &io, &report)?;
+        whole().map(|()| len)
+    })
+}

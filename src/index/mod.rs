@@ -1,0 +1,399 @@
+//! An index: the bytes of a `.vlc` file, wherever they are, ready to be asked.
+
+pub(crate) mod decode;
+pub(crate) mod filter;
+pub(crate) mod find;
+pub(crate) mod info;
+pub(crate) mod live;
+pub(crate) mod searcher;
+pub(crate) mod select;
+
+use std::{
+    cell::Cell,
+    collections::BTreeMap,
+    ops::{ControlFlow, Range},
+    path::{Path, PathBuf},
+    sync::OnceLock,
+    time::Duration,
+};
+
+use crate::{
+    config::Metric,
+    embedding::Embedding,
+    error::Error,
+    file::{
+        mmap::{MappedFile, Watch},
+        publish::publish_at,
+    },
+    format::{self, ParseError, ids::IdsKind, parse::Parsed},
+    ids::Ids,
+    learned::rescore::LearnedModel,
+    matrix::MatRef,
+    ops::Backend,
+    search::tables::QueryModel,
+};
+use live::Live;
+use searcher::{Hit, Neighbors, Searcher};
+
+/// A compressed store over bytes of any kind: a mapped file, a vector, a slice.
+#[derive(Debug)]
+pub struct Index<D> {
+    bytes: D,
+    parsed: Parsed,
+    /// The file that the bytes are from, where they are from one, for messages.
+    path: Option<PathBuf>,
+    /// Where the bytes are a mapped file's.
+    watch: Option<Watch>,
+    /// Set once what ids are looked up in was found to be sound.
+    looked_up: OnceLock<()>,
+    /// Unpacked for the first query.
+    query_model: OnceLock<QueryModel>,
+    learned_model: OnceLock<LearnedModel>,
+}
+
+impl Index<MappedFile> {
+    /// Maps a file. The cost depends on the size of the model, not on the number of rows; see [`Index::verify`] for
+    /// a check of every byte. A model file that the file names is looked for beside it.
+    ///
+    /// What is mapped is one commit: appending and deleting go on behind it, and replace the file by renaming another over it.
+    /// Other programs must not truncate or change the file in place while it is mapped; where that cannot be promised, as on some
+    /// network drives, see [`Index::read`], and [`guard_mappings`](crate::file::guard::guard_mappings) for an error in place of the end of the process.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when it cannot be opened, [`Error::Format`] when it is not a sound `.vlc` file.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
+        map(path.as_ref(), None)
+    }
+
+    /// As [`Index::open`], with the model in the file `model`.
+    ///
+    /// # Errors
+    /// As [`Index::open`], and [`Error::Format`] when it is another model.
+    pub fn open_with_model(path: impl AsRef<Path>, model: impl AsRef<Path>) -> Result<Self, Error> {
+        map(path.as_ref(), Some(model.as_ref()))
+    }
+}
+
+impl Index<Vec<u8>> {
+    /// Reads a file into memory: whatever happens to the file afterwards, truncation included, does not touch this index.
+    ///
+    /// # Errors
+    /// As [`Index::open`].
+    pub fn read(path: impl AsRef<Path>) -> Result<Self, Error> {
+        open(path.as_ref(), None, |path| std::fs::read(path).map_err(|e| Error::io(path, e)))
+    }
+
+    /// As [`Index::read`], with the model in the file `model`.
+    ///
+    /// # Errors
+    /// As [`Index::open_with_model`].
+    pub fn read_with_model(path: impl AsRef<Path>, model: impl AsRef<Path>) -> Result<Self, Error> {
+        open(path.as_ref(), Some(model.as_ref()), |path| std::fs::read(path).map_err(|e| Error::io(path, e)))
+    }
+}
+
+/// How often a file that a writer is just committing to is looked at again.
+const LOOKS: usize = 100;
+
+fn map(path: &Path, model: Option<&Path>) -> Result<Index<MappedFile>, Error> {
+    let mut index = open(path, model, MappedFile::open)?;
+    index.watch = Watch::new(&index.bytes, path);
+    index.check_whole()?;
+    Ok(index)
+}
+
+/// Opens a file by `load`, and its model.
+fn open<D: AsRef<[u8]>>(
+    path: &Path,
+    model: Option<&Path>,
+    load: impl Fn(&Path) -> Result<D, Error>,
+) -> Result<Index<D>, Error> {
+    crate::file::publish::sweep(path);
+    let of = |bytes, parsed| Index { path: Some(path.to_owned()), ..Index::of(bytes, parsed) };
+    let (mut look, mut torn) = (0, Vec::new());
+    loop {
+        let bytes = load(path)?;
+        let outcome = match model {
+            Some(model) => parse_with(bytes.as_ref(), model)?,
+            None => match format::parse(bytes.as_ref(), None) {
+                Err(ParseError::Model { name, .. }) if path.with_file_name(&name).is_file() => {
+                    parse_with(bytes.as_ref(), &path.with_file_name(name))?
+                }
+                other => other,
+            },
+        };
+        look += 1;
+        match outcome {
+            // Slots are read one after the other, and commits may come in between: one slot of long ago beside one that is being
+            // written looks like a crash. A crash stays as it is.
+            Ok(parsed) if parsed.layout.torn && look < LOOKS => {
+                let header = bytes.as_ref()[..format::HEADER_BYTES].to_vec();
+                if header == torn {
+                    return Ok(of(bytes, parsed));
+                }
+                torn = header;
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            Ok(parsed) => return Ok(of(bytes, parsed)),
+            // A commit is two writes, and this may have been between them, or the file shorter when it was mapped.
+            Err(source) if look == LOOKS || !changed(path, bytes.as_ref()) => {
+                return Err(Error::Format { path: path.to_owned(), source });
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+/// Whether the header or the length of a file is other than those of `bytes` by now.
+fn changed(path: &Path, bytes: &[u8]) -> bool {
+    use std::io::Read;
+    let mut header = Vec::new();
+    let read = std::fs::File::open(path).and_then(|mut file| {
+        file.by_ref().take(format::HEADER_BYTES as u64).read_to_end(&mut header)?;
+        Ok(file.metadata()?.len())
+    });
+    // A file of another length is another one, or another commit; a truncated mapping must not be touched.
+    read.is_ok_and(|len| len != bytes.len() as u64 || !bytes.starts_with(&header))
+}
+
+fn parse_with(bytes: &[u8], model: &Path) -> Result<Result<Parsed, ParseError>, Error> {
+    let file = MappedFile::open(model)?;
+    Ok(format::parse(bytes, Some(file.as_ref())))
+}
+
+impl<D: AsRef<[u8]>> Index<D> {
+    /// Reads an index from bytes in memory.
+    ///
+    /// # Errors
+    /// [`Error::Format`] when they are not those of a sound `.vlc` file.
+    pub fn from_bytes(bytes: D) -> Result<Self, Error> {
+        let parsed = format::parse(bytes.as_ref(), None).map_err(|source| damaged(None, source))?;
+        Ok(Index::of(bytes, parsed))
+    }
+
+    pub(crate) fn of(bytes: D, parsed: Parsed) -> Self {
+        Index {
+            bytes,
+            parsed,
+            path: None,
+            watch: None,
+            looked_up: OnceLock::new(),
+            query_model: OnceLock::new(),
+            learned_model: OnceLock::new(),
+        }
+    }
+
+    /// The same with what tells whether its bytes are still those of the file.
+    pub(crate) fn watched(mut self, watch: Option<Watch>) -> Self {
+        self.watch = watch;
+        self
+    }
+
+    /// The same with another number of rows that its learned decoder scores again.
+    pub(crate) fn with_shortlist(&mut self, shortlist: u32) -> &Self {
+        if let Some(learned) = &mut self.parsed.learned {
+            learned.shortlist = shortlist;
+        }
+        self
+    }
+
+    pub(crate) fn parsed(&self) -> &Parsed {
+        &self.parsed
+    }
+
+    pub(crate) fn query_model(&self) -> &QueryModel {
+        self.query_model.get_or_init(|| QueryModel::new(&self.parsed.model))
+    }
+
+    /// What scoring rows again with the learned decoder takes, where there is one.
+    pub(crate) fn learned_model(&self) -> Option<&LearnedModel> {
+        let learned = self.parsed.learned.as_ref()?;
+        let make = || LearnedModel::new(learned, &self.parsed.model, self.parsed.meta.alpha);
+        Some(self.learned_model.get_or_init(make))
+    }
+
+    /// The file it was opened from.
+    pub(crate) fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
+    pub(crate) fn watch(&self) -> Option<&Watch> {
+        self.watch.as_ref()
+    }
+
+    /// Refuses to go on where the mapped file has been truncated; also after work, whose outcome is of no use then. The calls of this
+    /// library that give an error ask by themselves; for what [`Index::bytes`] and [`Index::text_id`] gave it is the caller's to ask,
+    /// where the [guard](crate::file::guard::guard_mappings) is on. O(1).
+    ///
+    /// # Errors
+    /// [`Error::Format`] when it has been.
+    pub fn check_whole(&self) -> Result<(), Error> {
+        self.watch.as_ref().map_or(Ok(()), |watch| watch.check(self.parsed.layout.end))
+    }
+
+    /// Refuses to look up ids in bytes that are damaged: others would be found, or none, without a word. The first time O(row numbers and
+    /// ids) at gigabytes a second.
+    pub(crate) fn check_lookup(&self) -> Result<(), Error> {
+        self.check_whole()?;
+        if self.looked_up.get().is_none() {
+            let used = |e: &format::SectionEntry| [*b"ROWS", *b"IDSU", *b"IDSS"].contains(&e.kind);
+            format::check_sections(&self.parsed, self.bytes(), used)
+                .map_err(|source| damaged(self.path(), source))?;
+            let _ = self.looked_up.set(());
+        }
+        Ok(())
+    }
+
+    /// The bytes of the file, as far as they are committed.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes.as_ref()[..self.parsed.layout.end as usize]
+    }
+
+    /// Number of rows, deleted ones not counted.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.parsed.live() as usize
+    }
+
+    /// Whether there are no rows: in a model file, or where all are deleted.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Dimensions of rows and queries.
+    #[must_use]
+    pub fn dim(&self) -> usize {
+        self.parsed.meta.dim as usize
+    }
+
+    /// What "near" means.
+    #[must_use]
+    pub fn metric(&self) -> Metric {
+        self.parsed.meta.metric
+    }
+
+    /// The embedding model its rows are from, when it was named.
+    #[must_use]
+    pub fn embedding(&self) -> Option<Embedding> {
+        Embedding::of(&self.parsed.metadata)
+    }
+
+    /// Refuses vectors of another embedding model than that of the rows; a file that names none takes any.
+    ///
+    /// # Errors
+    /// [`Error::Config`] naming both.
+    pub fn check_embedding(&self, of_queries: &Embedding) -> Result<(), Error> {
+        self.embedding().map_or(Ok(()), |own| own.check(of_queries))
+    }
+
+    /// Checks every byte of the file. O(file).
+    ///
+    /// # Errors
+    /// [`Error::Format`] naming the file, where it was opened from one, and the part that is damaged.
+    pub fn verify(&self) -> Result<(), Error> {
+        self.verify_with(|_, _| ControlFlow::Continue(()))
+    }
+
+    /// As [`Index::verify`]; `progress` is told how many bytes of how many have been looked at, several times a second, and may end it.
+    ///
+    /// # Errors
+    /// As [`Index::verify`], and [`Error::Cancelled`] where `progress` asked for it.
+    pub fn verify_with(&self, progress: impl Fn(u64, u64) -> ControlFlow<()>) -> Result<(), Error> {
+        self.check_whole()?;
+        // Once is enough: what is not looked at is not sound.
+        let cancelled = Cell::new(false);
+        let go_on = |done, total| {
+            cancelled.set(cancelled.get() || progress(done, total).is_break());
+            !cancelled.get()
+        };
+        let verified =
+            format::verify(&self.parsed, self.bytes(), &go_on).map_err(|source| damaged(self.path(), source));
+        self.check_whole()?;
+        if cancelled.get() { Err(Error::Cancelled) } else { verified }
+    }
+
+    /// The `min(k, n)` nearest rows of one query, nearest first, on the CPU. Exhaustive: O(n x symbols).
+    ///
+    /// # Errors
+    /// As [`Searcher::query_batch`].
+    pub fn query(&self, query: &[f32], k: usize) -> Result<Vec<Hit>, Error> {
+        let found = self.query_batch(MatRef::new(query, 1, query.len())?, k)?;
+        let pairs = found.ids.as_slice().iter().zip(found.scores.as_slice());
+        Ok(pairs.map(|(&id, &score)| Hit { id, score }).collect())
+    }
+
+    /// The `min(k, n)` nearest rows of every query (queries x dim), on all threads of the current rayon pool.
+    ///
+    /// # Errors
+    /// As [`Searcher::query_batch`].
+    pub fn query_batch(&self, queries: MatRef<'_>, k: usize) -> Result<Neighbors, Error> {
+        Searcher::open(self, Backend::Cpu)?.query_batch(queries, k)
+    }
+
+    /// The ids of the rows `rows`, counted as [`Index::decode`] does.
+    ///
+    /// # Errors
+    /// [`Error::Config`] when the range is not within the rows, [`Error::Format`] when row numbers or ids are damaged.
+    pub fn ids(&self, rows: Range<usize>) -> Result<Ids, Error> {
+        if rows.start > rows.end || rows.end > self.len() {
+            let message = format!("rows {}..{} of an index of {}", rows.start, rows.end, self.len());
+            return Err(Error::Config(message));
+        }
+        // So many at a time.
+        const PART: usize = 1 << 16;
+        self.check_lookup()?;
+        let mut live = Live::new(&self.parsed, self.bytes(), rows.start as u64);
+        let parts = rows.clone().step_by(PART).map(|first| live.take(PART.min(rows.end - first)));
+        let places = parts.flatten();
+        let text = self.parsed.segments.first().is_some_and(|s| s.ids_kind() == Some(IdsKind::Text));
+        let ids = if text {
+            Ids::Text(places.map(|p| self.text_id(p.row).unwrap_or_default().to_owned()).collect())
+        } else {
+            Ids::Numbers(places.map(|p| self.parsed.number_id(p.row, self.bytes())).collect())
+        };
+        self.check_whole().map(|()| ids)
+    }
+
+    /// The string that is the id of the row with this number; `None` where ids are numbers, or there is no such row.
+    #[must_use]
+    pub fn text_id(&self, row: u64) -> Option<&str> {
+        let (ids, local) = self.parsed.ids_of(row, self.bytes())?;
+        ids.text(local)
+    }
+}
+
+fn damaged(path: Option<&Path>, source: ParseError) -> Error {
+    // Bytes in memory have no name.
+    Error::Format { path: path.unwrap_or(Path::new("index")).to_owned(), source }
+}
+
+/// Writes an index to a file: under a temporary name beside it, synced, then renamed, so that `path` holds either
+/// what it held before or the whole index.
+///
+/// # Errors
+/// [`Error::Format`] where the index is damaged, [`Error::Io`]; nothing is left behind then. [`Error::Locked`] while another writer has `path`.
+pub fn write_index<D: AsRef<[u8]>>(index: &Index<D>, path: impl AsRef<Path>) -> Result<(), Error> {
+    use std::io::Write;
+    let path = path.as_ref();
+    index.verify()?;
+    publish_at(path, &|_| Ok(()), |file| {
+        file.write_all(index.bytes()).map_err(|e| Error::io(path, e))?;
+        index.check_whole()
+    })
+}
+
+/// Refuses metadata that the file keeps for itself, or that no reader would take.
+pub(crate) fn check_keys(metadata: &BTreeMap<String, String>) -> Result<(), Error> {
+    // Room is left for the pairs that the file keeps for itself.
+    let most = format::MOST_PAIRS as usize / 2;
+    if metadata.len() > most {
+        return Err(Error::Config(format!("{} pairs of metadata are too many; {most} are allowed", metadata.len())));
+    }
+    match metadata.keys().find(|key| key.starts_with("vlc.") || key.is_empty()) {
+        Some(key) => {
+            Err(Error::Config(format!("the metadata key {key:?} is not allowed: it is empty or starts with vlc.")))
+        }
+        None => Ok(()),
+    }
+}
