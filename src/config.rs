@@ -1,10 +1,16 @@
 //! What a caller asks of [`compress`](crate::compress).
 
-use std::{collections::BTreeMap, ops::ControlFlow};
-
 use crate::{
-    compress::plan::Plan, device::DeviceChoice, embedding::Embedding, ids::Ids, matrix::MatRef, ops::Backend,
+    device::{Backend, DeviceChoice},
+    embedding::Embedding,
+    error::Error,
+    format,
+    ids::Ids,
+    matrix::MatRef,
+    model::kinds::{CodeKind, DecoderShape, Metric},
+    report::ProgressFn,
 };
+use std::collections::BTreeMap;
 
 /// How many bytes the whole file may have: model, ids, checksums and header counted.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -15,49 +21,6 @@ pub enum Budget {
     BytesPerVector(f64),
     /// Bytes of symbols per vector, whatever the file then takes: to compare codes with those of others, who count no more; above 0.
     CodeBytes(f64),
-}
-
-/// What "near" means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum Metric {
-    /// Inner product of the rows and queries divided by their lengths. Zero rows are refused.
-    #[default]
-    Cosine,
-    /// Inner product.
-    Dot,
-    /// Squared Euclidean distance; scores are its negative, so that larger is nearer.
-    L2,
-}
-
-/// The kind of code.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum CodeKind {
-    /// 4-bit symbols in a chain: a codeword depends on a symbol and the few before it. Scans with 16-entry tables.
-    #[default]
-    Chain,
-    /// 8-bit symbols, independent product quantization: the simple reference.
-    Pq8,
-}
-
-/// The sizes of a learned decoder.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DecoderShape {
-    /// Values of a hidden layer; 1 to 65,536.
-    pub width: usize,
-    /// Hidden layers, 1 to 4.
-    pub layers: usize,
-    /// Bits of a weight in the file, 1 to 8.
-    pub bits: u8,
-}
-
-impl DecoderShape {
-    /// One hidden layer with weights of two bits: what pays where the bytes of the decoder count.
-    #[must_use]
-    pub fn of_width(width: usize) -> DecoderShape {
-        DecoderShape { width, layers: 1, bits: 2 }
-    }
 }
 
 /// Whether a learned decoder stands behind the codes: a small network, trained on the rows, that brings a decoded row nearer to what was
@@ -114,53 +77,6 @@ impl Default for AnnealingConfig {
         }
     }
 }
-
-/// The stage a long call is in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Stage {
-    /// Reading the training sample.
-    Sample,
-    /// Choosing the sizes of the parts.
-    Plan,
-    /// Finding the anchors.
-    Anchors,
-    /// Training the codes.
-    Codes,
-    /// Training the codes of the refine layer.
-    Refine,
-    /// Training the learned decoder.
-    Decoder,
-    /// Checking every byte of a file that is copied.
-    Verify,
-    /// Encoding all rows.
-    Encode,
-    /// Writing the file.
-    Write,
-}
-
-/// What a long call reports.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum Event<'a> {
-    /// What the file will be, before the work on it starts.
-    Plan(&'a Plan),
-    /// A change is about to become visible: the last moment to cancel it. After that a call goes on to its end, and what it says is what
-    /// happened.
-    Committing,
-    /// `done` of `total` units of `stage`; `done == total` ends it.
-    Progress {
-        /// The stage.
-        stage: Stage,
-        /// Units done.
-        done: u64,
-        /// Units in all.
-        total: u64,
-    },
-}
-
-/// Receives events; [`ControlFlow::Break`] cancels the call, which then returns [`Error::Cancelled`](crate::error::Error::Cancelled).
-pub type ProgressFn<'a> = dyn Fn(&Event<'_>) -> ControlFlow<()> + Sync + 'a;
 
 /// Settings of [`compress`](crate::compress).
 #[derive(Clone)]
@@ -225,5 +141,29 @@ impl Default for Config<'_> {
             metadata: BTreeMap::new(),
             progress: None,
         }
+    }
+}
+
+/// The metadata a file of this configuration gets.
+pub(crate) fn all_metadata(config: &Config<'_>) -> BTreeMap<String, String> {
+    let mut all = config.metadata.clone();
+    if let Some(embedding) = &config.embedding {
+        embedding.put(&mut all);
+    }
+    all
+}
+
+/// Refuses metadata that the file keeps for itself, or that no reader would take.
+pub(crate) fn check_keys(metadata: &BTreeMap<String, String>) -> Result<(), Error> {
+    // Room is left for the pairs that the file keeps for itself.
+    let most = format::MOST_PAIRS as usize / 2;
+    if metadata.len() > most {
+        return Err(Error::Config(format!("{} pairs of metadata are too many; {most} are allowed", metadata.len())));
+    }
+    match metadata.keys().find(|key| key.starts_with("vlc.") || key.is_empty()) {
+        Some(key) => {
+            Err(Error::Config(format!("the metadata key {key:?} is not allowed: it is empty or starts with vlc.")))
+        }
+        None => Ok(()),
     }
 }

@@ -1,6 +1,7 @@
 //! Which of a backend's devices is used.
 
-use crate::{error::Error, ops::Backend};
+use crate::error::Error;
+use std::{fmt, str::FromStr};
 
 /// Which device of a backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -35,4 +36,104 @@ impl DeviceChoice {
             }
         }
     }
+}
+
+/// Where the arithmetic runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Backend {
+    /// CUDA if there is one, else a hardware wgpu adapter, else the CPU.
+    #[default]
+    Auto,
+    /// All cores of this machine.
+    Cpu,
+    /// Any GPU, through wgpu; cargo feature `gpu-wgpu`.
+    Wgpu,
+    /// NVIDIA GPUs; cargo feature `gpu-cuda`.
+    Cuda,
+}
+
+impl Backend {
+    fn name(self) -> &'static str {
+        match self {
+            Backend::Auto => "auto",
+            Backend::Cpu => "cpu",
+            Backend::Wgpu => "wgpu",
+            Backend::Cuda => "cuda",
+        }
+    }
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Backend {
+    type Err = Error;
+
+    fn from_str(s: &str) -> Result<Self, Error> {
+        let all = [Backend::Auto, Backend::Cpu, Backend::Wgpu, Backend::Cuda];
+        let found = all.into_iter().find(|b| b.name() == s);
+        found.ok_or_else(|| Error::Config(format!("backend {s:?} is unknown; use auto, cpu, wgpu or cuda")))
+    }
+}
+
+/// One place where the arithmetic can run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DeviceInfo {
+    /// Which backend reaches it.
+    pub backend: Backend,
+    /// Its number among the devices of the backend, as [`DeviceChoice::Number`] takes it; `None` for the cpu and where there
+    /// is no device.
+    pub number: Option<usize>,
+    /// The device's name, or the backend's when there is no device.
+    pub name: String,
+    /// Whether it can be used.
+    pub available: bool,
+    /// Whether it is a wgpu adapter that runs on the processor, which is used only when asked for.
+    pub software: bool,
+    /// Bytes of its own memory, where it has some and says so.
+    pub memory_bytes: Option<u64>,
+    /// What it is, or why it cannot be used.
+    pub detail: String,
+}
+
+impl DeviceInfo {
+    pub(crate) fn missing(backend: Backend, error: Error) -> DeviceInfo {
+        let detail = match error {
+            Error::Unavailable { reason, .. } => reason,
+            other => other.to_string(),
+        };
+        let name = backend.to_string();
+        DeviceInfo { backend, number: None, name, available: false, software: false, memory_bytes: None, detail }
+    }
+}
+
+/// What [`health`] found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Health {
+    /// Which backend.
+    pub backend: Backend,
+    /// Which device of it, as numbered by [`devices`](super::devices); `None` for the cpu.
+    pub number: Option<usize>,
+    /// The device's name.
+    pub device: String,
+    /// Bytes of memory this process can use there; `None` for the cpu.
+    pub memory_total: Option<u64>,
+    /// Bytes that are free at present; `None` for the cpu.
+    pub memory_free: Option<u64>,
+    /// Bytes that this process holds there, in use or kept for reuse. Nothing once every searcher on it is gone.
+    pub memory_resident: u64,
+    /// The most bytes that this process had in use at once on any device of the backend.
+    pub memory_peak: u64,
+    /// Pieces of device memory in use by this process.
+    pub buffers: usize,
+    /// Those of them that nothing can use or free any more; more than 0 is a fault of this library.
+    pub leaked_buffers: usize,
+    /// The last failure of a device of the backend in this process.
+    pub last_error: Option<String>,
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{config::Config, error::Error, printable};
+use crate::{error::Error, printable};
 
 const NAME: &str = "vlc.embedding.name";
 const HASH: &str = "vlc.embedding.hash";
@@ -54,13 +54,4 @@ impl std::fmt::Display for Embedding {
             None => printable(&self.name).fmt(f),
         }
     }
-}
-
-/// The metadata a file of this configuration gets.
-pub(crate) fn all_metadata(config: &Config<'_>) -> BTreeMap<String, String> {
-    let mut all = config.metadata.clone();
-    if let Some(embedding) = &config.embedding {
-        embedding.put(&mut all);
-    }
-    all
 }

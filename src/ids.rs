@@ -2,10 +2,7 @@
 
 use std::{borrow::Cow, collections::HashMap, hash::Hash};
 
-use crate::{
-    error::{Error, InputError},
-    format::ids::{IdsKind, numbers_bytes, text_bytes},
-};
+use crate::error::{Error, InputError};
 
 /// Ids of rows, one each and all different: numbers or strings.
 ///
@@ -39,14 +36,6 @@ impl Ids {
         match self {
             Ids::Numbers(_) => IdsKind::Numbers,
             Ids::Text(_) => IdsKind::Text,
-        }
-    }
-
-    /// The section that holds them.
-    pub(crate) fn bytes(&self) -> Vec<u8> {
-        match self {
-            Ids::Numbers(ids) => numbers_bytes(ids),
-            Ids::Text(ids) => text_bytes(ids.iter().map(String::as_str)),
         }
     }
 
@@ -130,6 +119,23 @@ impl<'a> Wanted<'a> {
             Ids::Text(ids) => {
                 Wanted::Text(ids.iter().enumerate().rev().map(|(i, id)| (Cow::from(id.as_str()), i)).collect())
             }
+        }
+    }
+}
+
+/// What ids are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum IdsKind {
+    Numbers,
+    Text,
+}
+
+impl IdsKind {
+    /// The section they stand in.
+    pub(crate) fn section(self) -> [u8; 4] {
+        match self {
+            IdsKind::Numbers => *b"IDSU",
+            IdsKind::Text => *b"IDSS",
         }
     }
 }

@@ -21,23 +21,20 @@ mod math;
 mod matrix;
 pub mod measure;
 mod model;
+mod neighbors;
 pub mod ops;
 mod platform;
 mod printable;
 pub mod read;
 mod refine;
+mod report;
 mod search;
 mod store;
 pub mod train;
 
-pub use compress::{
-    Report, compress, compress_to,
-    plan::{Plan, plan},
-};
-pub use config::{
-    AnnealingConfig, Budget, CodeKind, Config, Decoder, DecoderShape, Event, Metric, ProgressFn, Stage,
-};
-pub use device::DeviceChoice;
+pub use compress::{compress, compress_to, plan::plan, with_model::EncodeOptions};
+pub use config::{AnnealingConfig, Budget, Config, Decoder};
+pub use device::{Backend, DeviceChoice};
 pub use embedding::Embedding;
 pub use error::{Error, InputError};
 pub use file::{guard::guard_mappings, mmap::MappedFile};
@@ -45,24 +42,27 @@ pub use ids::Ids;
 pub use index::{
     Index,
     filter::{Filter, RowFilter},
-    info::{Appended, DecoderInfo, HeldOutRecall, IdKind, Info, QuerySource},
-    searcher::{Hit, Neighbors, SearchOptions, Searcher},
+    info::{Appended, DecoderInfo, IdKind, Info},
+    searcher::{SearchOptions, Searcher},
     write_index,
 };
 pub use matrix::{Mat, MatRef};
-pub use ops::{Backend, types::Assignments};
+pub use model::kinds::{CodeKind, DecoderShape, Metric};
+pub use neighbors::{Hit, Neighbors};
+pub use ops::types::Assignments;
 pub use printable::{Printable, is_unprintable, printable};
 pub use read::{RowSource, VectorFile};
+pub use report::{Event, HeldOutRecall, Plan, ProgressFn, QuerySource, Report, Stage};
 pub use search::{
     exact::{exact_neighbors, exact_neighbors_with},
     probe::Probe,
     recall::{recall, recall_among, recall_beside},
 };
 pub use store::{
-    AppendReport, BuildReport, DRIFT, DeleteReport, EncodeOptions, LONGER, SalvageReport, Store, compress_with_model,
-    merge, salvage, train_to, transcode,
+    AppendReport, BuildReport, DRIFT, DeleteReport, LONGER, SalvageReport, Store, compress_with_model, merge,
+    salvage, train_to, transcode,
 };
-pub use train::{AnchorSet, anneal};
+pub use train::{anneal, anneal::AnchorSet};
 
 /// The result of a call of this library.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

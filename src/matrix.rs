@@ -1,6 +1,7 @@
 //! Row-major matrices whose shape is checked once, where they are made.
 
 use crate::error::Error;
+use rayon::prelude::*;
 
 /// A borrowed row-major `rows x dim` matrix.
 #[derive(Debug, Clone, Copy)]
@@ -147,4 +148,12 @@ impl<T> Mat<T> {
     pub fn into_vec(self) -> Vec<T> {
         self.data
     }
+}
+
+/// Copies of the `picked` rows.
+pub(crate) fn copy_rows(rows: MatRef<'_>, picked: &[usize]) -> Mat {
+    let mut out = Mat::zeros(picked.len(), rows.dim());
+    let width = rows.dim().max(1);
+    out.as_mut_slice().par_chunks_mut(width).zip(picked).for_each(|(out, &i)| out.copy_from_slice(rows.row(i)));
+    out
 }

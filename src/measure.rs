@@ -5,10 +5,14 @@
 //! warms it up (and makes what a backend keeps of the rows, once), and reading back the labels.
 
 use crate::{
-    device::DeviceChoice,
+    device::{Backend, DeviceChoice},
     error::{Error, InputError},
     matrix::MatRef,
-    ops::{Backend, Ops, WithOps, dispatch, types::Step},
+    ops::{
+        dispatch,
+        seam::{Ops, WithOps},
+        types::Step,
+    },
     platform::{BARE, Stopwatch},
 };
 

@@ -3,9 +3,10 @@
 use rayon::prelude::*;
 
 use crate::{
-    config::{Config, Metric},
+    config::Config,
     math::{product::product_nt, rng::Random},
     matrix::{Mat, MatRef},
+    model::kinds::Metric,
     train::sample::Prepared,
 };
 

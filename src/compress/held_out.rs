@@ -1,10 +1,11 @@
 //! What the queries held out from training say of a file that has just been written.
 
 use crate::{
+    device::Backend,
     error::Error,
-    index::searcher::{Neighbors, Searcher},
+    index::searcher::Searcher,
     matrix::Mat,
-    ops::Backend,
+    neighbors::Neighbors,
     search::{
         probe::{self, MEASURED},
         recall::{recall, recall_beside},

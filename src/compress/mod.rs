@@ -6,79 +6,35 @@ pub(crate) mod plan;
 pub(crate) mod rows;
 pub(crate) mod with_model;
 
-use std::{io::Cursor, path::Path};
-
 use crate::{
-    config::{Config, DecoderShape, Event},
-    embedding::all_metadata,
+    config::{Config, all_metadata, check_keys},
     error::Error,
     file::publish::publish_at,
     format::write::FileShape,
-    index::{
-        Index, check_keys,
-        info::{HeldOutRecall, QuerySource},
-    },
-    learned::{self, Learned},
+    index::Index,
+    learned,
     matrix::MatRef,
-    ops::{Backend, Ops, WithOps, dispatch},
+    model::learned::Learned,
+    ops::{
+        dispatch,
+        seam::{Ops, WithOps},
+        with_threads,
+    },
     platform::Stopwatch,
     read::{RowSource, prepare::chunk_rows},
     refine,
+    report::{Event, HeldOutRecall, QuerySource, Report},
     store::teller,
     train::{
         allocate::symbol_bits,
         sample::{prepare, sample_rows},
+        sizes::Sizes,
         transform::{Training, train},
     },
 };
-use plan::{Sizes, plan_on};
+use plan::plan_on;
 use rows::{FileTarget, Further, Target, check_readable, encode_prepared, meta_of, write_file};
-
-/// What a compression gave. Seconds are 0 where there is no clock (WebAssembly in a browser).
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub struct Report {
-    /// Rows.
-    pub n: u64,
-    /// Dimensions.
-    pub dim: u32,
-    /// Bytes of the file.
-    pub file_bytes: u64,
-    /// The same per row.
-    pub bytes_per_vector: f64,
-    /// The same as a share of float32.
-    pub ratio: f64,
-    /// Anchors.
-    pub anchors: u32,
-    /// Charts.
-    pub charts: u32,
-    /// Bytes of symbols per row.
-    pub code_bytes: f64,
-    /// Bytes of the refine layer's symbols per row, where there is one.
-    pub refine_bytes: Option<u32>,
-    /// Mean squared L2 error of the decoded training rows, as unit vectors, without the refine layer.
-    pub energy: f64,
-    /// The same with it, on some of them.
-    pub refine_energy: Option<f64>,
-    /// The learned decoder, where there is one.
-    pub decoder: Option<DecoderShape>,
-    /// The error of rows that the learned decoder was not trained on, where there is one and enough rows to hold some out.
-    pub unseen_energy: Option<f64>,
-    /// The same when only the anchor is kept.
-    pub anchor_energy: f64,
-    /// Recall on held-out queries; `None` when there were too few rows or queries to measure it.
-    pub recall: Option<HeldOutRecall>,
-    /// Reading the sample and planning.
-    pub plan_seconds: f64,
-    /// Training.
-    pub train_seconds: f64,
-    /// Encoding, writing and measuring recall.
-    pub encode_seconds: f64,
-    /// All of it.
-    pub seconds: f64,
-    /// Where the arithmetic ran.
-    pub backend: Backend,
-}
+use std::{io::Cursor, path::Path};
 
 /// Compresses `rows` (n x dim) into an index in memory.
 ///
@@ -112,22 +68,6 @@ pub(crate) fn compress_as_is(rows: &dyn RowSource, path: &Path, config: &Config<
         let job = Job { rows, config, target, output: path };
         with_threads(config, || dispatch(config.backend, config.device, job)).map(|(_, report)| report)
     })
-}
-
-/// Runs `job` on as many threads as the caller asked for.
-pub(crate) fn with_threads<R: Send>(
-    config: &Config<'_>,
-    job: impl FnOnce() -> Result<R, Error> + Send,
-) -> Result<R, Error> {
-    match config.threads {
-        None => job(),
-        Some(0) => Err(Error::Config("threads must be at least 1".into())),
-        Some(threads) => {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-            let pool = pool.map_err(|e| Error::Config(format!("{threads} threads could not be started: {e}")))?;
-            pool.install(job)
-        }
-    }
 }
 
 /// Bytes that compressing takes on a device that has memory of its own: the sample in three spaces and as the operands of

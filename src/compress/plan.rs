@@ -2,66 +2,28 @@
 
 use super::expected::expected_recall;
 use crate::{
-    config::{AnnealingConfig, Budget, CodeKind, Config, DecoderShape, Metric, Stage},
-    embedding::all_metadata,
+    config::{AnnealingConfig, Config, Decoder},
     error::Error,
-    format::{
-        elias_fano::bytes_at_most as row_ids_len,
-        rows::BlockShape,
-        sums::sums_len,
-        write::{SECTIONS, file_len, metadata_bytes},
-    },
-    index::info::QuerySource,
-    learned,
+    learned::{self, MOST_HIDDEN, MOST_WEIGHTS},
     math::rng::Random,
-    matrix::{Mat, MatRef},
-    ops::{Ops, WithOps, dispatch},
+    matrix::{Mat, MatRef, copy_rows},
+    model::kinds::DecoderShape,
+    ops::{
+        dispatch,
+        seam::{Ops, WithOps},
+    },
     read::RowSource,
+    report::{Plan, QuerySource, Stage},
     train::{
         self,
-        allocate::{Shape, allocate, symbol_bits},
+        allocate::{Shape, symbol_bits},
         chart::Spectrum,
-        sample::{Prepared, copy_rows, prepare},
+        pilot::Pilot,
+        sample::{Prepared, prepare},
+        sizes::{Fit, Sizes, too_small},
         space::Space,
     },
 };
-
-/// What a file will be.
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub struct Plan {
-    /// Rows.
-    pub n: u64,
-    /// Dimensions.
-    pub dim: u32,
-    /// Bytes the file will have, give or take the last symbol.
-    pub file_bytes: u64,
-    /// The same per row.
-    pub bytes_per_vector: f64,
-    /// The same as a share of float32.
-    pub ratio: f64,
-    /// Anchors.
-    pub anchors: usize,
-    /// Charts.
-    pub charts: usize,
-    /// Symbols per row.
-    pub symbols: usize,
-    /// Bytes of symbols per row.
-    pub code_bytes: f64,
-    /// Bytes of the model, without the learned decoder.
-    pub model_bytes: u64,
-    /// The learned decoder, where there is to be one.
-    pub decoder: Option<DecoderShape>,
-    /// Its bytes.
-    pub decoder_bytes: u64,
-    /// Recall@10 to be expected without re-ranking, estimated from the spectrum of a pilot sample; `None` for fewer
-    /// than 200 rows.
-    pub expected_recall: Option<f64>,
-    /// What it was estimated on: rows stand in for queries where none are given.
-    pub expected_recall_source: QuerySource,
-    /// Resident memory at most, the mapped input not counted.
-    pub peak_memory_bytes: u64,
-}
 
 /// Plans a compression without doing it: reads a pilot sample and takes a few seconds.
 ///
@@ -76,176 +38,12 @@ pub fn plan(rows: &dyn RowSource, config: &Config<'_>) -> Result<Plan, Error> {
             plan_on(&ops, &prepared, self.1, &|_, _, _| Ok(())).map(|(plan, _)| plan)
         }
     }
-    crate::compress::with_threads(config, || dispatch(config.backend, config.device, Job(rows, config)))
-}
-
-/// Sizes that are known before anything is trained.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Sizes {
-    pub(crate) n: u64,
-    pub(crate) dim: usize,
-    pub(crate) lags: usize,
-    pub(crate) gain_nibbles: u8,
-    pub(crate) metadata: u64,
-    /// Bytes of the ids.
-    pub(crate) ids: u64,
-    /// Those of a scale of lengths beside the model's, at most.
-    pub(crate) gains: u64,
-    /// Bytes of the file, or of all symbols where these alone count.
-    pub(crate) budget: f64,
-    pub(crate) only_codes: bool,
-    /// The learned decoder, once that is settled.
-    pub(crate) decoder: Option<DecoderShape>,
+    crate::ops::with_threads(config, || dispatch(config.backend, config.device, Job(rows, config)))
 }
 
 /// Symbols a codeword depends on beside its own. Two, with four survivors per state, lower the distortion of chain codes
 /// by 3 % against one at the same scan; more do not pay.
 pub(crate) const LAGS: usize = 2;
-
-impl Sizes {
-    pub(crate) fn new(rows: usize, dim: usize, config: &Config<'_>) -> Result<Sizes, Error> {
-        let n = config.expected_rows.map_or(rows, |expected| rows.max(expected as usize));
-        let per_row = match config.budget {
-            Budget::Ratio(ratio) => ratio * 4.0 * dim as f64,
-            Budget::BytesPerVector(bytes) | Budget::CodeBytes(bytes) => bytes,
-        };
-        if !(per_row.is_finite() && per_row > 0.0) {
-            return Err(Error::Config(format!("the budget {:?} is not above 0", config.budget)));
-        }
-        Ok(Sizes {
-            n: n as u64,
-            dim,
-            lags: if config.code == CodeKind::Chain { LAGS } else { 0 },
-            gain_nibbles: match config.metric {
-                Metric::Cosine => 0,
-                Metric::Dot => 2,
-                Metric::L2 => 3,
-            },
-            metadata: metadata_bytes(&all_metadata(config)).len() as u64,
-            // Those to come are taken to be like those given.
-            ids: config.ids.map_or(0, |ids| (ids.bytes().len() as f64 * n as f64 / rows.max(1) as f64) as u64),
-            gains: 0,
-            budget: per_row * n as f64,
-            only_codes: matches!(config.budget, Budget::CodeBytes(_)),
-            decoder: None,
-        })
-    }
-
-    /// Bytes of the file at most. `decoder` are those of the learned decoder.
-    fn file_bytes(
-        &self,
-        model_bytes: f64,
-        decoder: u64,
-        charts: &[usize],
-        symbols: usize,
-        config: &Config<'_>,
-    ) -> u64 {
-        let anchors: usize = charts.iter().sum();
-        // Whoever decodes a row with the network has its length, and needs no factor.
-        let side_nibbles = usize::from(self.decoder.is_none()) + usize::from(self.gain_nibbles);
-        let block = BlockShape { kind: config.code, symbols, side_nibbles };
-        let means = if config.metric == Metric::L2 { 2 } else { 1 };
-        let heads = charts.len() * (8 + 2 * symbols) + anchors + 4 * (2 * charts.len() + 1);
-        let lengths: [u64; SECTIONS] = [
-            128,
-            (means * 4 * self.dim) as u64,
-            model_bytes.ceil() as u64 + heads as u64,
-            // Which bytes of the model stand in which section moves the padding by less than this.
-            64,
-            72,
-            self.metadata,
-            32,
-            8 * (anchors as u64 + 1),
-            row_ids_len(self.n, anchors as u64),
-            block.code_bytes(self.n),
-        ];
-        // Ids are a section more, as a decoder is and the hashes of parts are: its entry, and what it is padded with. A scale of lengths is
-        // two: the file names what a reader must know for it.
-        let further = |bytes: u64| if bytes > 0 { bytes + 96 } else { 0 };
-        let gains = if self.gains > 0 { further(self.gains) + further(64) } else { 0 };
-        let sums = [lengths[8], lengths[9], self.ids].map(sums_len).iter().sum();
-        file_len(&lengths) + further(self.ids) + further(decoder) + further(sums) + gains
-    }
-}
-
-/// The number of symbols that fits the budget, and what comes with it.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Fit {
-    pub(crate) symbols: usize,
-    pub(crate) file_bytes: u64,
-    pub(crate) model_bytes: f64,
-    pub(crate) decoder_bytes: u64,
-    /// Weighted mean of the charts' expected distortion.
-    pub(crate) distortion: f64,
-}
-
-/// Most symbols per row such that the file fits the budget, for charts given by shape and the variances of residual and anchors.
-///
-/// # Errors
-/// [`Error::Budget`] when not even one symbol fits.
-pub(crate) fn fit_symbols(
-    sizes: &Sizes,
-    charts: &[(Shape, &[f64], &[f64])],
-    config: &Config<'_>,
-) -> Result<Fit, Error> {
-    let anchors: Vec<usize> = charts.iter().map(|(shape, ..)| shape.anchors).collect();
-    let at = |symbols: usize| -> (Fit, usize) {
-        let bits = (symbols * symbol_bits(config.code)) as f64;
-        let rows: f64 = charts.iter().map(|(shape, ..)| shape.rows).sum();
-        let (mut model_bytes, mut distortion, mut useful, mut decoder) = (0.0, 0.0, 0, 0);
-        for (shape, variances, anchors) in charts {
-            let found = allocate(variances, anchors, bits, shape);
-            model_bytes += found.model_bytes;
-            distortion += found.distortion * shape.rows / rows;
-            let active = found.rates.iter().filter(|r| **r > 0.0).count();
-            useful = useful.max(active * (sizes.lags + 1));
-            decoder += sizes.decoder.map_or(0, |shape| learned::bytes(shape, active));
-        }
-        let file_bytes = sizes.file_bytes(model_bytes, decoder, &anchors, symbols, config);
-        (Fit { symbols, file_bytes, model_bytes, decoder_bytes: decoder, distortion }, useful)
-    };
-    let fits = |symbols: usize| match sizes.only_codes {
-        true => (symbols * symbol_bits(config.code)) as f64 * sizes.n as f64 <= 8.0 * sizes.budget,
-        false => at(symbols).0.file_bytes as f64 <= sizes.budget,
-    };
-    let varied = charts.iter().any(|(_, variances, anchors)| variances.iter().chain(*anchors).any(|&v| v > 0.0));
-    let least = usize::from(varied);
-    if !fits(least) {
-        return Err(too_small(sizes, at(least).0.file_bytes));
-    }
-    if !varied {
-        return Ok(at(0).0);
-    }
-    // The codes alone must fit, and no more symbols are of use than each direction can reach.
-    let codes = (sizes.budget * 8.0 / (sizes.n as f64 * symbol_bits(config.code) as f64)).min(65_536.0) as usize;
-    let (mut lo, mut hi) = (least, (sizes.dim * (sizes.lags + 1)).min(codes).max(least) + 1);
-    while lo + 1 < hi {
-        let middle = (lo + hi) / 2;
-        if fits(middle) {
-            lo = middle;
-        } else {
-            hi = middle;
-        }
-    }
-    // Symbols beyond those that some direction can use would be paid for nothing.
-    let (mut found, mut useful) = at(lo);
-    while found.symbols > useful.max(1) {
-        (found, useful) = at(useful.max(1));
-    }
-    Ok(found)
-}
-
-fn too_small(sizes: &Sizes, bytes: u64) -> Error {
-    let (n, raw) = (sizes.n as f64, 4.0 * sizes.dim as f64);
-    let smallest = bytes as f64 / n;
-    Error::Budget {
-        asked: sizes.budget / n,
-        asked_ratio: sizes.budget / n / raw,
-        smallest,
-        // Rounded up at the fourth decimal, so that asking for what is printed works.
-        smallest_ratio: (smallest / raw * 1e4).ceil() / 1e4,
-    }
-}
 
 /// Rows of the pilot sample: at least this many, at most [`PILOT_MOST`], an eighth of the store in between.
 const PILOT_LEAST: usize = 12_288;
@@ -257,16 +55,6 @@ const PILOT_PER_ANCHOR: usize = 12;
 const ROWS_PER_ANCHOR: u64 = 240;
 const PILOT_ITERATIONS: usize = 4;
 const PURPOSE_PILOT: u64 = 11;
-
-/// Anchors of the chosen number as the planner found them, and the residuals they leave: where training starts.
-#[derive(Debug)]
-pub(crate) struct Pilot {
-    pub(crate) space: Space,
-    /// Among unit rows, K x d.
-    pub(crate) anchors: Mat,
-    /// Of rows that the anchors were not found on, in the space.
-    pub(crate) spectrum: Spectrum,
-}
 
 /// Chooses the anchors by the distortion they leave on rows held out from a pilot sample.
 pub(crate) fn plan_on<O: Ops>(
@@ -373,7 +161,7 @@ fn ladder(sizes: &Sizes, sample: usize, config: &Config<'_>) -> Result<Vec<usize
 }
 
 /// Runs `here` on this thread, which has the device, and `there` on another if one is free.
-fn beside<A, B: Send>(
+pub(crate) fn beside<A, B: Send>(
     here: impl FnOnce() -> Result<A, Error>,
     there: impl FnOnce() -> Result<B, Error> + Send,
 ) -> Result<(A, B), Error> {
@@ -445,4 +233,24 @@ fn peak_memory(sizes: &Sizes, sample: usize, symbols: usize, decoder: Option<Dec
     let learned = decoder.map_or(0, |_| 4 * (sizes.dim as u64) * (2 * sizes.n.min(learned::ROWS as u64) + (1 << 17)));
     let per_row = 13 + if sizes.gain_nibbles > 0 { 4 } else { 0 };
     6 * rows + 8 * matrices + per_row * sizes.n + spool + learned + (64 << 20)
+}
+
+/// Refuses what cannot be.
+pub(crate) fn check(config: &Config<'_>, dim: usize) -> Result<(), Error> {
+    let Decoder::Of(DecoderShape { width, layers, bits }) = config.decoder else { return Ok(()) };
+    let weights = (2 * dim).saturating_add(layers.saturating_sub(1).saturating_mul(width)).saturating_mul(width);
+    let possible = (1..=65_536).contains(&width) && (1..=MOST_HIDDEN).contains(&layers) && (1..=8).contains(&bits);
+    let message = if !possible || weights > MOST_WEIGHTS {
+        format!(
+            "a decoder of {layers} layers of {width} with {bits} bits: 1 to {MOST_HIDDEN} layers of 1 to 65536 with 1 to 8 bits are \
+             allowed, and {MOST_WEIGHTS} weights"
+        )
+    } else if config.refine.is_some() {
+        "a learned decoder and a refine layer do not go together; leave one out".into()
+    } else if config.charts.is_some_and(|charts| charts != 1) {
+        "a learned decoder takes one chart; leave the number of charts out".into()
+    } else {
+        return Ok(());
+    };
+    Err(Error::Config(message))
 }

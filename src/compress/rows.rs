@@ -10,8 +10,7 @@ use rayon::prelude::*;
 
 use super::held_out;
 use crate::{
-    config::{Config, Metric, Stage},
-    embedding::all_metadata,
+    config::{Config, all_metadata},
     encode::{Encoder, RowCodes, encode_rows},
     error::Error,
     file::{
@@ -26,22 +25,22 @@ use crate::{
         rows::BlockShape,
         write::{FileShape, Writer},
     },
-    index::searcher::Neighbors,
-    learned::{Learned, synthesis::Synthesizer},
+    learned::synthesis::Synthesizer,
     lengths::error_outside,
     math::product::squared_distance,
     matrix::Mat,
-    model::{Model, packed::pack},
-    ops::Ops,
+    model::{Model, factor, kinds::Metric, learned::Learned, packed::pack, refine::Refine},
+    neighbors::Neighbors,
+    ops::seam::Ops,
     read::{RowSource, prepare::chunk_rows},
     refine::{
-        Refine,
         encode::{RefineCodes, RefineEncoder},
         train::TrainedRefine,
     },
+    report::Stage,
     search::exact::Exact,
     train::{
-        calibrate::{TARGET_K, factor},
+        calibrate::TARGET_K,
         sample::{Prepared, to_unit},
         transform::Trained,
     },

@@ -1,17 +1,15 @@
 //! Model files, and files made with them.
 
-use std::{collections::BTreeMap, path::Path};
-
 use super::{
-    plan::{Sizes, plan_on},
-    rows::{check_readable, meta_of},
+    plan::plan_on,
+    rows::{Encoding, check_readable, encode_all, meta_of},
 };
-#[cfg(doc)]
-use crate::store::AppendReport;
 use crate::{
-    config::{Config, Decoder, Event, Stage},
-    embedding::all_metadata,
-    error::Error,
+    config::{Config, Decoder, all_metadata},
+    device::{Backend, DeviceChoice},
+    embedding::Embedding,
+    encode::Encoder,
+    error::{Error, InputError},
     file::{
         head,
         publish::{Tell, publish_at},
@@ -22,19 +20,29 @@ use crate::{
         model_ref::{ModelRef, hash_of as model_hash},
         write::{FileShape, metadata_bytes},
     },
+    ids::Ids,
     index::Index,
-    learned,
+    learned::{self, synthesis::Synthesizer},
     lengths::Lengths,
-    ops::{Backend, Ops, WithOps, dispatch},
+    ops::{
+        dispatch,
+        seam::{Ops, WithOps},
+    },
     platform::Stopwatch,
     read::RowSource,
-    refine,
-    store::{EncodeOptions, encode, has_drifted, stage_report, teller, trained_lengths, unlike_lengths},
+    refine::{self, encode::RefineEncoder},
+    report::{Event, ProgressFn, Stage},
+    store::{has_drifted, teller, trained_lengths, unlike_lengths},
     train::{
         sample::prepare,
+        sizes::Sizes,
         transform::{Training, train},
     },
 };
+use std::{collections::BTreeMap, path::Path};
+
+#[cfg(doc)]
+use crate::store::AppendReport;
 
 /// What a file made of others, or with a model, is.
 #[derive(Debug, Clone, PartialEq)]
@@ -88,7 +96,7 @@ pub fn train_to(rows: &dyn RowSource, path: impl AsRef<Path>, config: &Config<'_
         }
     }
     let job = Job(rows, path.as_ref(), config);
-    crate::compress::with_threads(config, || dispatch(config.backend, config.device, job))
+    crate::ops::with_threads(config, || dispatch(config.backend, config.device, job))
 }
 
 fn train_on<O: Ops>(ops: &O, rows: &dyn RowSource, path: &Path, config: &Config<'_>) -> Result<BuildReport, Error> {
@@ -179,7 +187,7 @@ pub fn compress_with_model(
     }
     let job = Job { rows, model: model.as_ref(), path: path.as_ref(), refer, metadata, options };
     let config = Config { threads: options.threads, ..Config::default() };
-    crate::compress::with_threads(&config, || dispatch(options.backend, options.device, job))
+    crate::ops::with_threads(&config, || dispatch(options.backend, options.device, job))
 }
 
 fn encode_on<O: Ops>(
@@ -192,7 +200,7 @@ fn encode_on<O: Ops>(
     options: &EncodeOptions<'_>,
 ) -> Result<BuildReport, Error> {
     let watch = Stopwatch::start();
-    crate::index::check_keys(metadata)?;
+    crate::config::check_keys(metadata)?;
     if let Some(ids) = options.ids {
         ids.check(rows.rows())?;
     }
@@ -264,4 +272,69 @@ pub(crate) fn write_whole(
         let len = head::write_file(file, 1, head, parts, &io, &report)?;
         whole().map(|()| len)
     })
+}
+
+/// How rows are encoded with a model that is there.
+#[derive(Clone, Default)]
+pub struct EncodeOptions<'a> {
+    /// Ids of the rows; without them a row's number is its id.
+    pub ids: Option<&'a Ids>,
+    /// The embedding model that the rows are from: refused where the file is of another.
+    pub embedding: Option<Embedding>,
+    /// Where the arithmetic runs.
+    pub backend: Backend,
+    /// Which device of the backend.
+    pub device: DeviceChoice,
+    /// CPU threads; `None` is one per core.
+    pub threads: Option<usize>,
+    /// Receives progress and may cancel.
+    pub progress: Option<&'a ProgressFn<'a>>,
+}
+
+/// Encodes rows with the model of an index.
+pub(crate) fn encode<O: Ops, D: AsRef<[u8]>>(
+    ops: &O,
+    index: &Index<D>,
+    rows: &dyn RowSource,
+    output: &Path,
+    options: &EncodeOptions<'_>,
+) -> Result<crate::compress::rows::EncodedRows, Error> {
+    let (model, meta) = (&*index.parsed().model, &index.parsed().meta);
+    if rows.dim() != model.dim {
+        let message = format!("the rows have {} dimensions, the file has {}", rows.dim(), model.dim);
+        return Err(InputError::new(rows.path(), message).into());
+    }
+    if rows.rows() == 0 {
+        return Err(InputError::new(rows.path(), "there are no rows; give at least one").into());
+    }
+    if let (Some(own), Some(given)) = (index.embedding(), &options.embedding) {
+        own.check(given)?;
+    }
+    let report = stage_report(options.progress);
+    let begun = || report(Stage::Encode, 0, rows.rows());
+    let encoder = Encoder::of(model, &begun)?;
+    let layer = index.parsed().refine.as_ref();
+    let layer_encoder = layer.map(|layer| RefineEncoder::of(layer, &begun)).transpose()?;
+    let learned = index.parsed().learned.as_ref();
+    let synthesizer = learned.map(|learned| Synthesizer::new(model, &encoder, learned.unit));
+    let encoding = Encoding {
+        rows,
+        model,
+        encoder: &encoder,
+        refine: layer.zip(layer_encoder.as_ref()),
+        learned: learned.zip(synthesizer.as_ref()),
+        alpha: meta.alpha,
+        output,
+        errors: true,
+    };
+    let encoded = encode_all(ops, &encoding, None, &report)?;
+    index.check_whole()?;
+    Ok(encoded)
+}
+
+pub(crate) fn stage_report<'a>(
+    progress: Option<&'a ProgressFn<'a>>,
+) -> impl Fn(Stage, usize, usize) -> Result<(), Error> + use<'a> {
+    let tell = teller(progress);
+    move |stage, done: usize, total: usize| tell(&Event::Progress { stage, done: done as u64, total: total as u64 })
 }

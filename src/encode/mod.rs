@@ -12,13 +12,12 @@ use rayon::prelude::*;
 use crate::{
     error::Error,
     math::product::{chunk_nn, dot, product_nt, squared_distance},
-    matrix::{Mat, MatRef},
+    matrix::{Mat, MatRef, copy_rows},
     model::{Chart, Model},
     ops::{
-        Ops,
+        seam::Ops,
         types::{Assignments, Effort, EncodeJob, Encoded, Lengths, Tries},
     },
-    train::sample::copy_rows,
 };
 
 /// Coordinates that the nearest anchors are looked for in: those along which they differ most. Which of them is best of all is

@@ -1,10 +1,12 @@
 use super::{maps::forward, *};
 use crate::{
-    config::{CodeKind, Metric},
-    device::DeviceChoice,
+    device::{Backend, DeviceChoice},
     math::rng::Random,
-    model::{Code, Quantized, Side},
-    ops::{Backend, WithOps, dispatch},
+    model::{
+        Code, Quantized, Side,
+        kinds::{CodeKind, Metric},
+    },
+    ops::{dispatch, seam::WithOps},
 };
 
 /// As real rows have: how a dense product is split depends on its shape.

@@ -10,7 +10,7 @@ use std::{
 use memmap2::Mmap;
 
 use super::guard::{Entered, Mark};
-use crate::{error::Error, format::ParseError};
+use crate::error::{Error, ParseError};
 
 /// A read-only mapping that the [guard](crate::file::guard::guard_mappings) knows.
 #[derive(Debug)]

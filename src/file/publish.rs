@@ -6,7 +6,7 @@ use super::{
     disk::{Disk, DiskFile, Folder, Name},
     lock,
 };
-use crate::{config::Event, error::Error};
+use crate::{error::Error, report::Event};
 
 /// Hears of a change that is about to become visible, and may still end it.
 pub(crate) type Tell<'a> = dyn Fn(&Event<'_>) -> Result<(), Error> + 'a;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::mmap::Mapping;
-use crate::{config::CodeKind, format::rows::BlockShape, platform::BARE};
+use crate::{format::rows::BlockShape, model::kinds::CodeKind, platform::BARE};
 
 /// Codes kept in memory on their way to the file; more go through a temporary file, where there are files.
 pub(crate) const SPOOL_MEMORY: u64 = 128 << 20;

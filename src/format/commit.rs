@@ -4,9 +4,10 @@
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
-    ParseError,
-    header::{ENTRY_LEN, HEADER_LEN, u32_at, u64_at},
+    bits::{u32_at, u64_at},
+    header::{ENTRY_LEN, HEADER_LEN},
 };
+use crate::error::ParseError;
 
 /// Bytes of a slot.
 pub(crate) const SLOT_LEN: usize = 64;

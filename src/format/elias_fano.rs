@@ -1,7 +1,7 @@
 //! Ascending numbers in about two bits more than log2 of their mean distance (Elias, 1974; Fano, 1971; Vigna, 2013, for
 //! searching them in place): docs/format.md, section 8.
 
-use super::header::{u32_at, u64_at};
+use super::bits::{u32_at, u64_at};
 
 /// Bits of the upper string between two samples: what one search looks through at most.
 const SAMPLED: u64 = 4096;

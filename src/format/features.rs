@@ -1,9 +1,7 @@
 //! What a reader must know to read a file: bits in the slots of a commit, named in section `FEAT` (docs/format.md, section 3).
 
-use super::{
-    ParseError,
-    header::{Layout, SectionEntry},
-};
+use super::header::{Layout, SectionEntry};
+use crate::error::ParseError;
 
 /// Segments with a scale of their own for the lengths of rows: section `GAIN`.
 pub(crate) const LENGTHS: u64 = 1 << 0;

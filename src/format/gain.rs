@@ -1,6 +1,7 @@
 //! The lengths of a segment's rows where the model's scale does not hold them (docs/format.md, section 7).
 
-use super::{ParseError, header::u32_at};
+use super::bits::u32_at;
+use crate::error::ParseError;
 
 /// Section `GAIN`.
 pub(crate) const KIND: [u8; 4] = *b"GAIN";

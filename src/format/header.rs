@@ -1,13 +1,14 @@
 //! Header and section table (docs/format.md, sections 1 and 2).
 
+use super::{
+    VERSION,
+    bits::{u16_at, u32_at, u64_at},
+    commit::{self, Commit, SLOT_LEN},
+};
+use crate::error::ParseError;
 use std::collections::HashSet;
 
 use xxhash_rust::xxh3::xxh3_64;
-
-use super::{
-    ParseError, VERSION,
-    commit::{self, Commit, SLOT_LEN},
-};
 
 pub(crate) const MAGIC: [u8; 8] = *b"\x89VLC\r\n\x1a\n";
 pub(crate) const HEADER_LEN: usize = 64;
@@ -42,22 +43,6 @@ impl SectionEntry {
     pub(crate) fn range(&self) -> std::ops::Range<usize> {
         self.offset as usize..(self.offset + self.len) as usize
     }
-}
-
-pub(crate) fn u16_at(bytes: &[u8], at: usize) -> u16 {
-    u16::from_le_bytes([bytes[at], bytes[at + 1]])
-}
-
-pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    let mut word = [0; 4];
-    word.copy_from_slice(&bytes[at..at + 4]);
-    u32::from_le_bytes(word)
-}
-
-pub(crate) fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    let mut word = [0; 8];
-    word.copy_from_slice(&bytes[at..at + 8]);
-    u64::from_le_bytes(word)
 }
 
 /// What the header and the table of sections say.

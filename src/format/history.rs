@@ -1,6 +1,7 @@
 //! What was appended to a file and how well the model fitted it (docs/format.md, section 12).
 
-use super::{ParseError, header::u64_at};
+use super::bits::u64_at;
+use crate::error::ParseError;
 
 const ENTRY: usize = 32;
 /// Entries a file keeps; older ones are added together.

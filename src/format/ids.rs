@@ -1,27 +1,10 @@
 //! Ids of rows that are not their numbers (docs/format.md, section 11).
 
 use super::{
-    ParseError,
-    header::u64_at,
+    bits::u64_at,
     numbers::{self, Numbers},
 };
-
-/// What ids are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum IdsKind {
-    Numbers,
-    Text,
-}
-
-impl IdsKind {
-    /// The section they stand in.
-    pub(crate) fn section(self) -> [u8; 4] {
-        match self {
-            IdsKind::Numbers => *b"IDSU",
-            IdsKind::Text => *b"IDSS",
-        }
-    }
-}
+use crate::{error::ParseError, ids::IdsKind};
 
 /// The ids of the rows of a segment, in the order of their numbers.
 #[derive(Debug, Clone, Copy)]
@@ -51,6 +34,16 @@ pub(crate) fn text_bytes<'a>(ids: impl Iterator<Item = &'a str>) -> Vec<u8> {
     out[..8].copy_from_slice(&len.to_le_bytes());
     out.extend_from_slice(&text);
     out
+}
+
+impl crate::ids::Ids {
+    /// The section that holds them.
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        match self {
+            crate::ids::Ids::Numbers(ids) => numbers_bytes(ids),
+            crate::ids::Ids::Text(ids) => text_bytes(ids.iter().map(String::as_str)),
+        }
+    }
 }
 
 impl<'a> Ids<'a> {

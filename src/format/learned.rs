@@ -3,17 +3,19 @@
 use half::f16;
 
 use super::{
-    ParseError,
-    bits::pack,
-    header::{u32_at, u64_at},
+    bits::{pack, u32_at, u64_at},
     meta::Meta,
     model::Reader,
 };
 use crate::{
-    learned::{Learned, MOST_HIDDEN, MOST_SHORTLIST, MOST_WEIGHTS},
+    error::ParseError,
+    learned::{MOST_HIDDEN, MOST_SHORTLIST, MOST_WEIGHTS},
     matrix::Mat,
-    model::Model,
-    ops::mlp::{Dense, Mlp, top},
+    model::{
+        Model,
+        learned::Learned,
+        mlp::{Dense, Mlp, top},
+    },
 };
 
 const PART: &str = "DECO";

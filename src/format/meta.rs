@@ -1,10 +1,10 @@
 //! The fixed facts of a file (docs/format.md, section 3).
 
-use super::{
-    ParseError,
-    header::{u32_at, u64_at},
+use super::bits::{u32_at, u64_at};
+use crate::{
+    error::ParseError,
+    model::kinds::{CodeKind, Metric},
 };
-use crate::config::{CodeKind, Metric};
 
 pub(crate) const META_LEN: usize = 128;
 /// Rows a file may have at most. They are counted in `usize`, which has 32 bits in a browser.

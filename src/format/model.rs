@@ -1,14 +1,12 @@
 //! The model sections `MEAN`, `CHRT`, `ANCH` and `SIDE` (docs/format.md, sections 4 to 7).
 
 use super::{
-    ParseError,
-    bits::{pack, packed_len, spare_bits_are_zero, unpack_one},
-    header::u32_at,
+    bits::{pack, packed_len, spare_bits_are_zero, u32_at, unpack_one},
     meta::Meta,
 };
 use crate::{
-    config::Metric,
-    model::{Chart, Code, Model, Quantized, Side, symmetric_offset},
+    error::ParseError,
+    model::{Chart, Code, Model, Quantized, Side, kinds::Metric, symmetric_offset},
 };
 
 pub(super) fn put_f32s(values: &[f32], out: &mut Vec<u8>) {

@@ -3,9 +3,10 @@
 use xxhash_rust::xxh3::Xxh3;
 
 use super::{
-    ParseError, features,
+    features,
     header::{self, SectionEntry},
 };
+use crate::error::ParseError;
 
 /// The sections that every model has, beside the facts in `META`.
 const PARTS: [&str; 4] = ["MEAN", "CHRT", "ANCH", "SIDE"];

@@ -1,7 +1,8 @@
 //! Numbers packed in blocks, each with the bits its own range takes (frame of reference; Goldstein, Ramakrishnan and Shaft, 1998):
 //! ids, and where strings end (docs/format.md, section 11).
 
-use super::{ParseError, header::u64_at};
+use super::bits::u64_at;
+use crate::error::ParseError;
 
 /// Numbers of a block.
 const BLOCK: usize = 256;

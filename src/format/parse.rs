@@ -5,11 +5,12 @@ use std::{collections::BTreeMap, sync::Arc};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::{
-    ParseError, features,
+    bits::u32_at,
+    features,
     gain::KIND as GAIN,
-    header::{self, DEAD, FLAG_MUST_KNOW, SLOTS_END, SectionEntry, u32_at},
+    header::{self, DEAD, FLAG_MUST_KNOW, SLOTS_END, SectionEntry},
     history::{self, Written},
-    ids::{Ids, IdsKind},
+    ids::Ids,
     learned,
     meta::Meta,
     model,
@@ -19,7 +20,11 @@ use super::{
     segment::{MOST_BARE_ROWS, MOST_SEGMENTS, Segment, SegmentShape, intact, matches},
     sums,
 };
-use crate::{config::CodeKind, error::Error, learned::Learned, model::Model, refine::Refine};
+use crate::{
+    error::{Error, ParseError},
+    ids::IdsKind,
+    model::{Model, kinds::CodeKind, learned::Learned, refine::Refine},
+};
 
 /// Sections that are checked when a file is opened.
 const OPEN: [[u8; 4]; 15] = [

@@ -1,12 +1,14 @@
 //! The refine layer: sections `RFNM` and `RFNC` (docs/format.md, section 14).
 
 use super::{
-    ParseError,
-    header::u32_at,
+    bits::u32_at,
     meta::{Meta, most_symbols},
     model::{Reader, chart_bytes, parse_chart, put_f32s},
 };
-use crate::{config::CodeKind, refine::Refine};
+use crate::{
+    error::ParseError,
+    model::{kinds::CodeKind, refine::Refine},
+};
 
 const PART: &str = "RFNM";
 /// Symbols there can be, as for the codes that are scanned.

@@ -2,10 +2,8 @@
 
 use std::convert::Infallible;
 
-use super::{
-    ParseError,
-    elias_fano::{Cursor, Layout, Sequence},
-};
+use super::elias_fano::{Cursor, Layout, Sequence};
+use crate::error::ParseError;
 
 /// Rows that [`RowIds::verify`] looks at together.
 const PART: u64 = 1 << 20;

@@ -1,6 +1,6 @@
 //! Blocks of codes (docs/format.md, section 9).
 
-use crate::config::CodeKind;
+use crate::model::kinds::CodeKind;
 
 /// Positions in a block.
 pub(crate) const BLOCK: usize = 32;

@@ -3,15 +3,16 @@
 use std::{collections::BTreeSet, ops::Range};
 
 use super::{
-    ParseError,
-    header::{Layout, SectionEntry, u64_at},
-    ids::{Ids, IdsKind},
+    bits::u64_at,
+    header::{Layout, SectionEntry},
+    ids::Ids,
     parse::{Parsed, is_of_segment, parse_sound},
     refine::RefineRows,
     rows::BLOCK,
     segment::intact,
     sums::damaged,
 };
+use crate::{error::ParseError, ids::IdsKind};
 
 /// Sections without which no row can be read.
 const NEEDED: [[u8; 4]; 6] = [*b"META", *b"MREF", *b"MEAN", *b"CHRT", *b"ANCH", *b"SIDE"];

@@ -5,17 +5,17 @@ use std::ops::Range;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
-    ParseError,
+    bits::u64_at,
     elias_fano::{self, Layout, Sequence},
     gain::LengthScale,
-    header::{SectionEntry, u64_at},
-    ids::{Ids, IdsKind},
+    header::SectionEntry,
+    ids::Ids,
     meta::MOST_ROWS,
     refine::RefineRows,
     row_ids::{self, RowIds},
     rows::BlockShape,
 };
-use crate::index::live::Bits;
+use crate::{error::ParseError, file::segments::Bits, ids::IdsKind};
 
 const SEGM_LEN: usize = 32;
 /// Segments a file may have at most: a search goes through each.

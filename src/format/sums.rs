@@ -2,10 +2,8 @@
 
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
-use super::{
-    ParseError,
-    header::{SectionEntry, u64_at},
-};
+use super::{bits::u64_at, header::SectionEntry};
+use crate::error::ParseError;
 
 /// Bytes that one hash is of; the last part of a section may be shorter.
 pub(crate) const PART: usize = 1 << 16;

@@ -18,7 +18,7 @@ use super::{
     segment,
     sums::{self, Summing},
 };
-use crate::{learned::Learned, model::Model, refine::Refine};
+use crate::model::{Model, learned::Learned, refine::Refine};
 
 /// The sections that all rows of a file share.
 pub(crate) struct FileShape {

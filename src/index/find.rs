@@ -1,7 +1,7 @@
 //! Where rows with certain ids are.
 
-use super::live::Bits;
 use crate::{
+    file::segments::Bits,
     format::{ids::Ids, segment::Segment},
     ids::Wanted,
 };

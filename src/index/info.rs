@@ -1,36 +1,14 @@
 //! The facts of an index.
 
-use std::collections::BTreeMap;
-
 use super::Index;
 use crate::{
-    config::{CodeKind, DecoderShape, Metric},
     embedding::Embedding,
-    format::{header::DEAD, ids::IdsKind},
+    format::header::DEAD,
+    ids::IdsKind,
+    model::kinds::{CodeKind, DecoderShape, Metric},
+    report::{HeldOutRecall, QuerySource},
 };
-
-/// Where the queries of a held-out recall came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum QuerySource {
-    /// Sample queries that were held out from training.
-    Sample,
-    /// Rows of the store asked for their own neighbours (themselves left out).
-    Rows,
-}
-
-/// Recall measured when the file was written, on queries that had no part in training.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct HeldOutRecall {
-    /// The mean share of the true `k` nearest rows among the `k` found.
-    pub recall: f32,
-    /// The k of it.
-    pub k: u32,
-    /// On how many queries.
-    pub queries: u32,
-    /// Which queries.
-    pub source: QuerySource,
-}
+use std::collections::BTreeMap;
 
 /// What names the rows of a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

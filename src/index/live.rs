@@ -1,8 +1,10 @@
 //! The rows of a store that are not deleted, in the order of their numbers: where their codes are.
 
+use crate::{
+    file::segments::Bits,
+    format::{parse::Parsed, row_ids::Walk, segment::Segment},
+};
 use std::collections::VecDeque;
-
-use crate::format::{parse::Parsed, row_ids::Walk, segment::Segment};
 
 /// Rows looked for together, at least.
 const PART: u64 = 4096;
@@ -19,50 +21,6 @@ pub(crate) struct Place {
     pub(crate) cell: usize,
     /// Its position in the segment.
     pub(crate) position: u64,
-}
-
-/// A bit for each of `n` positions, set for those in `positions`.
-#[derive(Debug)]
-pub(crate) struct Bits(Vec<u64>);
-
-impl Bits {
-    /// Takes no room where there are no positions.
-    pub(crate) fn new(n: u64, positions: impl IntoIterator<Item = u64>) -> Bits {
-        let mut bits = Bits(Vec::new());
-        positions.into_iter().for_each(|position| bits.set(n, position));
-        bits
-    }
-
-    /// Sets that of a position below n.
-    pub(crate) fn set(&mut self, n: u64, position: u64) {
-        if self.0.is_empty() {
-            self.0 = vec![0; n.div_ceil(64) as usize];
-        }
-        if let Some(word) = self.0.get_mut((position / 64) as usize) {
-            *word |= 1 << (position % 64);
-        }
-    }
-
-    pub(crate) fn has(&self, position: u64) -> bool {
-        self.0.get((position / 64) as usize).is_some_and(|word| word >> (position % 64) & 1 == 1)
-    }
-
-    /// How many are set.
-    pub(crate) fn count(&self) -> u64 {
-        self.0.iter().map(|word| u64::from(word.count_ones())).sum()
-    }
-
-    /// Those that are set, ascending.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = u64> + Clone {
-        self.0.iter().zip(0u64..).flat_map(|(&word, w)| {
-            let mut left = word;
-            std::iter::from_fn(move || {
-                let bit = (left != 0).then(|| u64::from(left.trailing_zeros()))?;
-                left &= left - 1;
-                Some(64 * w + bit)
-            })
-        })
-    }
 }
 
 /// Counts the bits that are set below a position.
@@ -186,7 +144,8 @@ mod tests {
         matrix::MatRef,
     };
 
-    use super::{Bits, Ranks};
+    use super::Ranks;
+    use crate::file::segments::Bits;
 
     const ROWS: usize = 40;
 

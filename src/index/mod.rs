@@ -10,7 +10,6 @@ pub(crate) mod select;
 
 use std::{
     cell::Cell,
-    collections::BTreeMap,
     ops::{ControlFlow, Range},
     path::{Path, PathBuf},
     sync::OnceLock,
@@ -18,22 +17,19 @@ use std::{
 };
 
 use crate::{
-    config::Metric,
     embedding::Embedding,
-    error::Error,
+    error::{Error, ParseError},
     file::{
         mmap::{MappedFile, Watch},
         publish::publish_at,
     },
-    format::{self, ParseError, ids::IdsKind, parse::Parsed},
-    ids::Ids,
+    format::{self, parse::Parsed},
+    ids::{Ids, IdsKind},
     learned::rescore::LearnedModel,
-    matrix::MatRef,
-    ops::Backend,
+    model::kinds::Metric,
     search::tables::QueryModel,
 };
 use live::Live;
-use searcher::{Hit, Neighbors, Searcher};
 
 /// A compressed store over bytes of any kind: a mapped file, a vector, a slice.
 #[derive(Debug)]
@@ -313,24 +309,6 @@ impl<D: AsRef<[u8]>> Index<D> {
         if cancelled.get() { Err(Error::Cancelled) } else { verified }
     }
 
-    /// The `min(k, n)` nearest rows of one query, nearest first, on the CPU. Exhaustive: O(n x symbols).
-    ///
-    /// # Errors
-    /// As [`Searcher::query_batch`].
-    pub fn query(&self, query: &[f32], k: usize) -> Result<Vec<Hit>, Error> {
-        let found = self.query_batch(MatRef::new(query, 1, query.len())?, k)?;
-        let pairs = found.ids.as_slice().iter().zip(found.scores.as_slice());
-        Ok(pairs.map(|(&id, &score)| Hit { id, score }).collect())
-    }
-
-    /// The `min(k, n)` nearest rows of every query (queries x dim), on all threads of the current rayon pool.
-    ///
-    /// # Errors
-    /// As [`Searcher::query_batch`].
-    pub fn query_batch(&self, queries: MatRef<'_>, k: usize) -> Result<Neighbors, Error> {
-        Searcher::open(self, Backend::Cpu)?.query_batch(queries, k)
-    }
-
     /// The ids of the rows `rows`, counted as [`Index::decode`] does.
     ///
     /// # Errors
@@ -381,19 +359,4 @@ pub fn write_index<D: AsRef<[u8]>>(index: &Index<D>, path: impl AsRef<Path>) -> 
         file.write_all(index.bytes()).map_err(|e| Error::io(path, e))?;
         index.check_whole()
     })
-}
-
-/// Refuses metadata that the file keeps for itself, or that no reader would take.
-pub(crate) fn check_keys(metadata: &BTreeMap<String, String>) -> Result<(), Error> {
-    // Room is left for the pairs that the file keeps for itself.
-    let most = format::MOST_PAIRS as usize / 2;
-    if metadata.len() > most {
-        return Err(Error::Config(format!("{} pairs of metadata are too many; {most} are allowed", metadata.len())));
-    }
-    match metadata.keys().find(|key| key.starts_with("vlc.") || key.is_empty()) {
-        Some(key) => {
-            Err(Error::Config(format!("the metadata key {key:?} is not allowed: it is empty or starts with vlc.")))
-        }
-        None => Ok(()),
-    }
 }

@@ -1,50 +1,33 @@
 //! Queries answered: tables from a query, the scan, the best k.
 
-use std::{cell::OnceCell, sync::Arc};
-
 use super::{
     Index,
     filter::{self, RowFilter},
 };
 use crate::{
-    config::Metric,
-    device::DeviceChoice,
+    device::{Backend, DeviceChoice},
     error::Error,
     file::mmap::Watch,
-    format::{ids::IdsKind, parse::Parsed},
+    format::parse::Parsed,
+    ids::IdsKind,
     learned::{self, rescore::LearnedModel},
     matrix::{Mat, MatRef},
+    model::kinds::Metric,
+    neighbors::{Hit, Neighbors, best_of},
     ops::{
-        self, Backend, Ops, WithOps,
+        self,
         allowed::Allowed,
+        seam::{Ops, WithOps},
         types::{CodesRef, ScoreTables},
     },
+    read::prepare::prepare_queries,
     refine::rescore::{Part, Rescorer, candidates},
     search::{
         probe::{self, Probe},
-        tables::{QueryModel, prepare_queries},
+        tables::QueryModel,
     },
 };
-
-/// One row found.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Hit {
-    /// The row's id, where ids are numbers; else its number, for [`Index::text_id`]. Without ids of its own a store's row numbers are
-    /// its ids: from 0, in the order in which rows were compressed and appended.
-    pub id: u64,
-    /// Larger is nearer: the estimated cosine (-1 to 1), inner product, or negative squared distance (at most 0). Rows that were estimated to
-    /// be nearer than can be have the same score, and stand in the order of the estimates.
-    pub score: f32,
-}
-
-/// Rows found for a batch of queries, best first; of equal scores the lower row first.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Neighbors {
-    /// Queries x min(k, n) ids, as [`Hit::id`].
-    pub ids: Mat<u64>,
-    /// Their scores.
-    pub scores: Mat<f32>,
-}
+use std::{cell::OnceCell, sync::Arc};
 
 /// How a search is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -201,25 +184,24 @@ impl<O: Ops> Search for Loaded<'_, O> {
     }
 }
 
-/// The k best of what was found in each segment; of equal scores the lower row first.
-fn best_of(mut found: Vec<Neighbors>, queries: usize, k: usize) -> Neighbors {
-    if found.len() == 1 {
-        return found.remove(0);
+impl<D: AsRef<[u8]>> Index<D> {
+    /// The `min(k, n)` nearest rows of one query, nearest first, on the CPU. Exhaustive: O(n x symbols).
+    ///
+    /// # Errors
+    /// As [`Searcher::query_batch`].
+    pub fn query(&self, query: &[f32], k: usize) -> Result<Vec<Hit>, Error> {
+        let found = self.query_batch(MatRef::new(query, 1, query.len())?, k)?;
+        let pairs = found.ids.as_slice().iter().zip(found.scores.as_slice());
+        Ok(pairs.map(|(&id, &score)| Hit { id, score }).collect())
     }
-    let width = found.iter().map(|part| part.ids.dim()).sum::<usize>().min(k);
-    let (mut ids, mut scores) = (Mat::zeros(queries, width), Mat::zeros(queries, width));
-    let mut hits = Vec::new();
-    for q in 0..queries {
-        hits.clear();
-        found
-            .iter()
-            .for_each(|part| hits.extend(part.scores.row(q).iter().copied().zip(part.ids.row(q).iter().copied())));
-        hits.sort_unstable_by(|a: &(f32, u64), b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-        for (i, &(score, row)) in hits[..width].iter().enumerate() {
-            (scores.row_mut(q)[i], ids.row_mut(q)[i]) = (score, row);
-        }
+
+    /// The `min(k, n)` nearest rows of every query (queries x dim), on all threads of the current rayon pool.
+    ///
+    /// # Errors
+    /// As [`Searcher::query_batch`].
+    pub fn query_batch(&self, queries: MatRef<'_>, k: usize) -> Result<Neighbors, Error> {
+        Searcher::open(self, Backend::Cpu)?.query_batch(queries, k)
     }
-    Neighbors { ids, scores }
 }
 
 struct Open<'a> {

@@ -1,12 +1,9 @@
 //! Rows by id: what hits name, decoded.
 
-use super::{
-    Index,
-    find::positions,
-    live::{Bits, Place},
-};
+use super::{Index, find::positions, live::Place};
 use crate::{
     error::{Error, InputError},
+    file::segments::Bits,
     ids::{Ids, Wanted},
     matrix::{Mat, MatRef},
 };
@@ -87,9 +84,9 @@ impl<D: AsRef<[u8]>> Index<D> {
 mod tests {
     use super::*;
     use crate::{
-        compress::compress_to,
+        compress::{compress_to, with_model::EncodeOptions},
         config::{Budget, Config},
-        store::{EncodeOptions, Store},
+        store::Store,
     };
 
     const ROWS: usize = 60;

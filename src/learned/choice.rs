@@ -1,11 +1,14 @@
 //! Which decoder the planner considers, and what it expects of it.
 
-use super::{MOST_HIDDEN, MOST_WEIGHTS};
 use crate::{
-    compress::plan::{Fit, Sizes, fit_symbols},
-    config::{Config, Decoder, DecoderShape},
+    config::{Config, Decoder},
     error::Error,
-    train::{allocate::Shape, chart::Spectrum},
+    model::kinds::DecoderShape,
+    train::{
+        allocate::Shape,
+        chart::Spectrum,
+        sizes::{Fit, Sizes, fit_symbols},
+    },
 };
 
 /// Widths that are considered. What is wider takes minutes to train on a processor.
@@ -66,24 +69,4 @@ pub(crate) fn choose(
         }
     }
     Ok(best)
-}
-
-/// Refuses what cannot be.
-pub(crate) fn check(config: &Config<'_>, dim: usize) -> Result<(), Error> {
-    let Decoder::Of(DecoderShape { width, layers, bits }) = config.decoder else { return Ok(()) };
-    let weights = (2 * dim).saturating_add(layers.saturating_sub(1).saturating_mul(width)).saturating_mul(width);
-    let possible = (1..=65_536).contains(&width) && (1..=MOST_HIDDEN).contains(&layers) && (1..=8).contains(&bits);
-    let message = if !possible || weights > MOST_WEIGHTS {
-        format!(
-            "a decoder of {layers} layers of {width} with {bits} bits: 1 to {MOST_HIDDEN} layers of 1 to 65536 with 1 to 8 bits are \
-             allowed, and {MOST_WEIGHTS} weights"
-        )
-    } else if config.refine.is_some() {
-        "a learned decoder and a refine layer do not go together; leave one out".into()
-    } else if config.charts.is_some_and(|charts| charts != 1) {
-        "a learned decoder takes one chart; leave the number of charts out".into()
-    } else {
-        return Ok(());
-    };
-    Err(Error::Config(message))
 }

@@ -5,7 +5,7 @@
 
 use pulp::{Arch, Simd, WithSimd};
 
-use crate::ops::mlp::{Mlp, act};
+use crate::model::mlp::{Mlp, act};
 
 /// Rows that go together.
 const ROWS: usize = 8;
@@ -256,10 +256,8 @@ mod tests {
     use crate::{
         math::rng::Random,
         matrix::Mat,
-        ops::{
-            cpu::mlp::net,
-            mlp::{Dense, rounded, top},
-        },
+        model::mlp::{Dense, rounded, top},
+        ops::cpu::mlp::net,
     };
 
     fn stored(random: &mut Random, widths: &[usize], bits: u8) -> Mlp {

@@ -3,25 +3,23 @@
 use rayon::prelude::*;
 
 use super::{
-    Learned,
     codewords::Codewords,
     quick::{QuickNet, QuickScratch},
 };
 use crate::{
     error::Error,
     format::rows::BLOCK,
-    index::searcher::Neighbors,
     math::{
         product::{dot, product_lower, product_nt},
         topk::TopK,
     },
     matrix::{Mat, MatRef},
-    model::Model,
+    model::{Model, factor, learned::Learned},
+    neighbors::Neighbors,
     ops::{
         cpu::mlp::{Chunk as HostScratch, Net as HostNet, net as host_net},
         types::{CodesRef, ScoreTables},
     },
-    train::calibrate::factor,
 };
 
 /// Rows that go through the network together: always so many, so that a row's score does not depend on which come with it.
@@ -90,7 +88,7 @@ pub(crate) struct Part<'a> {
 }
 
 /// Scores rows again. Queries are as the codec sees them, their scores without constants of their own, as
-/// [`Ops::score`](crate::ops::Ops::score) has them.
+/// [`Ops::score`](crate::ops::seam::Ops::score) has them.
 pub(crate) struct Rescorer<'a> {
     model: &'a LearnedModel,
     parts: Vec<Part<'a>>,

@@ -8,18 +8,15 @@
 
 use rayon::prelude::*;
 
-use super::{
-    Learned,
-    codewords::{Codewords, in_units},
-};
+use super::codewords::{Codewords, in_units};
 use crate::{
     encode::{Encoder, RowCodes},
     error::Error,
     matrix::{Mat, MatRef},
-    model::{Code, Model},
+    model::{Code, Model, learned::Learned},
     ops::{
-        Ops,
         cpu::mlp::net as host_net,
+        seam::Ops,
         types::{Effort, EncodeJob, Tries},
     },
 };

@@ -2,18 +2,21 @@
 
 use rayon::prelude::*;
 
-use super::{Learned, halved, stored_step, synthesis::Synthesizer};
+use super::synthesis::Synthesizer;
 use crate::{
-    config::{Config, DecoderShape, Metric, Stage},
+    config::Config,
     encode::{RowCodes, encode_rows},
     error::Error,
     math::{product::squared_distance, rng::Random},
     matrix::{Mat, MatRef},
-    ops::{
-        Ops,
-        mlp::{Dense, FitStep, Mlp},
+    model::{
+        kinds::{DecoderShape, Metric},
+        learned::{Learned, halved, stored_step},
+        mlp::{Dense, Mlp},
     },
+    ops::{mlp::FitStep, seam::Ops},
     read::prepare::chunk_rows,
+    report::Stage,
     train::{
         calibrate::{choose_alpha, gather, sample as calibration_sample},
         sample::{Prepared, read_sample, to_unit},

@@ -176,6 +176,16 @@ pub(crate) fn mean_of(rows: MatRef<'_>, counts: impl Fn(usize) -> bool + Sync) -
     total.iter().map(|t| (t / count.max(1) as f64) as f32).collect()
 }
 
+/// The rows less `offset`.
+pub(crate) fn subtract(rows: MatRef<'_>, offset: &[f32]) -> Mat {
+    let mut out = Mat::zeros(rows.rows(), rows.dim());
+    let width = rows.dim().max(1);
+    out.as_mut_slice().par_chunks_mut(width).zip(rows.as_slice().par_chunks(width)).for_each(|(out, row)| {
+        out.iter_mut().zip(row).zip(offset).for_each(|((t, x), o)| *t = x - o);
+    });
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,12 +1,14 @@
 //! The model of a file: what all rows share. Quantized as it is stored, so that training, encoding and search see
 //! exactly what a reader of the file will see.
 
+pub(crate) mod kinds;
+pub(crate) mod learned;
+pub(crate) mod mlp;
 pub(crate) mod packed;
+pub(crate) mod refine;
 
-use crate::{
-    config::{CodeKind, Metric},
-    matrix::Mat,
-};
+use crate::matrix::Mat;
+use kinds::{CodeKind, Metric};
 
 /// Columns of unsigned integers, each column with its own width and scale.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -283,4 +285,10 @@ impl Model {
             })
             .collect()
     }
+}
+
+/// The score factor of a decoded unit row of length `norm`.
+pub(crate) fn factor(norm: f32, alpha: f32) -> f32 {
+    // A row decoded to (almost) nothing has no direction that a factor could mend.
+    if norm > 1e-6 { norm.powf(-alpha) } else { 1.0 }
 }

@@ -1,15 +1,16 @@
 //! Stands in for every backend that this build does not have.
 
 use super::{
-    Backend, Ops,
-    mlp::{FitStep, Mlp},
+    mlp::FitStep,
+    seam::Ops,
     types::{Assignments, Cells, CodesRef, EncodeJob, Encoded, ScoreTables, Step},
 };
 use crate::{
-    device::DeviceChoice,
+    device::{Backend, DeviceChoice},
     error::Error,
-    index::searcher::Neighbors,
     matrix::{Mat, MatRef},
+    model::mlp::Mlp,
+    neighbors::Neighbors,
 };
 
 /// Uninhabited: [`open`] always fails, so no method is ever reached.

@@ -1,33 +1,10 @@
 //! Whether a backend works, and what this process holds on its device.
 
-use super::{Backend, cuda_health, open_cpu, wgpu_health};
-use crate::{device::DeviceChoice, error::Error};
-
-/// What [`health`] found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Health {
-    /// Which backend.
-    pub backend: Backend,
-    /// Which device of it, as numbered by [`devices`](super::devices); `None` for the cpu.
-    pub number: Option<usize>,
-    /// The device's name.
-    pub device: String,
-    /// Bytes of memory this process can use there; `None` for the cpu.
-    pub memory_total: Option<u64>,
-    /// Bytes that are free at present; `None` for the cpu.
-    pub memory_free: Option<u64>,
-    /// Bytes that this process holds there, in use or kept for reuse. Nothing once every searcher on it is gone.
-    pub memory_resident: u64,
-    /// The most bytes that this process had in use at once on any device of the backend.
-    pub memory_peak: u64,
-    /// Pieces of device memory in use by this process.
-    pub buffers: usize,
-    /// Those of them that nothing can use or free any more; more than 0 is a fault of this library.
-    pub leaked_buffers: usize,
-    /// The last failure of a device of the backend in this process.
-    pub last_error: Option<String>,
-}
+use super::{cuda_health, open_cpu, wgpu_health};
+use crate::{
+    device::{Backend, DeviceChoice, Health},
+    error::Error,
+};
 
 /// Opens a device, sees whether it takes and returns bytes, and reports what this process holds there. Fit to be asked at any
 /// time, also while others use the device.

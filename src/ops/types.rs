@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use super::allowed::Allowed;
+use super::{
+    allowed::Allowed,
+    reach::{Reach, looked_at},
+};
 use crate::{
     format::{
         row_ids::RowIds,
@@ -10,7 +13,6 @@ use crate::{
     },
     matrix::{Mat, MatRef},
     model::{Code, Model},
-    search::probe::{Reach, looked_at},
 };
 
 /// Which anchors are nearest to each row.

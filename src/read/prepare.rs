@@ -4,9 +4,9 @@ use std::path::Path;
 
 use super::RowSource;
 use crate::{
-    config::Metric,
     error::{Error, InputError},
     matrix::{Mat, MatRef},
+    model::kinds::Metric,
 };
 
 /// Values of a chunk of rows read at a time.
@@ -118,4 +118,41 @@ pub(crate) fn for_each_chunk(
         each(start, MatRef::new(values, count, source.dim())?)?;
     }
     Ok(())
+}
+
+/// Queries as the codec sees them.
+pub(crate) struct PreparedQueries {
+    pub(crate) rows: Mat,
+    /// Subtracted from every score of a query: `|q - center|^2` for l2, else 0.
+    pub(crate) constants: Vec<f32>,
+}
+
+/// Checks queries and brings them to the codec's form; `first` is the number of the first in messages.
+pub(crate) fn prepare_queries(
+    queries: MatRef<'_>,
+    metric: Metric,
+    center: &[f32],
+    dim: usize,
+    first: usize,
+) -> Result<PreparedQueries, Error> {
+    if queries.dim() != dim {
+        let message = format!("the queries have {} dimensions, the index has {dim}", queries.dim());
+        return Err(InputError::new(None, message).into());
+    }
+    let mut rows = Mat::zeros(queries.rows(), dim);
+    let mut constants = vec![0f32; queries.rows()];
+    for i in 0..queries.rows() {
+        let gain = crate::read::prepare::unit_row(queries.row(i), metric, center, rows.row_mut(i))
+            .map_err(|e| e.at(None, first + i))?;
+        if metric == Metric::Dot && gain > 0.0 && gain < SHORTEST {
+            return Err(RowFault::Short { length: gain }.at(None, first + i));
+        }
+        if metric != Metric::Cosine {
+            rows.row_mut(i).iter_mut().for_each(|v| *v *= gain);
+        }
+        if metric == Metric::L2 {
+            constants[i] = gain * gain;
+        }
+    }
+    Ok(PreparedQueries { rows, constants })
 }

@@ -1,11 +1,10 @@
 //! Decoded residuals, row by row.
 
-use super::Refine;
 use crate::{
     format::{parse::Parsed, refine::RefineRows},
     math::product::product_nn,
     matrix::Mat,
-    model::packed::unpack,
+    model::{packed::unpack, refine::Refine},
 };
 
 /// Decodes what the layer of a file says of its rows.

@@ -2,17 +2,16 @@
 
 use rayon::prelude::*;
 
-use super::Refine;
 use crate::{
     encode::maps::forward as forward_map,
     error::Error,
     math::product::{chunk_nn, dot},
     matrix::{Mat, MatRef},
+    model::{factor, refine::Refine},
     ops::{
-        Ops,
+        seam::Ops,
         types::{Effort, EncodeJob, Tries},
     },
-    train::calibrate::factor,
 };
 
 /// Rows of a unit of parallel work.

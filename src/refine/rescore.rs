@@ -2,14 +2,13 @@
 
 use rayon::prelude::*;
 
-use super::Refine;
 use crate::{
-    config::CodeKind,
     error::Error,
     format::{refine::RefineRows, rows::BLOCK},
-    index::searcher::Neighbors,
     math::topk::TopK,
     matrix::{Mat, MatRef},
+    model::{kinds::CodeKind, refine::Refine},
+    neighbors::Neighbors,
     ops::types::{CodesRef, ScoreTables},
     search::tables::QueryModel,
 };
@@ -31,7 +30,7 @@ pub(crate) fn candidates(k: usize) -> usize {
 }
 
 /// Scores rows again. Queries are as the codec sees them, their scores without constants of their own, as
-/// [`Ops::score`](crate::ops::Ops::score) has them.
+/// [`Ops::score`](crate::ops::seam::Ops::score) has them.
 pub(crate) struct Rescorer<'a> {
     refine: &'a Refine,
     queries: QueryModel,

@@ -1,19 +1,17 @@
 //! From the residuals of a sample to the layer.
 
-use super::{
-    Refine,
-    encode::{RefineEncoder, norms, residuals},
-};
+use super::encode::{RefineEncoder, norms, residuals};
 use crate::{
     compress::plan::LAGS,
-    config::{CodeKind, Config, Stage},
+    config::Config,
     encode::encode_rows,
     error::Error,
     format::refine::MOST_SYMBOLS,
     math::product::squared_distance,
     matrix::Mat,
-    model::{Model, Side},
-    ops::Ops,
+    model::{Model, Side, kinds::CodeKind, refine::Refine},
+    ops::seam::Ops,
+    report::Stage,
     train::{
         allocate::Shape,
         calibrate::{choose_alpha, factor_levels, gather, sample as calibration_sample},

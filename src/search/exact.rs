@@ -4,14 +4,14 @@ use std::ops::ControlFlow;
 
 use rayon::prelude::*;
 
-use super::tables::prepare_queries;
 use crate::{
-    config::Metric,
     error::Error,
-    index::searcher::{Neighbors, possible},
+    index::searcher::possible,
     math::{product::product_nt, topk::TopK},
     matrix::{Mat, MatRef},
-    read::RowSource,
+    model::kinds::Metric,
+    neighbors::Neighbors,
+    read::{RowSource, prepare::prepare_queries},
 };
 
 /// The exact nearest rows of every query by brute force over the original rows, streamed; the truth that recall is

@@ -4,14 +4,13 @@
 //! the held-out queries. Leaving cells out by the score they would have to reach (anchors' scores in units of the query's
 //! spread over random symbols) looked at more rows for the same loss.
 
-use std::{fmt, str::FromStr};
-
 use crate::{
     error::Error,
     format::meta::Meta,
     matrix::{Mat, MatRef},
-    ops::allowed::Allowed,
+    ops::reach::Reach,
 };
+use std::{fmt, str::FromStr};
 
 /// How much of the store a query looks at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -52,9 +51,6 @@ impl FromStr for Probe {
     }
 }
 
-/// Cells that a query looks at; `None` for all.
-pub(crate) type Reach = Option<usize>;
-
 /// The two numbers of hits that cells are measured for; other numbers lie on the power law through them.
 pub(crate) const MEASURED: [usize; 2] = [10, 100];
 
@@ -71,36 +67,6 @@ pub(crate) fn reach(probe: Probe, k: usize, meta: &Meta) -> Reach {
         }
         Probe::Auto | Probe::All => None,
     }
-}
-
-/// The cells that a query looks at, in no particular order: of those with rows the `most` of highest base, ties to the lower
-/// number, and the next ones while they hold fewer than `k` rows. `bases` has one value per cell, cell c the positions
-/// `cells[c]..cells[c + 1]`; only those that are `allowed` count. O(cells), but for a sort where `most` are too few.
-pub(crate) fn looked_at(
-    bases: &[f32],
-    cells: &[u64],
-    allowed: Option<&Allowed>,
-    most: usize,
-    k: usize,
-) -> Vec<usize> {
-    let size = |cell: usize| allowed.map_or(cells[cell + 1] - cells[cell], |allowed| allowed.in_cell(cell));
-    let mut ranked: Vec<usize> = (0..bases.len()).filter(|&cell| size(cell) > 0).collect();
-    if most >= ranked.len() {
-        return ranked;
-    }
-    let higher = |a: &usize, b: &usize| bases[*b].total_cmp(&bases[*a]).then_with(|| a.cmp(b));
-    ranked.select_nth_unstable_by(most, higher);
-    let mut rows: u64 = ranked[..most].iter().map(|&cell| size(cell)).sum();
-    let mut taken = most;
-    if rows < k as u64 {
-        ranked[most..].sort_unstable_by(higher);
-        while taken < ranked.len() && rows < k as u64 {
-            rows += size(ranked[taken]);
-            taken += 1;
-        }
-    }
-    ranked.truncate(taken);
-    ranked
 }
 
 /// Share of an exhaustive search's hits that may be lost on the queries it is measured with. Of such hits, the last ones of
@@ -159,40 +125,6 @@ mod tests {
         assert_eq!(reach(Probe::Cells(1000), 10, &meta), Some(1000));
         meta.probe_cells = [0; 2];
         assert_eq!(reach(Probe::Auto, 10, &meta), None, "not measured");
-    }
-
-    #[test]
-    fn cells_of_highest_bases_are_looked_at() {
-        let (bases, cells) = ([0.5, 0.9, 0.1, 0.9, 0.7], [0, 4, 4, 9, 12, 13]);
-        let sorted = |most, k| {
-            let mut found = looked_at(&bases, &cells, None, most, k);
-            found.sort_unstable();
-            found
-        };
-        assert_eq!(sorted(1, 3), [3], "the other one of highest base has no rows");
-        assert_eq!(sorted(1, 4), [3, 4]);
-        assert_eq!(sorted(2, 5), [0, 3, 4]);
-        assert_eq!(sorted(3, 1), [0, 3, 4]);
-        assert_eq!(sorted(1, 100), [0, 2, 3, 4]);
-        assert_eq!(sorted(4, 1), [0, 2, 3, 4]);
-        assert_eq!(looked_at(&[1.0; 3], &[0, 1, 2, 3], None, 1, 1), [0], "ties go to the lower cell");
-    }
-
-    #[test]
-    fn cells_without_an_allowed_row_do_not_count() {
-        let (bases, cells) = ([0.5, 0.9, 0.1, 0.9, 0.7], [0, 4, 4, 9, 12, 13]);
-        // Two rows of the first cell, one each of the third and the last.
-        let allowed = Allowed::new(vec![0b1_0000_0100_0101], &cells);
-        let sorted = |most, k| {
-            let mut found = looked_at(&bases, &cells, Some(&allowed), most, k);
-            found.sort_unstable();
-            found
-        };
-        assert_eq!(sorted(1, 1), [4], "the one of highest base has no row that is allowed");
-        assert_eq!(sorted(1, 2), [0, 4]);
-        assert_eq!(sorted(2, 3), [0, 4]);
-        assert_eq!(sorted(2, 4), [0, 2, 4]);
-        assert_eq!(sorted(9, 1), [0, 2, 4]);
     }
 
     #[test]

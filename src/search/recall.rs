@@ -1,6 +1,6 @@
 //! How much of the truth a search finds.
 
-use crate::index::searcher::Neighbors;
+use crate::neighbors::Neighbors;
 
 /// Scores that differ by no more than this, as a share of the larger, are equal: what rounding leaves of equal rows.
 const EQUAL: f32 = 1e-6;

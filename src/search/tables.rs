@@ -3,52 +3,11 @@
 use pulp::Arch;
 use rayon::prelude::*;
 
-use super::probe::Reach;
 use crate::{
-    config::Metric,
-    error::{Error, InputError},
     matrix::{Mat, MatRef},
     model::{Code, Model},
-    ops::{cpu::panels::Panels, types::ScoreTables},
-    read::prepare::{RowFault, SHORTEST},
+    ops::{cpu::panels::Panels, reach::Reach, types::ScoreTables},
 };
-
-/// Queries as the codec sees them.
-pub(crate) struct PreparedQueries {
-    pub(crate) rows: Mat,
-    /// Subtracted from every score of a query: `|q - center|^2` for l2, else 0.
-    pub(crate) constants: Vec<f32>,
-}
-
-/// Checks queries and brings them to the codec's form; `first` is the number of the first in messages.
-pub(crate) fn prepare_queries(
-    queries: MatRef<'_>,
-    metric: Metric,
-    center: &[f32],
-    dim: usize,
-    first: usize,
-) -> Result<PreparedQueries, Error> {
-    if queries.dim() != dim {
-        let message = format!("the queries have {} dimensions, the index has {dim}", queries.dim());
-        return Err(InputError::new(None, message).into());
-    }
-    let mut rows = Mat::zeros(queries.rows(), dim);
-    let mut constants = vec![0f32; queries.rows()];
-    for i in 0..queries.rows() {
-        let gain = crate::read::prepare::unit_row(queries.row(i), metric, center, rows.row_mut(i))
-            .map_err(|e| e.at(None, first + i))?;
-        if metric == Metric::Dot && gain > 0.0 && gain < SHORTEST {
-            return Err(RowFault::Short { length: gain }.at(None, first + i));
-        }
-        if metric != Metric::Cosine {
-            rows.row_mut(i).iter_mut().for_each(|v| *v *= gain);
-        }
-        if metric == Metric::L2 {
-            constants[i] = gain * gain;
-        }
-    }
-    Ok(PreparedQueries { rows, constants })
-}
 
 /// The matrices of a model that queries are multiplied with, unpacked.
 #[derive(Debug)]

@@ -8,7 +8,6 @@ use std::{
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
-    config::Event,
     error::Error,
     file::{
         disk::{DiskFile, Sink},
@@ -18,6 +17,7 @@ use crate::{
         header::{DEAD, Layout, MAX_SECTIONS, SectionEntry},
         write::Writer,
     },
+    report::Event,
 };
 
 /// Dead sections that lie side by side become one up to these bytes, which are hashed anew.

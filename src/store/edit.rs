@@ -1,19 +1,16 @@
 //! Appending, deleting and compacting, on any disk.
 
-use std::{cell::RefCell, path::Path};
-
 use super::{
     commit::{commit, mend},
     join::{is_joined, join, parts},
 };
 use crate::{
-    config::{Event, Stage},
-    error::{Error, InputError},
+    error::{Error, InputError, ParseError},
     file::{
         disk::{Disk, DiskFile, Name},
         head,
         publish::{Tell, publish},
-        segments::{NewSegment, Part, Source, bare, write_segment},
+        segments::{Bits, NewSegment, Part, Source, bare, write_segment},
     },
     format::{
         self,
@@ -24,8 +21,10 @@ use crate::{
         segment::{MOST_BARE_ROWS, Segment, tombs_bytes},
     },
     ids::{Ids, Wanted},
-    index::{Index, find::positions, live::Bits},
+    index::{Index, find::positions},
+    report::{Event, Stage},
 };
+use std::{cell::RefCell, path::Path};
 
 /// Rows of a segment that an append takes with it, as a multiple of those it has anyway: so there are few segments, and a row is
 /// copied a few times only however the rows come.
@@ -90,7 +89,7 @@ impl<D: Disk> Editor<'_, D> {
         Ok((file, Index::of(bytes, parsed).watched(watch)))
     }
 
-    fn damaged(&self, source: format::ParseError) -> Error {
+    fn damaged(&self, source: ParseError) -> Error {
         Error::Format { path: self.path.to_owned(), source }
     }
 

@@ -9,7 +9,8 @@ use super::{
 };
 use crate::{
     compress::with_model::{BuildReport, write_whole},
-    config::{Config, ProgressFn},
+    config::Config,
+    device::Backend,
     error::Error,
     file::{head, mmap::MappedFile},
     format::history::{Written as Appended, bytes as history_bytes},
@@ -18,9 +19,9 @@ use crate::{
         decode::Decoder,
         live::{Live, Place},
     },
-    ops::Backend,
     platform::Stopwatch,
     read::{RowSource, rows_asked},
+    report::ProgressFn,
 };
 
 /// Puts the rows of several files that share a model into one, in the order of the files; row numbers go on from one to the next. Ids of
@@ -115,7 +116,7 @@ pub fn transcode(
     from: impl AsRef<Path>,
     path: impl AsRef<Path>,
     config: &Config<'_>,
-) -> Result<crate::compress::Report, Error> {
+) -> Result<crate::report::Report, Error> {
     let (from, path) = (from.as_ref(), path.as_ref());
     let index = Index::open(from)?;
     index.verify().map_err(|error| error.of_file(from))?;

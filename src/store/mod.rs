@@ -10,50 +10,32 @@ pub(crate) mod salvage;
 #[cfg(test)]
 mod tests;
 
+use crate::{
+    compress::with_model::{EncodeOptions, encode},
+    config::Config,
+    device::Backend,
+    error::{Error, ParseError},
+    file::{disk::Folder, mmap::MappedFile},
+    format::{self, parse::Parsed},
+    ids::Ids,
+    index::Index,
+    lengths::Lengths,
+    model::Model,
+    ops::{
+        dispatch,
+        seam::{Ops, WithOps},
+    },
+    platform::Stopwatch,
+    read::RowSource,
+    report::{Event, ProgressFn},
+};
+use edit::{Editor, NewRows};
 use std::path::{Path, PathBuf};
 
 pub use crate::compress::with_model::{BuildReport, compress_with_model, train_to};
 pub(crate) use crate::file::publish::Tell;
 pub use merge::{merge, transcode};
 pub use salvage::{SalvageReport, salvage};
-
-use crate::{
-    compress::rows::{Encoding, encode_all},
-    config::{Config, Event, ProgressFn, Stage},
-    device::DeviceChoice,
-    embedding::Embedding,
-    encode::Encoder,
-    error::{Error, InputError},
-    file::{disk::Folder, mmap::MappedFile},
-    format::{self, ParseError, parse::Parsed},
-    ids::Ids,
-    index::Index,
-    learned::synthesis::Synthesizer,
-    lengths::Lengths,
-    model::Model,
-    ops::{Backend, Ops, WithOps, dispatch},
-    platform::Stopwatch,
-    read::RowSource,
-    refine::encode::RefineEncoder,
-};
-use edit::{Editor, NewRows};
-
-/// How rows are encoded with a model that is there.
-#[derive(Clone, Default)]
-pub struct EncodeOptions<'a> {
-    /// Ids of the rows; without them a row's number is its id.
-    pub ids: Option<&'a Ids>,
-    /// The embedding model that the rows are from: refused where the file is of another.
-    pub embedding: Option<Embedding>,
-    /// Where the arithmetic runs.
-    pub backend: Backend,
-    /// Which device of the backend.
-    pub device: DeviceChoice,
-    /// CPU threads; `None` is one per core.
-    pub threads: Option<usize>,
-    /// Receives progress and may cancel.
-    pub progress: Option<&'a ProgressFn<'a>>,
-}
 
 /// What an append gave.
 #[derive(Debug, Clone, PartialEq)]
@@ -216,7 +198,7 @@ impl Store {
         }
         let job = Job(self, rows, options);
         let config = Config { threads: options.threads, ..Config::default() };
-        crate::compress::with_threads(&config, || dispatch(options.backend, options.device, job))
+        crate::ops::with_threads(&config, || dispatch(options.backend, options.device, job))
     }
 
     /// Deletes rows by id. They are not found from then on; their bytes stay until the file is compacted, which it is by itself
@@ -307,52 +289,4 @@ fn append_on<O: Ops>(
         seconds: watch.seconds(),
         backend: ops.backend(),
     })
-}
-
-pub(crate) fn stage_report<'a>(
-    progress: Option<&'a ProgressFn<'a>>,
-) -> impl Fn(Stage, usize, usize) -> Result<(), Error> + use<'a> {
-    let tell = teller(progress);
-    move |stage, done: usize, total: usize| tell(&Event::Progress { stage, done: done as u64, total: total as u64 })
-}
-
-/// Encodes rows with the model of an index.
-pub(crate) fn encode<O: Ops, D: AsRef<[u8]>>(
-    ops: &O,
-    index: &Index<D>,
-    rows: &dyn RowSource,
-    output: &Path,
-    options: &EncodeOptions<'_>,
-) -> Result<crate::compress::rows::EncodedRows, Error> {
-    let (model, meta) = (&*index.parsed().model, &index.parsed().meta);
-    if rows.dim() != model.dim {
-        let message = format!("the rows have {} dimensions, the file has {}", rows.dim(), model.dim);
-        return Err(InputError::new(rows.path(), message).into());
-    }
-    if rows.rows() == 0 {
-        return Err(InputError::new(rows.path(), "there are no rows; give at least one").into());
-    }
-    if let (Some(own), Some(given)) = (index.embedding(), &options.embedding) {
-        own.check(given)?;
-    }
-    let report = stage_report(options.progress);
-    let begun = || report(Stage::Encode, 0, rows.rows());
-    let encoder = Encoder::of(model, &begun)?;
-    let layer = index.parsed().refine.as_ref();
-    let layer_encoder = layer.map(|layer| RefineEncoder::of(layer, &begun)).transpose()?;
-    let learned = index.parsed().learned.as_ref();
-    let synthesizer = learned.map(|learned| Synthesizer::new(model, &encoder, learned.unit));
-    let encoding = Encoding {
-        rows,
-        model,
-        encoder: &encoder,
-        refine: layer.zip(layer_encoder.as_ref()),
-        learned: learned.zip(synthesizer.as_ref()),
-        alpha: meta.alpha,
-        output,
-        errors: true,
-    };
-    let encoded = encode_all(ops, &encoding, None, &report)?;
-    index.check_whole()?;
-    Ok(encoded)
 }

@@ -8,16 +8,15 @@ use super::{
 };
 use crate::{
     compress::with_model::write_whole,
-    config::ProgressFn,
-    error::Error,
+    error::{Error, ParseError},
     file::{
         head,
         mmap::{MappedFile, Watch},
-        segments::{NewSegment, Part},
+        segments::{Bits, NewSegment, Part},
     },
-    format::{self, ParseError, salvage::Sound, segment::Segment},
+    format::{self, salvage::Sound, segment::Segment},
     ids::Ids,
-    index::live::Bits,
+    report::ProgressFn,
 };
 
 /// What was saved of a file, and what was not.

@@ -3,7 +3,7 @@
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
-use crate::{config::CodeKind, math::rng::Random};
+use crate::{math::rng::Random, model::kinds::CodeKind};
 
 /// How much worse the symbols of a code are than the ideal code of the same rate, as a factor on the distortion of
 /// the directions it codes. Measured on text embeddings at 0.7 to 2.7 bits per dimension.

@@ -1,20 +1,22 @@
 //! Annealed, robust k-means: the loop that every backend runs.
 
-use std::rc::Rc;
-
-use rayon::prelude::*;
-
-use super::{AnchorSet, relocate::relocate};
+use super::relocate::relocate;
 use crate::{
     config::AnnealingConfig,
     error::Error,
-    math::{linalg, rng::Random},
+    math::{
+        linalg::{self, subtract},
+        rng::Random,
+    },
     matrix::{Mat, MatRef},
     ops::{
-        Ops,
+        seam::Ops,
         types::{Assignments, Cells, Step},
     },
 };
+use std::rc::Rc;
+
+use rayon::prelude::*;
 
 /// Rows per anchor that the start chooses from; more change it little and cost n K d.
 const START_ROWS: usize = 16;
@@ -112,16 +114,6 @@ pub(crate) fn anneal_from<O: Ops>(
     Ok((ops.give(anchors)?, assigned))
 }
 
-/// The rows less `offset`.
-pub(crate) fn subtract(rows: MatRef<'_>, offset: &[f32]) -> Mat {
-    let mut out = Mat::zeros(rows.rows(), rows.dim());
-    let width = rows.dim().max(1);
-    out.as_mut_slice().par_chunks_mut(width).zip(rows.as_slice().par_chunks(width)).for_each(|(out, row)| {
-        out.iter_mut().zip(row).zip(offset).for_each(|((t, x), o)| *t = x - o);
-    });
-    out
-}
-
 fn check(rows: MatRef<'_>, config: &AnnealingConfig) -> Result<usize, Error> {
     let count = config.anchors.unwrap_or(0);
     if count == 0 || count > rows.rows().min(65_536) {
@@ -217,5 +209,30 @@ fn refill(anchors: &mut Mat, cells: &Cells, rows: MatRef<'_>, assigned: &Assignm
     for (&k, &donor) in empty.iter().zip(donors.iter().cycle()) {
         let row = members[donor][random.below(members[donor].len())];
         anchors.row_mut(k).copy_from_slice(rows.row(row));
+    }
+}
+
+/// Anchors (coarse centroids): K points of the space of the rows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AnchorSet {
+    anchors: Mat,
+    energy: f64,
+}
+
+impl AnchorSet {
+    /// The anchors, K x d.
+    #[must_use]
+    pub fn anchors(&self) -> MatRef<'_> {
+        self.anchors.view()
+    }
+
+    pub(crate) fn into_anchors(self) -> Mat {
+        self.anchors
+    }
+
+    /// Mean squared L2 distance of the training rows to their nearest anchors.
+    #[must_use]
+    pub fn energy(&self) -> f64 {
+        self.energy
     }
 }

@@ -1,17 +1,15 @@
 //! The score's factor |u_hat|^-alpha: a badly coded row is short, and dividing by a power of its length puts it back
 //! where it belongs among the others. Alpha is chosen on sample queries.
 
-use rayon::prelude::*;
-
 use super::quantize;
 use crate::{
-    config::Metric,
-    index::searcher::Neighbors,
     math::{product::product_nt, rng::Random, topk::TopK},
     matrix::{Mat, MatRef},
-    model::Model,
+    model::{Model, factor, kinds::Metric},
+    neighbors::Neighbors,
     search::exact::Exact,
 };
+use rayon::prelude::*;
 
 /// The k that recall is measured at.
 pub(crate) const TARGET_K: usize = 10;
@@ -22,12 +20,6 @@ const ALPHAS: [f32; 9] = [0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2];
 /// What is taken when there is nothing to choose on.
 const DEFAULT_ALPHA: f32 = 0.7;
 const PURPOSE_ROWS: u64 = 7;
-
-/// The score factor of a decoded unit row of length `norm`.
-pub(crate) fn factor(norm: f32, alpha: f32) -> f32 {
-    // A row decoded to (almost) nothing has no direction that a factor could mend.
-    if norm > 1e-6 { norm.powf(-alpha) } else { 1.0 }
-}
 
 /// The rows of the sample that calibration looks at.
 pub(crate) fn sample(rows: usize, seed: u64) -> Vec<usize> {

@@ -5,21 +5,19 @@ use rayon::prelude::*;
 use super::{
     allocate::{Allocation, Direction, Shape, allocate, pack, symbol_bits},
     quantize::{ranged, symmetric},
-    sample::copy_rows,
     space::Space,
     tables,
 };
 use crate::{
-    config::CodeKind,
     error::Error,
     math::{
         linalg::{principal, product, product_nt, solve_ridge, to_f32, widen},
         product::product_nt as product_nt_f32,
         rng::Random,
     },
-    matrix::{Mat, MatRef},
-    model::{Chart, Model},
-    ops::Ops,
+    matrix::{Mat, MatRef, copy_rows},
+    model::{Chart, Model, kinds::CodeKind},
+    ops::seam::Ops,
 };
 
 /// Rows the tables are trained on.

@@ -6,9 +6,11 @@ pub(crate) mod calibrate;
 pub(crate) mod center;
 pub(crate) mod chart;
 pub(crate) mod metric;
+pub(crate) mod pilot;
 pub(crate) mod quantize;
 pub(crate) mod relocate;
 pub(crate) mod sample;
+pub(crate) mod sizes;
 pub(crate) mod space;
 pub(crate) mod tables;
 pub(crate) mod transform;
@@ -18,36 +20,16 @@ pub(crate) use center::center;
 
 use crate::{
     config::AnnealingConfig,
-    device::DeviceChoice,
+    device::{Backend, DeviceChoice},
     error::Error,
-    matrix::{Mat, MatRef},
-    ops::{Backend, Ops, WithOps, dispatch, types::Assignments},
+    matrix::MatRef,
+    ops::{
+        dispatch,
+        seam::{Ops, WithOps},
+        types::Assignments,
+    },
 };
-
-/// Anchors (coarse centroids): K points of the space of the rows.
-#[derive(Debug, Clone, PartialEq)]
-pub struct AnchorSet {
-    anchors: Mat,
-    energy: f64,
-}
-
-impl AnchorSet {
-    /// The anchors, K x d.
-    #[must_use]
-    pub fn anchors(&self) -> MatRef<'_> {
-        self.anchors.view()
-    }
-
-    pub(crate) fn into_anchors(self) -> Mat {
-        self.anchors
-    }
-
-    /// Mean squared L2 distance of the training rows to their nearest anchors.
-    #[must_use]
-    pub fn energy(&self) -> f64 {
-        self.energy
-    }
-}
+use anneal::AnchorSet;
 
 /// Finds `config.anchors` anchors for `rows` (n x d) by annealed, robust k-means, and which is nearest to each row.
 ///

@@ -1,23 +1,23 @@
 //! Checks what was given, and brings the sample and the queries to the form the codec sees.
 
-use rayon::prelude::*;
-
-use super::calibrate::TARGET_K;
+use super::{calibrate::TARGET_K, sizes::Sizes};
 use crate::{
-    compress::plan::Sizes,
-    config::{Config, Metric, Stage},
+    config::Config,
     error::{Error, InputError},
     format::gain::MOST_BYTES as MOST_GAIN,
     learned,
     lengths::Lengths,
     math::rng::Random,
-    matrix::{Mat, MatRef},
+    matrix::{Mat, MatRef, copy_rows},
+    model::kinds::Metric,
     read::{
         RowSource,
         prepare::{RowFault, SHORTEST, for_each_chunk, unit_row},
     },
+    report::Stage,
     train,
 };
+use rayon::prelude::*;
 
 /// The sample and the queries as the codec sees them, and the sizes that follow from the settings.
 pub(crate) struct Prepared<'a> {
@@ -128,14 +128,6 @@ pub(crate) fn prepare<'a>(
 pub(crate) fn sample_rows(n: usize, dim: usize) -> usize {
     // At least twice the dimensions, or the directions of least variance would be noise.
     (SAMPLE_VALUES / dim).max(2 * dim).min(SAMPLE_ROWS).min(n)
-}
-
-/// Copies of the `picked` rows.
-pub(crate) fn copy_rows(rows: MatRef<'_>, picked: &[usize]) -> Mat {
-    let mut out = Mat::zeros(picked.len(), rows.dim());
-    let width = rows.dim().max(1);
-    out.as_mut_slice().par_chunks_mut(width).zip(picked).for_each(|(out, &i)| out.copy_from_slice(rows.row(i)));
-    out
 }
 
 /// Some unit rows at their own length, as exact scores need them; cosine asks for unit length.

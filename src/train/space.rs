@@ -1,10 +1,10 @@
 //! The space of training: rows less their mean, weighted by the metric, in as few coordinates as the sample needs.
 
-use super::{anneal::subtract, metric::MetricRoot};
+use super::metric::MetricRoot;
 use crate::{
     error::Error,
     math::{
-        linalg::{mean, principal, product, to_f32, widen},
+        linalg::{mean, principal, product, subtract, to_f32, widen},
         product::product_nt,
     },
     matrix::{Mat, MatRef},

@@ -6,15 +6,15 @@
 
 use rayon::prelude::*;
 
-use super::{anneal::anneal, sample::copy_rows};
+use super::anneal::anneal;
 use crate::{
-    config::{AnnealingConfig, CodeKind},
+    config::AnnealingConfig,
     error::Error,
     math::{linalg::solve_ridge, rng::Random},
-    matrix::{Mat, MatRef},
-    model::Code,
+    matrix::{Mat, MatRef, copy_rows},
+    model::{Code, kinds::CodeKind},
     ops::{
-        Ops,
+        seam::Ops,
         types::{Effort, EncodeJob, Tries},
     },
 };

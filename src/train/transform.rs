@@ -5,19 +5,20 @@ use super::{
     anneal::{anneal, anneal_from},
     calibrate,
     chart::{ChartCode, ChartRows, Spectrum, train_chart},
+    pilot::Pilot,
     quantize::group_means,
-    sample::copy_rows,
+    sizes::{Sizes, fit_symbols},
     tables,
 };
 use crate::{
-    compress::plan::{Pilot, Sizes, fit_symbols},
-    config::{AnnealingConfig, Config, Stage},
+    config::{AnnealingConfig, Config},
     encode::{Encoder, encode_rows, energies},
     error::Error,
     math::{linalg::to_f32, product::product_nt, rng::Random},
-    matrix::{Mat, MatRef},
+    matrix::{Mat, MatRef, copy_rows},
     model::{Model, Side},
-    ops::Ops,
+    ops::seam::Ops,
+    report::Stage,
 };
 
 /// Rows per anchor of all but the last iterations, which take the whole sample.

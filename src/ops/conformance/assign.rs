@@ -5,7 +5,7 @@ use vlc_reference::distance::{nearest, row, squared_l2};
 use super::{Case, assert_near, assigned, grid, normals, random, up, wide};
 use crate::{
     matrix::Mat,
-    ops::{Ops, types::Assignments},
+    ops::{seam::Ops, types::Assignments},
 };
 
 const ROWS: [usize; 4] = [1, 255, 256, 257];

@@ -4,12 +4,11 @@ use vlc_reference::chain;
 
 use super::{Case, normals, random, up, wide};
 use crate::{
-    config::CodeKind,
     math::rng::Random,
     matrix::Mat,
-    model::Code,
+    model::{Code, kinds::CodeKind},
     ops::{
-        Ops,
+        seam::Ops,
         types::{Effort, EncodeJob, Encoded, Lengths, Tries},
     },
 };

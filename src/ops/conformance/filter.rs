@@ -13,11 +13,11 @@ use super::{
     wide,
 };
 use crate::{
-    config::CodeKind,
-    index::searcher::Neighbors,
     math::rng::Random,
     matrix::Mat,
-    ops::{Ops, allowed::Allowed, cpu, types::ScoreTables},
+    model::kinds::CodeKind,
+    neighbors::Neighbors,
+    ops::{allowed::Allowed, cpu, seam::Ops, types::ScoreTables},
 };
 
 /// Which positions are allowed.
@@ -146,9 +146,9 @@ pub(super) fn filtered_among_many_rows<O: Ops>(ops: &O) {
         width: 2,
         anchors: 37,
         charts: 1,
-        metric: crate::config::Metric::Cosine,
+        metric: crate::model::kinds::Metric::Cosine,
     };
-    let several = many::Spec { charts: 2, metric: crate::config::Metric::L2, ..base };
+    let several = many::Spec { charts: 2, metric: crate::model::kinds::Metric::L2, ..base };
     let portable = cpu::Cpu::with(cpu::Level::Portable);
     for (s, spec) in [base, several].into_iter().enumerate() {
         let seed = 1650 + s as u64;
@@ -227,7 +227,7 @@ pub(super) fn filtered_among_many_rows<O: Ops>(ops: &O) {
 /// The best of several runs. Run with `--ignored --nocapture`.
 pub(super) fn filtered_search_times<O: Ops>(ops: &O, n: usize) {
     let (dim, symbols, width, anchors, charts) = (384, 91, 3, 256, 1);
-    let spec = many::Spec { n, dim, symbols, width, anchors, charts, metric: crate::config::Metric::Cosine };
+    let spec = many::Spec { n, dim, symbols, width, anchors, charts, metric: crate::model::kinds::Metric::Cosine };
     let mut random = random(1850);
     let store = Many::new(&mut random, spec);
     let loaded = ops.load(store.codes()).unwrap();

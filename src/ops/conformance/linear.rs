@@ -1,7 +1,7 @@
 //! Laws of upload, download, copy, select and project.
 
 use super::{Case, assert_near, grid, normals, random, up, wide};
-use crate::{matrix::Mat, ops::Ops};
+use crate::{matrix::Mat, ops::seam::Ops};
 
 pub(super) fn rows_come_back<O: Ops>(ops: &O) {
     let mut random = random(1);

@@ -9,17 +9,20 @@ use super::{
     store::{gain_table, quantized_normals},
 };
 use crate::{
-    config::{CodeKind, Metric},
     format::{
         elias_fano::encode as encode_rows,
         row_ids::{RowIds, starts as row_starts},
         rows::{BLOCK, BlockShape},
     },
-    index::searcher::Neighbors,
     math::rng::Random,
-    model::{Chart, Model, Side},
+    model::{
+        Chart, Model, Side,
+        kinds::{CodeKind, Metric},
+    },
+    neighbors::Neighbors,
     ops::{
-        Ops, cpu,
+        cpu,
+        seam::Ops,
         types::{CodesRef, ScoreTables},
     },
     search::tables::QueryModel,

@@ -18,11 +18,15 @@ pub(crate) mod store;
 use std::{collections::BTreeSet, io::Write, sync::Mutex};
 
 use crate::{
-    device::DeviceChoice,
+    device::{Backend, DeviceChoice},
     error::Error,
     math::rng::Random,
     matrix::Mat,
-    ops::{Backend, Ops, WithOps, cpu, devices, dispatch, types::Assignments},
+    ops::{
+        cpu, devices, dispatch,
+        seam::{Ops, WithOps},
+        types::Assignments,
+    },
 };
 
 /// Instantiates every law for a backend.
@@ -70,9 +74,9 @@ macro_rules! suite {
         #[test]
         fn $law() {
             struct Job;
-            impl crate::ops::WithOps for Job {
+            impl crate::ops::seam::WithOps for Job {
                 type Output = ();
-                fn run<O: crate::ops::Ops>(self, ops: O) -> Result<(), crate::error::Error> {
+                fn run<O: crate::ops::seam::Ops>(self, ops: O) -> Result<(), crate::error::Error> {
                     crate::ops::conformance::$part::$law(&ops);
                     Ok(())
                 }
@@ -86,8 +90,8 @@ suite!(cpu_portable, crate::ops::cpu::simd::Level::Portable, crate::ops::conform
 suite!(cpu_avx2, crate::ops::cpu::simd::Level::Avx2, crate::ops::conformance::check_level);
 suite!(cpu_avx512, crate::ops::cpu::simd::Level::Avx512, crate::ops::conformance::check_level);
 suite!(cpu_neon, crate::ops::cpu::simd::Level::Neon, crate::ops::conformance::check_level);
-suite!(wgpu, crate::ops::Backend::Wgpu, crate::ops::conformance::check);
-suite!(cuda, crate::ops::Backend::Cuda, crate::ops::conformance::check);
+suite!(wgpu, crate::device::Backend::Wgpu, crate::ops::conformance::check);
+suite!(cuda, crate::device::Backend::Cuda, crate::ops::conformance::check);
 
 /// Prints the times of searches among `n` rows, or `VLC_ROWS` of them; see [`many::search_times`].
 fn search_times(backend: Backend, n: usize) {

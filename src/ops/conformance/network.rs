@@ -6,10 +6,8 @@ use super::{Case, assert_near, normals, random, up, wide};
 use crate::{
     math::rng::Random,
     matrix::Mat,
-    ops::{
-        Ops,
-        mlp::{Dense, FitStep, Mlp},
-    },
+    model::mlp::{Dense, Mlp},
+    ops::{mlp::FitStep, seam::Ops},
 };
 
 /// A network of random weights; with `bits`, of rounded ones.

@@ -5,7 +5,7 @@ use vlc_reference::kmeans;
 use super::{Case, assert_near, grid, normals, random, up, wide};
 use crate::{
     matrix::Mat,
-    ops::{Ops, types::Step},
+    ops::{seam::Ops, types::Step},
 };
 
 /// Makes two anchors of three copies of the one before them: ties go to the lower, so the cells of copies are empty.

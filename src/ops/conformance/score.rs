@@ -8,9 +8,9 @@ use super::{
     wide,
 };
 use crate::{
-    config::CodeKind,
-    index::searcher::Neighbors,
-    ops::{Ops, types::ScoreTables},
+    model::kinds::CodeKind,
+    neighbors::Neighbors,
+    ops::{seam::Ops, types::ScoreTables},
 };
 
 const METRICS: [Metric; 3] = [Metric::Cosine, Metric::Dot, Metric::L2];

@@ -11,14 +11,13 @@ use super::{
     normals, wide,
 };
 use crate::{
-    config::CodeKind,
     format::{
         elias_fano::encode as encode_rows,
         row_ids::{RowIds, starts as row_starts},
         rows::{BlockShape, place_side, place_symbols},
     },
     math::rng::Random,
-    model::{self, Model, Quantized},
+    model::{self, Model, Quantized, kinds::CodeKind},
     ops::types::CodesRef,
 };
 
@@ -150,7 +149,7 @@ impl Store {
         Store { file, alphabet, shape, blocks, packed, cells, starts, model, gains }
     }
 
-    /// As [`Ops::load`](crate::ops::Ops::load) takes it.
+    /// As [`Ops::load`](crate::ops::seam::Ops::load) takes it.
     pub(super) fn codes(&self) -> CodesRef<'_> {
         CodesRef {
             model: &self.model,
@@ -187,9 +186,9 @@ fn random_model(random: &mut Random, spec: Spec) -> Model {
     });
     let charts = charts.collect();
     let (center, metric) = match metric {
-        Metric::Cosine => (vec![0.0; d], crate::config::Metric::Cosine),
-        Metric::Dot => (vec![0.0; d], crate::config::Metric::Dot),
-        Metric::L2 => (normals(random, 1, d).into_vec(), crate::config::Metric::L2),
+        Metric::Cosine => (vec![0.0; d], crate::model::kinds::Metric::Cosine),
+        Metric::Dot => (vec![0.0; d], crate::model::kinds::Metric::Dot),
+        Metric::L2 => (normals(random, 1, d).into_vec(), crate::model::kinds::Metric::L2),
     };
     let side = model::Side {
         factors: if spec.factor { (0..16).map(|i| 0.5 + 0.0625 * i as f32).collect() } else { vec![] },

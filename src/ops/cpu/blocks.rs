@@ -8,7 +8,7 @@ use super::{
     scan::{Needs, Quad, RUN, Sums, interleave},
     score::{Query, Scan},
 };
-use crate::{config::CodeKind, format::rows::BLOCK, math::topk::TopK, ops::types::CodesRef};
+use crate::{format::rows::BLOCK, math::topk::TopK, model::kinds::CodeKind, ops::types::CodesRef};
 
 /// Positions of one chart and the queries that look at them.
 pub(super) struct Piece<'s, 'q, 'a, const Q: usize> {

@@ -10,9 +10,8 @@ use super::{
     viterbi::{Paths, SURVIVORS, viterbi},
 };
 use crate::{
-    config::CodeKind,
     matrix::MatRef,
-    model::Code,
+    model::{Code, kinds::CodeKind},
     ops::{
         chain::LAGS,
         types::{Assignments, Effort, EncodeJob, Encoded, Tries},

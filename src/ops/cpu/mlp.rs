@@ -9,7 +9,8 @@ use super::CHUNK;
 use crate::{
     math::product::{product_nn, product_nt},
     matrix::{Mat, MatRef},
-    ops::mlp::{Adam, FitStep, Mlp, act, act_slope, rounded, top},
+    model::mlp::{Mlp, act, act_slope, rounded, top},
+    ops::mlp::{Adam, FitStep},
 };
 
 /// Outputs of a layer whose weights are moved together.
@@ -45,7 +46,7 @@ pub(crate) struct Chunk {
     slopes: Vec<Mat>,
 }
 
-/// As [`Ops::net`](crate::ops::Ops::net) has it.
+/// As [`Ops::net`](crate::ops::seam::Ops::net) has it.
 pub(crate) fn net(mlp: &Mlp) -> Net {
     let layers = mlp.layers.iter().map(|dense| {
         let mut seen = dense.weights.clone();
@@ -93,7 +94,7 @@ impl Net {
         }
     }
 
-    /// As [`Ops::fit`](crate::ops::Ops::fit) has it.
+    /// As [`Ops::fit`](crate::ops::seam::Ops::fit) has it.
     pub(super) fn fit(&mut self, rows: MatRef<'_>, targets: MatRef<'_>, picked: &[u32], step: FitStep) {
         let mut batch = std::mem::take(&mut self.batch);
         batch.resize_with(picked.len().div_ceil(CHUNK), Chunk::default);
@@ -218,7 +219,7 @@ impl Net {
         rows.iter_mut().zip(added).for_each(|(y, o)| *y += o);
     }
 
-    /// As [`Ops::misses`](crate::ops::Ops::misses) has it.
+    /// As [`Ops::misses`](crate::ops::seam::Ops::misses) has it.
     pub(super) fn misses(&self, rows: MatRef<'_>, targets: MatRef<'_>) -> Vec<f32> {
         let mut errors = vec![0f32; rows.rows()];
         let last = self.layers.len() - 1;
@@ -231,7 +232,7 @@ impl Net {
         errors
     }
 
-    /// As [`Ops::aim`](crate::ops::Ops::aim) has it.
+    /// As [`Ops::aim`](crate::ops::seam::Ops::aim) has it.
     pub(super) fn aim(&self, rows: MatRef<'_>, targets: MatRef<'_>, damp: &[f32]) -> Mat {
         let mut aimed = Mat::zeros(rows.rows(), rows.dim());
         let width = rows.dim();
@@ -263,7 +264,7 @@ impl Chunk {
         if self.inputs.first().is_some_and(|inputs| inputs.rows() == count) {
             return;
         }
-        let of = |width: fn(&crate::ops::mlp::Dense) -> usize| {
+        let of = |width: fn(&crate::model::mlp::Dense) -> usize| {
             mlp.layers.iter().map(|dense| Mat::zeros(count, width(dense))).collect::<Vec<_>>()
         };
         self.inputs = of(|dense| dense.inputs());

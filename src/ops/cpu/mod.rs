@@ -18,12 +18,14 @@ pub(crate) mod viterbi;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::{
+    device::Backend,
     error::Error,
-    index::searcher::Neighbors,
     matrix::{Mat, MatRef},
+    model::mlp::Mlp,
+    neighbors::Neighbors,
     ops::{
-        Backend, Ops,
-        mlp::{FitStep, Mlp},
+        mlp::FitStep,
+        seam::Ops,
         types::{Assignments, Cells, CodesRef, EncodeJob, Encoded, ScoreTables, Step},
     },
 };

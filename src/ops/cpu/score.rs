@@ -12,9 +12,9 @@ use super::{
 };
 use crate::{
     format::rows::BLOCK,
-    index::searcher::Neighbors,
     math::topk::TopK,
     matrix::Mat,
+    neighbors::Neighbors,
     ops::{
         allowed::Allowed,
         types::{CodesRef, ScoreTables},

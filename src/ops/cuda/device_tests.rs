@@ -2,9 +2,8 @@ use rayon::prelude::*;
 
 use super::*;
 use crate::{
-    device::DeviceChoice,
+    device::{Backend, DeviceChoice},
     ops::{
-        Backend,
         conformance::{required, skip},
         cuda::error::{is_out_of_memory, last_error},
     },

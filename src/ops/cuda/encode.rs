@@ -6,9 +6,8 @@ use super::{
     assign::Assigned, buffer::Buffer, device::Device, images::ENCODE, launch::Arg, project::product, rows::Rows,
 };
 use crate::{
-    config::CodeKind,
     error::Error,
-    model::Code,
+    model::{Code, kinds::CodeKind},
     ops::{
         chain,
         types::{EncodeJob, Encoded, Lengths, Tries},

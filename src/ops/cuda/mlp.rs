@@ -5,7 +5,7 @@ use bytemuck::{Pod, Zeroable};
 use super::{buffer::Buffer, device::Device, images::MLP, launch::Arg, mlp_fit::Batch, rows::Rows};
 use crate::{
     error::Error,
-    ops::mlp::{Mlp, rounded, top},
+    model::mlp::{Mlp, rounded, top},
 };
 
 /// What widths are padded to, columns of a tile, and threads of a block (cuda/mlp.cuh).

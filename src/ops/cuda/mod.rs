@@ -27,13 +27,14 @@ pub(crate) mod transfer;
 pub(crate) mod update;
 
 use crate::{
+    device::{Backend, DeviceInfo, Health},
     error::Error,
-    index::searcher::Neighbors,
     matrix::{Mat, MatRef},
+    model::mlp::Mlp,
+    neighbors::Neighbors,
     ops::{
-        Backend, DeviceInfo, Ops,
-        health::Health,
-        mlp::{FitStep, Mlp},
+        mlp::FitStep,
+        seam::Ops,
         types::{Assignments, Cells, CodesRef, EncodeJob, Encoded, ScoreTables, Step},
     },
 };

@@ -6,8 +6,7 @@ use rayon::prelude::*;
 
 use super::{buffer::Buffer, codes::Codes, decoded, device::Device, groups::Groups, images::SCORE, launch::Arg};
 use crate::{
-    error::Error, format::rows::BLOCK, index::searcher::Neighbors, math::topk::TopK, matrix::Mat,
-    ops::types::ScoreTables,
+    error::Error, format::rows::BLOCK, math::topk::TopK, matrix::Mat, neighbors::Neighbors, ops::types::ScoreTables,
 };
 
 /// Maxima of a query's sample, at most: the k-th largest is what a row must reach.

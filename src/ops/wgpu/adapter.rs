@@ -11,9 +11,8 @@ use super::{
     error::{lock, unavailable},
 };
 use crate::{
-    device::DeviceChoice,
+    device::{Backend, DeviceChoice, DeviceInfo},
     error::Error,
-    ops::{Backend, DeviceInfo},
 };
 
 /// What the kernels need and every adapter of WebGPU has: invocations of a workgroup, bytes of its memory, storage buffers.

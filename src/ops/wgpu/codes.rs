@@ -5,12 +5,12 @@ use rayon::prelude::*;
 
 use super::{buffer::Buffer, device::Device};
 use crate::{
-    config::CodeKind,
     error::Error,
     format::{
         row_ids::RowIds,
         rows::{BLOCK, BlockShape},
     },
+    model::kinds::CodeKind,
     ops::{layout::ScanParams, types::CodesRef},
 };
 

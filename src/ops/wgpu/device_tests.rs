@@ -9,12 +9,9 @@ use super::{
     kernel::{Kernel, Source},
 };
 use crate::{
-    device::DeviceChoice,
+    device::{Backend, DeviceChoice},
     error::Error,
-    ops::{
-        Backend,
-        conformance::{required, skip},
-    },
+    ops::conformance::{required, skip},
 };
 
 /// A GPU, or where wgpu is required and there is none an adapter that runs on the processor.

@@ -11,9 +11,8 @@ use super::{
     rows::{GROUPS, Part, Rows},
 };
 use crate::{
-    config::CodeKind,
     error::Error,
-    model::Code,
+    model::{Code, kinds::CodeKind},
     ops::{
         chain,
         layout::{EncodeParams, LengthsParams},

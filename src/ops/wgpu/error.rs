@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::{error::Error, ops::Backend};
+use crate::{device::Backend, error::Error};
 
 /// A failure in wgpu's words or ours.
 #[derive(Debug, thiserror::Error)]

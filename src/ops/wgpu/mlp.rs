@@ -12,10 +12,8 @@ use super::{
 use crate::{
     error::Error,
     matrix::Mat,
-    ops::{
-        layout::{FitRowsParams, MlpParams},
-        mlp::{Dense, Mlp, rounded, top},
-    },
+    model::mlp::{Dense, Mlp, rounded, top},
+    ops::layout::{FitRowsParams, MlpParams},
 };
 
 static PRODUCTS: Source = Source { name: "mlp", text: include_str!("../../../shaders/mlp.wgsl") };

@@ -31,14 +31,14 @@ pub(crate) mod transfer;
 pub(crate) mod update;
 
 use crate::{
-    device::DeviceChoice,
+    device::{Backend, DeviceChoice, DeviceInfo, Health},
     error::Error,
-    index::searcher::Neighbors,
     matrix::{Mat, MatRef},
+    model::mlp::Mlp,
+    neighbors::Neighbors,
     ops::{
-        Backend, DeviceInfo, Ops,
-        health::Health,
-        mlp::{FitStep, Mlp},
+        mlp::FitStep,
+        seam::Ops,
         types::{Assignments, Cells, CodesRef, EncodeJob, Encoded, ScoreTables, Step},
     },
 };

@@ -16,9 +16,9 @@ use super::{
 use crate::{
     error::Error,
     format::rows::BLOCK,
-    index::searcher::Neighbors,
     math::topk::TopK,
     matrix::Mat,
+    neighbors::Neighbors,
     ops::{
         layout::{KthParams, ScanParams},
         types::ScoreTables,

@@ -4,7 +4,7 @@ use super::{
     disk::{Memory, Random},
     history::{Change, Kind, Machine, after, contents, fresh},
 };
-use crate::{config::Event, error::Error};
+use crate::{error::Error, report::Event};
 
 #[test]
 fn every_operation_fails() {

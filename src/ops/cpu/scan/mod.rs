@@ -16,8 +16,8 @@ pub(crate) mod vbmi;
 pub(super) use bytes::ByteTables;
 
 use crate::{
-    config::CodeKind,
     format::rows::{BLOCK, BlockShape},
+    model::kinds::CodeKind,
     ops::cpu::simd::Level,
 };
 
