@@ -1,9 +1,11 @@
 //! Chores of this repository, by `cargo run -p xtask -- NAME`. `ptx` makes the files of `cuda/ptx` that a build without a
-//! CUDA compiler takes; `ptx --check` says whether they are what the sources give.
+//! CUDA compiler takes; `ptx --check` says whether they are what the sources give. `rooms` says whether the files of `src/` import
+//! from the rooms below their own alone.
 
 #[allow(dead_code, reason = "shared with the build script, which uses another part of it")]
 #[path = "../../../build/ptx.rs"]
 mod ptx;
+mod rooms;
 #[cfg(test)]
 mod tests;
 
@@ -21,7 +23,7 @@ use ptx::{
     read_kernels, read_text,
 };
 
-const USAGE: &str = "usage: cargo run -p xtask -- ptx [--check]";
+const USAGE: &str = "usage: cargo run -p xtask -- ptx [--check] | rooms";
 
 /// The version whose PTX is committed, and which `cuda/get-nvrtc.sh` installs. Others write other text for the same sources.
 const PINNED: (u32, u32) = (12, 6);
@@ -31,6 +33,7 @@ fn main() -> ExitCode {
     let result = match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["ptx"] => remake(),
         ["ptx", "--check"] => check(),
+        ["rooms"] => rooms::check(&root().join("src"), &rooms::HOUSE).map(|report| report.to_string()),
         _ => Err(USAGE.to_owned()),
     };
     match result {
@@ -125,8 +128,12 @@ fn differing(a: &Files, b: &Files) -> Vec<String> {
 }
 
 fn cuda() -> PathBuf {
+    root().join("cuda")
+}
+
+fn root() -> PathBuf {
     // As cargo says now: a build folder shared by several checkouts may hold the program of another.
     let package =
         std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
-    package.join("../../cuda")
+    package.join("../..")
 }
