@@ -7,7 +7,10 @@ use crate::{
     format,
     ids::Ids,
     matrix::MatRef,
-    model::kinds::{CodeKind, DecoderShape, Metric},
+    model::{
+        kinds::{CodeKind, DecoderShape, Metric},
+        learned::{MOST_HIDDEN, MOST_WEIGHTS},
+    },
     report::ProgressFn,
 };
 use std::collections::BTreeMap;
@@ -166,4 +169,24 @@ pub(crate) fn check_keys(metadata: &BTreeMap<String, String>) -> Result<(), Erro
         }
         None => Ok(()),
     }
+}
+
+/// Refuses what cannot be.
+pub(crate) fn check(config: &Config<'_>, dim: usize) -> Result<(), Error> {
+    let Decoder::Of(DecoderShape { width, layers, bits }) = config.decoder else { return Ok(()) };
+    let weights = (2 * dim).saturating_add(layers.saturating_sub(1).saturating_mul(width)).saturating_mul(width);
+    let possible = (1..=65_536).contains(&width) && (1..=MOST_HIDDEN).contains(&layers) && (1..=8).contains(&bits);
+    let message = if !possible || weights > MOST_WEIGHTS {
+        format!(
+            "a decoder of {layers} layers of {width} with {bits} bits: 1 to {MOST_HIDDEN} layers of 1 to 65536 with 1 to 8 bits are \
+             allowed, and {MOST_WEIGHTS} weights"
+        )
+    } else if config.refine.is_some() {
+        "a learned decoder and a refine layer do not go together; leave one out".into()
+    } else if config.charts.is_some_and(|charts| charts != 1) {
+        "a learned decoder takes one chart; leave the number of charts out".into()
+    } else {
+        return Ok(());
+    };
+    Err(Error::Config(message))
 }

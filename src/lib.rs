@@ -16,7 +16,6 @@ pub mod format;
 mod ids;
 mod index;
 mod learned;
-mod lengths;
 mod math;
 mod matrix;
 pub mod measure;
@@ -32,7 +31,12 @@ mod search;
 mod store;
 pub mod train;
 
-pub use compress::{compress, compress_to, plan::plan, with_model::EncodeOptions};
+pub use compress::{
+    compress, compress_to,
+    drift::{AppendReport, DRIFT, LONGER},
+    plan::plan,
+    with_model::EncodeOptions,
+};
 pub use config::{AnnealingConfig, Budget, Config, Decoder};
 pub use device::{Backend, DeviceChoice};
 pub use embedding::Embedding;
@@ -51,7 +55,7 @@ pub use model::kinds::{CodeKind, DecoderShape, Metric};
 pub use neighbors::{Hit, Neighbors};
 pub use ops::types::Assignments;
 pub use printable::{Printable, is_unprintable, printable};
-pub use read::{RowSource, VectorFile};
+pub use read::{file::VectorFile, source::RowSource};
 pub use report::{Event, HeldOutRecall, Plan, ProgressFn, QuerySource, Report, Stage};
 pub use search::{
     exact::{exact_neighbors, exact_neighbors_with},
@@ -59,8 +63,7 @@ pub use search::{
     recall::{recall, recall_among, recall_beside},
 };
 pub use store::{
-    AppendReport, BuildReport, DRIFT, DeleteReport, LONGER, SalvageReport, Store, compress_with_model, merge,
-    salvage, train_to, transcode,
+    BuildReport, DeleteReport, SalvageReport, Store, compress_with_model, merge, salvage, train_to, transcode,
 };
 pub use train::{anneal, anneal::AnchorSet};
 

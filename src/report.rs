@@ -1,6 +1,6 @@
 //! What this library says of its work: progress while it runs, and what came of it.
 
-use crate::{device::Backend, model::kinds::DecoderShape};
+use crate::{device::Backend, error::Error, model::kinds::DecoderShape};
 use std::ops::ControlFlow;
 
 /// What a compression gave. Seconds are 0 where there is no clock (WebAssembly in a browser).
@@ -154,4 +154,12 @@ pub struct Plan {
     pub expected_recall_source: QuerySource,
     /// Resident memory at most, the mapped input not counted.
     pub peak_memory_bytes: u64,
+}
+
+/// Tells a callback, and whether it asks to stop.
+pub(crate) fn teller<'a>(progress: Option<&'a ProgressFn<'a>>) -> impl Fn(&Event<'_>) -> Result<(), Error> + use<'a> {
+    move |event| match progress {
+        Some(progress) if progress(event).is_break() => Err(Error::Cancelled),
+        _ => Ok(()),
+    }
 }

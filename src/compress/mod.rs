@@ -1,5 +1,6 @@
 //! The single entry: read, plan, train, encode, write.
 
+pub(crate) mod drift;
 pub(crate) mod expected;
 pub(crate) mod held_out;
 pub(crate) mod plan;
@@ -21,10 +22,9 @@ use crate::{
         with_threads,
     },
     platform::Stopwatch,
-    read::{RowSource, prepare::chunk_rows},
+    read::{prepare::chunk_rows, source::RowSource},
     refine,
-    report::{Event, HeldOutRecall, QuerySource, Report},
-    store::teller,
+    report::{Event, HeldOutRecall, QuerySource, Report, teller},
     train::{
         allocate::symbol_bits,
         sample::{prepare, sample_rows},

@@ -2,9 +2,9 @@
 
 use super::expected::expected_recall;
 use crate::{
-    config::{AnnealingConfig, Config, Decoder},
+    config::{AnnealingConfig, Config},
     error::Error,
-    learned::{self, MOST_HIDDEN, MOST_WEIGHTS},
+    learned,
     math::rng::Random,
     matrix::{Mat, MatRef, copy_rows},
     model::kinds::DecoderShape,
@@ -12,7 +12,7 @@ use crate::{
         dispatch,
         seam::{Ops, WithOps},
     },
-    read::RowSource,
+    read::source::RowSource,
     report::{Plan, QuerySource, Stage},
     train::{
         self,
@@ -40,10 +40,6 @@ pub fn plan(rows: &dyn RowSource, config: &Config<'_>) -> Result<Plan, Error> {
     }
     crate::ops::with_threads(config, || dispatch(config.backend, config.device, Job(rows, config)))
 }
-
-/// Symbols a codeword depends on beside its own. Two, with four survivors per state, lower the distortion of chain codes
-/// by 3 % against one at the same scan; more do not pay.
-pub(crate) const LAGS: usize = 2;
 
 /// Rows of the pilot sample: at least this many, at most [`PILOT_MOST`], an eighth of the store in between.
 const PILOT_LEAST: usize = 12_288;
@@ -233,24 +229,4 @@ fn peak_memory(sizes: &Sizes, sample: usize, symbols: usize, decoder: Option<Dec
     let learned = decoder.map_or(0, |_| 4 * (sizes.dim as u64) * (2 * sizes.n.min(learned::ROWS as u64) + (1 << 17)));
     let per_row = 13 + if sizes.gain_nibbles > 0 { 4 } else { 0 };
     6 * rows + 8 * matrices + per_row * sizes.n + spool + learned + (64 << 20)
-}
-
-/// Refuses what cannot be.
-pub(crate) fn check(config: &Config<'_>, dim: usize) -> Result<(), Error> {
-    let Decoder::Of(DecoderShape { width, layers, bits }) = config.decoder else { return Ok(()) };
-    let weights = (2 * dim).saturating_add(layers.saturating_sub(1).saturating_mul(width)).saturating_mul(width);
-    let possible = (1..=65_536).contains(&width) && (1..=MOST_HIDDEN).contains(&layers) && (1..=8).contains(&bits);
-    let message = if !possible || weights > MOST_WEIGHTS {
-        format!(
-            "a decoder of {layers} layers of {width} with {bits} bits: 1 to {MOST_HIDDEN} layers of 1 to 65536 with 1 to 8 bits are \
-             allowed, and {MOST_WEIGHTS} weights"
-        )
-    } else if config.refine.is_some() {
-        "a learned decoder and a refine layer do not go together; leave one out".into()
-    } else if config.charts.is_some_and(|charts| charts != 1) {
-        "a learned decoder takes one chart; leave the number of charts out".into()
-    } else {
-        return Ok(());
-    };
-    Err(Error::Config(message))
 }

@@ -14,6 +14,7 @@ use crate::{
     encode::{Encoder, RowCodes, encode_rows},
     error::Error,
     file::{
+        lengths::error_outside,
         segments::{NewSegment, Source, write_segment},
         spool::{Record, Spool, Spooled},
     },
@@ -26,13 +27,12 @@ use crate::{
         write::{FileShape, Writer},
     },
     learned::synthesis::Synthesizer,
-    lengths::error_outside,
     math::product::squared_distance,
     matrix::Mat,
     model::{Model, factor, kinds::Metric, learned::Learned, packed::pack, refine::Refine},
     neighbors::Neighbors,
     ops::seam::Ops,
-    read::{RowSource, prepare::chunk_rows},
+    read::{prepare::chunk_rows, source::RowSource},
     refine::{
         encode::{RefineCodes, RefineEncoder},
         train::TrainedRefine,

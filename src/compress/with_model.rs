@@ -1,6 +1,7 @@
 //! Model files, and files made with them.
 
 use super::{
+    drift::{has_drifted, trained_lengths, unlike_lengths},
     plan::plan_on,
     rows::{Encoding, check_readable, encode_all, meta_of},
 };
@@ -12,6 +13,7 @@ use crate::{
     error::{Error, InputError},
     file::{
         head,
+        lengths::Lengths,
         publish::{Tell, publish_at},
         segments::{NewSegment, Part, Source},
     },
@@ -23,16 +25,14 @@ use crate::{
     ids::Ids,
     index::Index,
     learned::{self, synthesis::Synthesizer},
-    lengths::Lengths,
     ops::{
         dispatch,
         seam::{Ops, WithOps},
     },
     platform::Stopwatch,
-    read::RowSource,
+    read::source::RowSource,
     refine::{self, encode::RefineEncoder},
-    report::{Event, ProgressFn, Stage},
-    store::{has_drifted, teller, trained_lengths, unlike_lengths},
+    report::{Event, ProgressFn, Stage, teller},
     train::{
         sample::prepare,
         sizes::Sizes,
@@ -42,7 +42,7 @@ use crate::{
 use std::{collections::BTreeMap, path::Path};
 
 #[cfg(doc)]
-use crate::store::AppendReport;
+use super::drift::AppendReport;
 
 /// What a file made of others, or with a model, is.
 #[derive(Debug, Clone, PartialEq)]

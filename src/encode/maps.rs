@@ -1,18 +1,13 @@
 //! The maps from unit rows that encoding takes, from what a file stores: whoever has the model encodes as its maker did.
 
-use rayon::prelude::*;
-
-use super::wide;
+use super::wide::{self, RIDGE};
 use crate::{
     error::Error,
     math::linalg::{mean, principal, product_nt, solve_ridge, to_f32, widen},
     matrix::Mat,
     model::{Chart, Model},
 };
-
-/// Added to the diagonal of the inner products of columns of unit length: far below what rounding to 32 bits leaves, and enough
-/// where a column is made of others, or is zero.
-pub(super) const RIDGE: f64 = 1e-10;
+use rayon::prelude::*;
 
 /// The coordinates of least squared error in a chart, active x d: `(B^T B)^-1 B^T` for the decoder B, whose columns are the
 /// rows here. As the decoder is rounded this mends what the exact inverse of what it was would lose (1 % of the distortion
@@ -142,3 +137,7 @@ fn water_level(coded: &[f64], bits: f64) -> f64 {
     }
     high
 }
+
+/// Coordinates that the nearest anchors are looked for in: those along which they differ most. Which of them is best of all is
+/// decided by trying them.
+pub(crate) const SEARCHED: usize = 128;

@@ -5,10 +5,6 @@ pub(crate) mod maps;
 mod tests;
 pub(crate) mod wide;
 
-use std::ops::Range;
-
-use rayon::prelude::*;
-
 use crate::{
     error::Error,
     math::product::{chunk_nn, dot, product_nt, squared_distance},
@@ -19,10 +15,11 @@ use crate::{
         types::{Assignments, Effort, EncodeJob, Encoded, Lengths, Tries},
     },
 };
+use maps::SEARCHED;
+use std::ops::Range;
 
-/// Coordinates that the nearest anchors are looked for in: those along which they differ most. Which of them is best of all is
-/// decided by trying them.
-const SEARCHED: usize = 128;
+use rayon::prelude::*;
+
 /// Rows of a unit of parallel work.
 const CHUNK: usize = 256;
 

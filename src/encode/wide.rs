@@ -1,13 +1,13 @@
 //! The forward map of a chart of many directions, in parts: in the memory of the map and of one triangle in f64, and with a look at whoever
 //! may cancel it every second or so.
 
+use ::*;
 use faer::{
     Accum, MatMut, MatRef as FaerRef, Par,
     linalg::{matmul::matmul, triangular_solve},
     prelude::Reborrow,
 };
 
-use super::maps::RIDGE;
 use crate::{error::Error, matrix::Mat};
 
 /// Values of a decoder from which on its map is made so.
@@ -175,6 +175,10 @@ fn solve(
     }
     Ok(out)
 }
+
+/// Added to the diagonal of the inner products of columns of unit length: far below what rounding to 32 bits leaves, and enough
+/// where a column is made of others, or is zero.
+pub(super) const RIDGE: f64 = 1e-10;
 
 #[cfg(test)]
 mod tests {

@@ -1,18 +1,17 @@
 //! What a writer does to files, as few operations as can be: so that tests can put a disk in their place that fails, and one that
 //! loses power.
 
+use super::{
+    lock::{self, Held, beside},
+    mmap::{Mapping, Watch},
+};
+use crate::{error::Error, format};
 use std::{
     fs::{File, OpenOptions, TryLockError},
     io::{self, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
 };
-
-use super::{
-    lock::{self, Held},
-    mmap::{Mapping, Watch},
-};
-use crate::{error::Error, format};
 
 /// The two names a writer uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -217,14 +216,6 @@ fn keep_access(old: &std::fs::Metadata, new: &File) -> io::Result<()> {
 #[cfg(not(unix))]
 fn keep_access(_: &std::fs::Metadata, _: &File) -> io::Result<()> {
     Ok(())
-}
-
-/// The hidden file beside `path` with another ending.
-pub(crate) fn beside(path: &Path, ending: &str) -> PathBuf {
-    let mut name = std::ffi::OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
-    name.push(ending);
-    path.with_file_name(name)
 }
 
 impl Disk for Folder {

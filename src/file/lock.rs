@@ -1,6 +1,7 @@
 //! One writer at a time: the operating system's lock on the store's own file, whatever name led there. It ends with the process, whatever
 //! becomes of that.
 
+use std::{};
 use std::{
     fs::{File, OpenOptions, TryLockError},
     io,
@@ -67,7 +68,7 @@ fn try_take(path: &Path) -> Result<Held, Error> {
         // Elsewhere nobody could read a file that is locked: one beside it stands for it, and stays.
         let beside = match cfg!(unix) {
             true => None,
-            false => Some(File::create(super::disk::beside(path, ".lock")).map_err(io)?),
+            false => Some(File::create(beside(path, ".lock")).map_err(io)?),
         };
         match beside.as_ref().unwrap_or(&file).try_lock() {
             Err(TryLockError::WouldBlock) => {
@@ -125,6 +126,14 @@ fn inode(file: &File) -> Option<u64> {
 #[cfg(not(unix))]
 fn inode(_: &File) -> Option<u64> {
     None
+}
+
+/// The hidden file beside `path` with another ending.
+pub(crate) fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = std::ffi::OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(ending);
+    path.with_file_name(name)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 pub(crate) mod disk;
 pub(crate) mod guard;
 pub(crate) mod head;
+pub(crate) mod lengths;
 pub(crate) mod lock;
 pub(crate) mod mmap;
 pub(crate) mod publish;

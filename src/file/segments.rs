@@ -1,13 +1,6 @@
 //! One segment out of several sources: rows that stand in other segments and rows just encoded, put in cell order.
 
-use std::{
-    convert::Infallible,
-    io::{self, Write},
-};
-
-use rayon::prelude::*;
-
-use super::spool::Record;
+use super::{lengths::Lengths, spool::Record};
 use crate::{
     error::Error,
     format::{
@@ -20,10 +13,15 @@ use crate::{
         write::Writer,
     },
     ids::Ids,
-    index::live::Ranks,
-    lengths::Lengths,
+    math::bits::{Bits, Ranks},
     model::{Side, refine::Refine},
 };
+use std::{
+    convert::Infallible,
+    io::{self, Write},
+};
+
+use rayon::prelude::*;
 
 /// Blocks put together at a time.
 const BLOCKS: usize = 4096;
@@ -409,50 +407,6 @@ fn cell_order(labels: &[u32], anchors: usize) -> (Vec<u64>, Vec<u64>) {
         next[label as usize] += 1;
     }
     (cells, rows)
-}
-
-/// A bit for each of `n` positions, set for those in `positions`.
-#[derive(Debug)]
-pub(crate) struct Bits(pub(crate) Vec<u64>);
-
-impl Bits {
-    /// Takes no room where there are no positions.
-    pub(crate) fn new(n: u64, positions: impl IntoIterator<Item = u64>) -> Bits {
-        let mut bits = Bits(Vec::new());
-        positions.into_iter().for_each(|position| bits.set(n, position));
-        bits
-    }
-
-    /// Sets that of a position below n.
-    pub(crate) fn set(&mut self, n: u64, position: u64) {
-        if self.0.is_empty() {
-            self.0 = vec![0; n.div_ceil(64) as usize];
-        }
-        if let Some(word) = self.0.get_mut((position / 64) as usize) {
-            *word |= 1 << (position % 64);
-        }
-    }
-
-    pub(crate) fn has(&self, position: u64) -> bool {
-        self.0.get((position / 64) as usize).is_some_and(|word| word >> (position % 64) & 1 == 1)
-    }
-
-    /// How many are set.
-    pub(crate) fn count(&self) -> u64 {
-        self.0.iter().map(|word| u64::from(word.count_ones())).sum()
-    }
-
-    /// Those that are set, ascending.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = u64> + Clone {
-        self.0.iter().zip(0u64..).flat_map(|(&word, w)| {
-            let mut left = word;
-            std::iter::from_fn(move || {
-                let bit = (left != 0).then(|| u64::from(left.trailing_zeros()))?;
-                left &= left - 1;
-                Some(64 * w + bit)
-            })
-        })
-    }
 }
 
 #[cfg(test)]

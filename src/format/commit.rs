@@ -3,10 +3,7 @@
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{
-    bits::{u32_at, u64_at},
-    header::{ENTRY_LEN, HEADER_LEN},
-};
+use super::bits::{u32_at, u64_at};
 use crate::error::ParseError;
 
 /// Bytes of a slot.
@@ -165,12 +162,16 @@ pub(crate) fn last(bytes: &[u8], len: u64, version: u32) -> Result<Found, ParseE
     }
 }
 
+pub(crate) const ENTRY_LEN: usize = 32;
+
+pub(crate) const HEADER_LEN: usize = 64;
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::format::VERSION;
+    use crate::format::header::VERSION;
 
     fn header(slots: [[u8; SLOT_LEN]; 2]) -> Vec<u8> {
         [&[0; HEADER_LEN][..], &slots[0], &slots[1]].concat()

@@ -1,18 +1,15 @@
 //! Header and section table (docs/format.md, sections 1 and 2).
 
 use super::{
-    VERSION,
     bits::{u16_at, u32_at, u64_at},
-    commit::{self, Commit, SLOT_LEN},
+    commit::{self, Commit, ENTRY_LEN, HEADER_LEN, SLOT_LEN},
 };
 use crate::error::ParseError;
 use std::collections::HashSet;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-pub(crate) const MAGIC: [u8; 8] = *b"\x89VLC\r\n\x1a\n";
-pub(crate) const HEADER_LEN: usize = 64;
-pub(crate) const ENTRY_LEN: usize = 32;
+pub const MAGIC: [u8; 8] = *b"\x89VLC\r\n\x1a\n";
 pub(crate) const ALIGN: u64 = 64;
 /// Bytes of the header with its slots, since version 2.
 pub(crate) const SLOTS_END: usize = HEADER_LEN + 2 * SLOT_LEN;
@@ -225,3 +222,6 @@ fn parse_table(table: &[u8], start: u64, behind: u64, version: u32) -> Result<Ve
     }
     Ok(entries)
 }
+
+/// The newest version of the file this build reads and the one it writes.
+pub const VERSION: u32 = 3;

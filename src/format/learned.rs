@@ -9,11 +9,10 @@ use super::{
 };
 use crate::{
     error::ParseError,
-    learned::{MOST_HIDDEN, MOST_SHORTLIST, MOST_WEIGHTS},
     matrix::Mat,
     model::{
         Model,
-        learned::Learned,
+        learned::{Learned, MOST_HIDDEN, MOST_SHORTLIST, MOST_WEIGHTS},
         mlp::{Dense, Mlp, top},
     },
 };

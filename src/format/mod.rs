@@ -31,8 +31,4 @@ pub(crate) use parse::{MOST_PAIRS, Parsed, check_model, check_sections, parse, v
 pub(crate) use rows::BLOCK;
 pub(crate) use salvage::sound;
 
-/// The newest version of the file this build reads and the one it writes.
-pub const VERSION: u32 = 3;
-
-/// The first bytes of a `.vlc` file, of any version.
-pub const MAGIC: [u8; 8] = header::MAGIC;
+pub use header::{MAGIC, VERSION};

@@ -15,7 +15,7 @@ use super::{
     row_ids::{self, RowIds},
     rows::BlockShape,
 };
-use crate::{error::ParseError, file::segments::Bits, ids::IdsKind};
+use crate::{error::ParseError, ids::IdsKind, math::bits::Bits};
 
 const SEGM_LEN: usize = 32;
 /// Segments a file may have at most: a search goes through each.

@@ -8,9 +8,9 @@ use std::{
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use super::{
-    commit::Commit,
+    commit::{Commit, ENTRY_LEN},
     elias_fano, features,
-    header::{self, ALIGN, DEAD, ENTRY_LEN, SLOTS_END, SectionEntry},
+    header::{self, ALIGN, DEAD, SLOTS_END, SectionEntry},
     learned::learned_bytes,
     meta::Meta,
     model, refine,

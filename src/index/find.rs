@@ -1,9 +1,9 @@
 //! Where rows with certain ids are.
 
 use crate::{
-    file::segments::Bits,
     format::{ids::Ids, segment::Segment},
     ids::Wanted,
+    math::bits::Bits,
 };
 
 /// Rows whose search costs as much as a walk over so many, for each cell.

@@ -1,8 +1,8 @@
 //! The rows of a store that are not deleted, in the order of their numbers: where their codes are.
 
 use crate::{
-    file::segments::Bits,
     format::{parse::Parsed, row_ids::Walk, segment::Segment},
+    math::bits::Bits,
 };
 use std::collections::VecDeque;
 
@@ -21,38 +21,6 @@ pub(crate) struct Place {
     pub(crate) cell: usize,
     /// Its position in the segment.
     pub(crate) position: u64,
-}
-
-/// Counts the bits that are set below a position.
-#[derive(Debug)]
-pub(crate) struct Ranks {
-    bits: Bits,
-    /// How many are set before each [`Ranks::WORDS`] words.
-    before: Vec<u64>,
-}
-
-impl Ranks {
-    const WORDS: usize = 8;
-
-    pub(crate) fn new(bits: Bits) -> Ranks {
-        let mut sum = 0;
-        let ones = |words: &[u64]| words.iter().map(|word| u64::from(word.count_ones())).sum::<u64>();
-        let before = bits.0.chunks(Ranks::WORDS).map(|words| {
-            sum += ones(words);
-            sum - ones(words)
-        });
-        Ranks { before: before.collect(), bits }
-    }
-
-    /// O(1).
-    pub(crate) fn below(&self, position: u64) -> u64 {
-        let (word, bit) = ((position / 64) as usize, position % 64);
-        let Some(&last) = self.bits.0.get(word) else { return self.bits.count() };
-        let first = word / Ranks::WORDS;
-        let whole = &self.bits.0[first * Ranks::WORDS..word];
-        let ones: u32 = whole.iter().map(|word| word.count_ones()).sum();
-        self.before[first] + u64::from(ones + (last & ((1 << bit) - 1)).count_ones())
-    }
 }
 
 /// Walks over the live rows of a store.
@@ -144,8 +112,8 @@ mod tests {
         matrix::MatRef,
     };
 
-    use super::Ranks;
-    use crate::file::segments::Bits;
+    use crate::math::bits::Bits;
+    use crate::math::bits::Ranks;
 
     const ROWS: usize = 40;
 

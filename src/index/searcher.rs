@@ -24,7 +24,7 @@ use crate::{
     refine::rescore::{Part, Rescorer, candidates},
     search::{
         probe::{self, Probe},
-        tables::QueryModel,
+        tables::{QueryModel, possible},
     },
 };
 use std::{cell::OnceCell, sync::Arc};
@@ -470,15 +470,6 @@ impl Searcher<'_> {
                 rescorer.best(queries, tables, found.ids.view(), k)
             }
         }
-    }
-}
-
-/// An estimate of a score, brought to what scores can be.
-pub(crate) fn possible(metric: Metric, score: f32) -> f32 {
-    match metric {
-        Metric::Cosine => score.clamp(-1.0, 1.0),
-        Metric::Dot => score,
-        Metric::L2 => score.min(0.0),
     }
 }
 

@@ -3,8 +3,8 @@
 use super::{Index, find::positions, live::Place};
 use crate::{
     error::{Error, InputError},
-    file::segments::Bits,
     ids::{Ids, Wanted},
+    math::bits::Bits,
     matrix::{Mat, MatRef},
 };
 

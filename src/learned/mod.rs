@@ -14,14 +14,7 @@ pub(crate) mod rescore;
 pub(crate) mod synthesis;
 pub(crate) mod train;
 
-pub(crate) use crate::compress::plan::check;
+pub(crate) use crate::config::check;
 pub(crate) use choice::choose;
 pub(crate) use rescore::{Part, Rescorer};
 pub(crate) use train::{ROWS, train};
-
-/// Rows of a shortlist there can be for ten hits.
-pub(crate) const MOST_SHORTLIST: u32 = 65_536;
-/// Layers between the first and the last of what the file can hold.
-pub(crate) const MOST_HIDDEN: usize = 4;
-/// Weights there can be: they take four bytes each in memory, and an eighth of one in the file.
-pub(crate) const MOST_WEIGHTS: usize = 1 << 26;

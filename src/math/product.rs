@@ -9,10 +9,7 @@ use faer::{
     },
 };
 
-use crate::{
-    matrix::{Mat, MatRef},
-    ops::cpu::CHUNK,
-};
+use crate::matrix::{Mat, MatRef};
 
 /// `out = scale * a b^T`: a is m x d, b is k x d, out is m x k. O(m k d).
 pub(crate) fn product_nt(out: &mut [f32], a: MatRef<'_>, b: MatRef<'_>, scale: f32) {
@@ -112,3 +109,6 @@ pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
     }
     sums.iter().sum::<f32>() + a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum::<f32>()
 }
+
+/// Rows of a unit of parallel work.
+pub(crate) const CHUNK: usize = 256;

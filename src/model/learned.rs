@@ -82,3 +82,12 @@ pub(crate) fn bytes(shape: DecoderShape, active: usize) -> u64 {
     let weights = width * row(active) + layers.saturating_sub(1) * width * row(width) + active * row(width);
     (24 + 2 * active + weights) as u64
 }
+
+/// Rows of a shortlist there can be for ten hits.
+pub(crate) const MOST_SHORTLIST: u32 = 65_536;
+
+/// Layers between the first and the last of what the file can hold.
+pub(crate) const MOST_HIDDEN: usize = 4;
+
+/// Weights there can be: they take four bytes each in memory, and an eighth of one in the file.
+pub(crate) const MOST_WEIGHTS: usize = 1 << 26;

@@ -2,7 +2,7 @@
 //!
 //! Parsed here and not by `npyz` 0.9.1, which multiplies the shape unchecked and allocates what the header asks for.
 
-use super::{dtype::DType, file::Layout};
+use super::{dtype::DType, layout::Layout};
 use crate::error::InputError;
 
 pub(super) const MAGIC: &[u8] = b"\x93NUMPY";

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::RowSource;
+use super::source::RowSource;
 use crate::{
     error::{Error, InputError},
     matrix::{Mat, MatRef},

@@ -11,11 +11,10 @@ use proptest::{collection::vec, prelude::*};
 use tempfile::TempDir;
 
 use super::{
-    RowSource,
     dtype::DType,
     file::VectorFile,
     format::FileFormat,
-    read_all,
+    source::{RowSource, read_all},
     write::{NpyWriter, write_npy_f32, write_npy_i64},
 };
 use crate::{error::Error, matrix::MatRef};

@@ -1,7 +1,7 @@
 //! The headers of `.fvecs` and `.bvecs` (a width before every row) and of `.fbin`, `.u8bin` and `.i8bin` (rows and
 //! width once, as in the big-ann-benchmarks). All integers are little-endian.
 
-use super::{dtype::DType, file::Layout};
+use super::{dtype::DType, layout::Layout};
 use crate::error::InputError;
 
 /// Bytes of the width before each row of `.fvecs` and `.bvecs`.

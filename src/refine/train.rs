@@ -2,7 +2,6 @@
 
 use super::encode::{RefineEncoder, norms, residuals};
 use crate::{
-    compress::plan::LAGS,
     config::Config,
     encode::encode_rows,
     error::Error,
@@ -18,6 +17,7 @@ use crate::{
         chart::{ChartCode, ChartRows, Spectrum, train_chart},
         metric::MetricRoot,
         sample::Prepared,
+        sizes::LAGS,
         space::Space,
         tables::ROUNDS,
         transform::Trained,

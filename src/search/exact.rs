@@ -4,14 +4,14 @@ use std::ops::ControlFlow;
 
 use rayon::prelude::*;
 
+use super::tables::possible;
 use crate::{
     error::Error,
-    index::searcher::possible,
     math::{product::product_nt, topk::TopK},
     matrix::{Mat, MatRef},
     model::kinds::Metric,
     neighbors::Neighbors,
-    read::{RowSource, prepare::prepare_queries},
+    read::{prepare::prepare_queries, source::RowSource},
 };
 
 /// The exact nearest rows of every query by brute force over the original rows, streamed; the truth that recall is
@@ -47,7 +47,7 @@ pub fn exact_neighbors_with(
         // Any point will do; one amid the rows keeps the digits of their distances.
         let mut first = Mat::zeros(rows.rows().min(4096), rows.dim());
         rows.read(0, first.as_mut_slice())?;
-        center = crate::train::center(first.view());
+        center = crate::math::center::center(first.view());
     }
     let prepared = prepare_queries(queries, metric, &center, rows.dim(), 0)?;
     let mut exact = Exact::new(prepared.rows, k.min(rows.rows()), metric);

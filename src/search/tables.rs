@@ -1,13 +1,12 @@
 //! From queries to the tables that search looks codes up in.
 
-use pulp::Arch;
-use rayon::prelude::*;
-
 use crate::{
     matrix::{Mat, MatRef},
-    model::{Code, Model},
+    model::{Code, Model, kinds::Metric},
     ops::{cpu::panels::Panels, reach::Reach, types::ScoreTables},
 };
+use pulp::Arch;
+use rayon::prelude::*;
 
 /// The matrices of a model that queries are multiplied with, unpacked.
 #[derive(Debug)]
@@ -110,5 +109,14 @@ fn fill_tables(code: &Code, query: &[f32], tables: &mut [f32]) {
             }
             direction += 1;
         }
+    }
+}
+
+/// An estimate of a score, brought to what scores can be.
+pub(crate) fn possible(metric: Metric, score: f32) -> f32 {
+    match metric {
+        Metric::Cosine => score.clamp(-1.0, 1.0),
+        Metric::Dot => score,
+        Metric::L2 => score.min(0.0),
     }
 }

@@ -1,7 +1,7 @@
 //! Which segments become one. Rows keep the lengths they are stored with: segments on different scales are not put together, unless
 //! there are too many of them.
 
-use super::edit::{Gathered, gather};
+use super::gather::{Gathered, gather};
 use crate::{
     file::segments::{NewSegment, Part},
     format::{gain::LengthScale, parse::Parsed, segment::Segment},

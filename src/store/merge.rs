@@ -2,13 +2,12 @@
 
 use std::path::Path;
 
-use super::{
-    has_drifted,
-    join::{all_ids, join, parts},
-    teller, trained_lengths,
-};
+use super::join::{all_ids, join, parts};
 use crate::{
-    compress::with_model::{BuildReport, write_whole},
+    compress::{
+        drift::{has_drifted, trained_lengths},
+        with_model::{BuildReport, write_whole},
+    },
     config::Config,
     device::Backend,
     error::Error,
@@ -20,8 +19,8 @@ use crate::{
         live::{Live, Place},
     },
     platform::Stopwatch,
-    read::{RowSource, rows_asked},
-    report::ProgressFn,
+    read::source::{RowSource, rows_asked},
+    report::{ProgressFn, teller},
 };
 
 /// Puts the rows of several files that share a model into one, in the order of the files; row numbers go on from one to the next. Ids of

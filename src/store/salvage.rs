@@ -2,21 +2,19 @@
 
 use std::{collections::HashSet, path::Path};
 
-use super::{
-    edit::{Gathered, LeftOut, gather_but},
-    teller,
-};
+use super::gather::{Gathered, LeftOut, gather_but};
 use crate::{
     compress::with_model::write_whole,
     error::{Error, ParseError},
     file::{
         head,
         mmap::{MappedFile, Watch},
-        segments::{Bits, NewSegment, Part},
+        segments::{NewSegment, Part},
     },
     format::{self, salvage::Sound, segment::Segment},
     ids::Ids,
-    report::ProgressFn,
+    math::bits::Bits,
+    report::{ProgressFn, teller},
 };
 
 /// What was saved of a file, and what was not.

@@ -3,7 +3,6 @@
 pub(crate) mod allocate;
 pub(crate) mod anneal;
 pub(crate) mod calibrate;
-pub(crate) mod center;
 pub(crate) mod chart;
 pub(crate) mod metric;
 pub(crate) mod pilot;
@@ -15,8 +14,8 @@ pub(crate) mod space;
 pub(crate) mod tables;
 pub(crate) mod transform;
 
+pub(crate) use crate::math::center::center;
 pub(crate) use anneal::{anneal as anneal_on, check_settings as check_annealing};
-pub(crate) use center::center;
 
 use crate::{
     config::AnnealingConfig,

@@ -4,15 +4,15 @@ use super::{calibrate::TARGET_K, sizes::Sizes};
 use crate::{
     config::Config,
     error::{Error, InputError},
+    file::lengths::Lengths,
     format::gain::MOST_BYTES as MOST_GAIN,
     learned,
-    lengths::Lengths,
     math::rng::Random,
     matrix::{Mat, MatRef, copy_rows},
     model::kinds::Metric,
     read::{
-        RowSource,
         prepare::{RowFault, SHORTEST, for_each_chunk, unit_row},
+        source::RowSource,
     },
     report::Stage,
     train,

@@ -2,7 +2,6 @@
 
 use super::allocate::{Shape, allocate, symbol_bits};
 use crate::{
-    compress::plan::LAGS,
     config::{Budget, Config, all_metadata},
     error::Error,
     format::{
@@ -177,3 +176,7 @@ pub(crate) fn too_small(sizes: &Sizes, bytes: u64) -> Error {
         smallest_ratio: (smallest / raw * 1e4).ceil() / 1e4,
     }
 }
+
+/// Symbols a codeword depends on beside its own. Two, with four survivors per state, lower the distortion of chain codes
+/// by 3 % against one at the same scan; more do not pay.
+pub(crate) const LAGS: usize = 2;

@@ -2,9 +2,8 @@
 
 use rayon::prelude::*;
 
-use super::CHUNK;
 use crate::{
-    math::product::{chunk_nt, squared_distance},
+    math::product::{CHUNK, chunk_nt, squared_distance},
     matrix::MatRef,
     ops::types::Assignments,
 };

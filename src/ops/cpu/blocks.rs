@@ -5,8 +5,11 @@ use std::ops::Range;
 use pulp::{Simd, WithSimd};
 
 use super::{
-    scan::{Needs, Quad, RUN, Sums, interleave},
-    score::{Query, Scan},
+    query::{Query, Scan},
+    scan::{
+        interleave,
+        sums::{Needs, Quad, RUN, Sums},
+    },
 };
 use crate::{format::rows::BLOCK, math::topk::TopK, model::kinds::CodeKind, ops::types::CodesRef};
 

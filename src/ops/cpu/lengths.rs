@@ -2,9 +2,8 @@
 
 use rayon::prelude::*;
 
-use super::CHUNK;
 use crate::{
-    math::product::{chunk_nn, dot},
+    math::product::{CHUNK, chunk_nn, dot},
     matrix::{Mat, MatRef},
     model::Code,
     ops::types::{Encoded, Lengths},

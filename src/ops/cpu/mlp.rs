@@ -5,9 +5,8 @@ use faer::{Accum, Par, linalg::matmul::matmul};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::CHUNK;
 use crate::{
-    math::product::{product_nn, product_nt},
+    math::product::{CHUNK, product_nn, product_nt},
     matrix::{Mat, MatRef},
     model::mlp::{Mlp, act, act_slope, rounded, top},
     ops::mlp::{Adam, FitStep},

@@ -7,6 +7,7 @@ pub(crate) mod lengths;
 pub(crate) mod mlp;
 pub(crate) mod panels;
 pub(crate) mod project;
+pub(crate) mod query;
 pub(crate) mod reduce;
 pub(crate) mod scan;
 pub(crate) mod score;
@@ -30,9 +31,6 @@ use crate::{
     },
 };
 use reduce::CellStats;
-
-/// Rows of a unit of parallel work.
-pub(crate) const CHUNK: usize = 256;
 
 pub(super) use simd::Level;
 

@@ -2,9 +2,8 @@
 
 use rayon::prelude::*;
 
-use super::CHUNK;
 use crate::{
-    math::product::chunk_nt,
+    math::product::{CHUNK, chunk_nt},
     matrix::{Mat, MatRef},
 };
 

@@ -1,13 +1,10 @@
 //! Search over codes: byte tables bound every row's score from above, the rows whose bound reaches the best so far are
 //! scored in f32, the best k kept. The answer is that of scoring every row in f32, ties included.
 
-use std::ops::Range;
-
-use rayon::prelude::*;
-
 use super::{
     blocks::{Likely, Piece, score_at},
-    scan::{Kernel, MOST_QUERIES, RUN, bytes::ByteTables},
+    query::{Query, Scan},
+    scan::{Kernel, MOST_QUERIES, sums::RUN},
     simd::Level,
 };
 use crate::{
@@ -20,6 +17,9 @@ use crate::{
         types::{CodesRef, ScoreTables},
     },
 };
+use std::ops::Range;
+
+use rayon::prelude::*;
 
 /// Queries of a unit of parallel work.
 const CHUNK: usize = 32;
@@ -83,30 +83,6 @@ pub(super) fn score(
     neighbors
 }
 
-/// A query with what it has found.
-pub(super) struct Query<'a> {
-    pub(super) tables: &'a [f32],
-    pub(super) bases: &'a [f32],
-    /// Of each chart.
-    pub(super) bytes: Vec<ByteTables>,
-    pub(super) top: TopK,
-}
-
-impl<'a> Query<'a> {
-    fn new(scan: &Scan<'_>, queries: &'a ScoreTables, q: usize, k: usize) -> Query<'a> {
-        let codes = scan.codes;
-        let byte = scan.kernel.largest(codes.shape.kind);
-        let (tables, bases) = (queries.tables.row(q), queries.bases.row(q));
-        let largest = bases.iter().fold(0f32, |m, b| m.max(b.abs()));
-        let charts = usize::from(codes.anchor_chart.iter().copied().max().unwrap_or(0)) + 1;
-        let per_chart = codes.shape.symbols * codes.alphabet;
-        let of_chart = |g: usize| {
-            ByteTables::new(scan.level, &tables[g * per_chart..(g + 1) * per_chart], codes.alphabet, byte, largest)
-        };
-        Query { tables, bases, bytes: (0..charts).map(of_chart).collect(), top: TopK::new(k) }
-    }
-}
-
 /// Splits into groups of `most` (a power of two), then of lesser powers of two.
 fn groups<T>(mut items: &mut [T], mut most: usize) -> impl Iterator<Item = &mut [T]> {
     std::iter::from_fn(move || {
@@ -130,17 +106,6 @@ fn pieces(codes: &CodesRef<'_>) -> Vec<(u64, u64, usize)> {
         }
     }
     out
-}
-
-/// The codes and how they are looked at.
-pub(super) struct Scan<'a> {
-    level: Level,
-    pub(super) kernel: Kernel,
-    pub(super) codes: &'a CodesRef<'a>,
-    pieces: Vec<(u64, u64, usize)>,
-    /// The rows that may be found; all without.
-    pub(super) allowed: Option<&'a Allowed>,
-    backwards: bool,
 }
 
 impl<'a> Scan<'a> {

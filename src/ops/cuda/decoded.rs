@@ -10,8 +10,8 @@ use super::{
     device::Device,
     images::SCORE,
     launch::Arg,
+    lists::{Lists, Queries, score_listed},
     rows::{LEFT, PANEL_K, PANEL_ROW, RIGHT, panels},
-    score::{Lists, Queries, score_listed},
     tile::{Tier, TileShape},
 };
 use crate::{error::Error, matrix::Mat};

@@ -14,6 +14,7 @@ pub(crate) mod error;
 pub(crate) mod groups;
 pub(crate) mod images;
 pub(crate) mod launch;
+pub(crate) mod lists;
 pub(crate) mod mlp;
 pub(crate) mod mlp_fit;
 pub(crate) mod pool;

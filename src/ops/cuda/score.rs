@@ -1,20 +1,27 @@
 //! The best rows of queries (cuda/score.cu): what a score must reach is found on a sample of the rows; all rows are held
 //! against that; those that reach it are put in order here.
 
-use bytemuck::{NoUninit, Zeroable};
-use rayon::prelude::*;
-
-use super::{buffer::Buffer, codes::Codes, decoded, device::Device, groups::Groups, images::SCORE, launch::Arg};
+use super::{
+    buffer::Buffer,
+    codes::Codes,
+    decoded,
+    device::Device,
+    images::SCORE,
+    launch::Arg,
+    lists::{Lists, OutputArg, Queries},
+};
 use crate::{
     error::Error, format::rows::BLOCK, math::topk::TopK, matrix::Mat, neighbors::Neighbors, ops::types::ScoreTables,
 };
+use bytemuck::Zeroable;
+use rayon::prelude::*;
 
 /// Maxima of a query's sample, at most: the k-th largest is what a row must reach.
 const MAXIMA: usize = 2048;
 /// Of the groups with rows that may be found, one in so many is in the sample at least.
 const SPARSEST: usize = 256;
 /// Rows that a query's list has room for, a few times as many as are expected.
-const CAPACITY: usize = 16_384;
+pub(crate) const CAPACITY: usize = 16_384;
 /// Queries that share a pass by tables.
 const SHARED: usize = 4;
 /// Blocks of a pass that run on a processor at once (cuda/score.cu).
@@ -22,106 +29,6 @@ const BLOCKS_OF_1: usize = 6;
 const BLOCKS_OF_4: usize = 4;
 /// Bytes of shared memory that tables may take, with so many blocks at once.
 const TABLE_BYTES: usize = 47 << 10;
-
-#[repr(C)]
-#[derive(Clone, Copy, NoUninit)]
-pub(super) struct QueriesArg {
-    tables: u64,
-    bases: u64,
-    looked: u64,
-    chosen: u64,
-    looked_words: i32,
-    count: i32,
-    charts: i32,
-    groups: u32,
-}
-
-#[repr(C)]
-#[derive(Clone, Copy, NoUninit, Zeroable)]
-pub(super) struct OutputArg {
-    maxima: u64,
-    maxima_count: u32,
-    stride: u32,
-    thresholds: u64,
-    counts: u64,
-    lists: u64,
-    capacity: u32,
-    _pad: u32,
-    scores: u64,
-}
-
-/// A batch of queries on the device.
-pub(super) struct Queries<'a> {
-    pub(super) host: &'a ScoreTables,
-    pub(super) count: usize,
-    tables: Buffer<f32>,
-    bases: Buffer<f32>,
-    /// Bits of the cells that each looks at, and words of those for each query.
-    looked: Option<Buffer<u32>>,
-    looked_words: usize,
-    pub(super) groups: Groups,
-}
-
-impl<'a> Queries<'a> {
-    fn upload(device: &Device, codes: &Codes<'_>, host: &'a ScoreTables, k: usize) -> Result<Queries<'a>, Error> {
-        let count = host.bases.rows();
-        let looked_words = codes.cell_count().div_ceil(32);
-        let looked = host.reach.map(|most| {
-            let mut bits = vec![0u32; count * looked_words];
-            bits.par_chunks_mut(looked_words).enumerate().for_each(|(q, bits)| {
-                for cell in host.looked_at(q, codes.labels.cells, most, k) {
-                    bits[cell / 32] |= 1 << (cell % 32);
-                }
-            });
-            bits
-        });
-        Ok(Queries {
-            host,
-            count,
-            tables: device.upload(host.tables.as_slice())?,
-            bases: device.upload(host.bases.as_slice())?,
-            looked: looked.map(|bits| device.upload(&bits)).transpose()?,
-            looked_words,
-            groups: Groups::new(device, codes, host)?,
-        })
-    }
-
-    /// Those from `first` on.
-    pub(super) fn arg(&self, codes: &Codes<'_>, first: usize, count: usize) -> QueriesArg {
-        let of = |pointer: u64, each: usize| pointer + (4 * first * each) as u64;
-        QueriesArg {
-            tables: of(self.tables.pointer(), codes.charts() * codes.symbols * codes.alphabet),
-            bases: of(self.bases.pointer(), codes.cell_count()),
-            looked: self.looked.as_ref().map_or(0, |bits| of(bits.pointer(), self.looked_words)),
-            chosen: self.groups.pointer(),
-            looked_words: self.looked_words as i32,
-            count: count as i32,
-            charts: codes.charts() as i32,
-            groups: self.groups.count as u32,
-        }
-    }
-}
-
-/// The lists of a batch: for each query the rows that reach its threshold, so far as there is room.
-pub(super) struct Lists {
-    /// Of the queries, up to a multiple of what the tensor cores take; infinite beyond them.
-    pub(super) thresholds: Buffer<f32>,
-    pub(super) counts: Buffer<u32>,
-    entries: Buffer<u64>,
-}
-
-impl Lists {
-    pub(super) fn arg(&self) -> OutputArg {
-        OutputArg {
-            stride: 1,
-            thresholds: self.thresholds.pointer(),
-            counts: self.counts.pointer(),
-            lists: self.entries.pointer(),
-            capacity: CAPACITY as u32,
-            ..OutputArg::zeroed()
-        }
-    }
-}
 
 pub(super) fn score(device: &Device, codes: &Codes<'_>, host: &ScoreTables, k: usize) -> Result<Neighbors, Error> {
     let (count, k) = (host.bases.rows(), k.min(host.rows(codes.n as u64) as usize));
@@ -158,7 +65,7 @@ type Entry = [u32; 2];
 
 /// Positions and scores of the rows that may be among a query's best, and which queries have more of them than
 /// there is room for: ties, or more hits than a sample foretells.
-fn listed(
+pub(crate) fn listed(
     device: &Device,
     codes: &Codes<'_>,
     queries: &Queries<'_>,
@@ -200,7 +107,12 @@ fn listed(
 }
 
 /// For each query a score that at least `k` rows reach, as a sample of the rows shows.
-fn thresholds(device: &Device, codes: &Codes<'_>, queries: &Queries<'_>, k: usize) -> Result<Buffer<f32>, Error> {
+pub(crate) fn thresholds(
+    device: &Device,
+    codes: &Codes<'_>,
+    queries: &Queries<'_>,
+    k: usize,
+) -> Result<Buffer<f32>, Error> {
     // So many rows pass the sample's k-th best as the sample is sparse, times k.
     let share = (CAPACITY / 8 / k.max(1)).clamp(1, SPARSEST);
     let stride = (queries.groups.count / MAXIMA).clamp(1, share);
@@ -281,24 +193,4 @@ fn of_all(device: &Device, codes: &Codes<'_>, queries: &Queries<'_>, q: usize, k
         top
     });
     Ok(tops.reduce(|| TopK::new(k), |a, b| a.merge(&b)))
-}
-
-/// Scores the listed rows, numbered among those of the groups looked at, by tables.
-pub(super) fn score_listed(
-    device: &Device,
-    codes: &Codes<'_>,
-    queries: &Queries<'_>,
-    lists: &Lists,
-    listed: (&Buffer<u32>, &Buffer<u32>, usize),
-) -> Result<(), Error> {
-    let (counts, positions, capacity) = listed;
-    let args = [
-        Arg::of(&codes.arg()),
-        Arg::of(&queries.arg(codes, 0, queries.count)),
-        Arg::of(&lists.arg()),
-        Arg::from(counts),
-        Arg::from(positions),
-        Arg::from(capacity as u32),
-    ];
-    device.launch(SCORE, "score_listed", [32, queries.count as u32, 1], 128, 0, &args)
 }

@@ -6,10 +6,7 @@ use wgpu::{
     Adapter, AdapterInfo, Backends, DeviceType, DownlevelFlags, Instance, InstanceDescriptor, InstanceFlags, Limits,
 };
 
-use super::{
-    device::DRIVER,
-    error::{lock, unavailable},
-};
+use super::error::{DRIVER, lock, unavailable};
 use crate::{
     device::{Backend, DeviceChoice, DeviceInfo},
     error::Error,

@@ -1,5 +1,13 @@
 //! A device, its memory, and what has been recorded for it but not sent yet.
 
+use super::{
+    adapter,
+    buffer::Buffer,
+    error::{DRIVER, failure, lock, unavailable},
+    kernel::{Pipeline, PipelineKey},
+    pace::Pace,
+};
+use crate::{device::DeviceChoice, error::Error};
 use std::{
     collections::HashMap,
     ops::Deref,
@@ -12,15 +20,6 @@ use wgpu::{
     AdapterInfo, BufferDescriptor, BufferUsages, CommandEncoder, CommandEncoderDescriptor, DeviceDescriptor,
     PollType, SubmissionIndex,
 };
-
-use super::{
-    adapter,
-    buffer::Buffer,
-    error::{failure, lock, unavailable},
-    kernel::{Pipeline, PipelineKey},
-    pace::Pace,
-};
-use crate::{device::DeviceChoice, error::Error};
 
 /// Bytes that the parameters of a launch may take: where uniforms may start on any device.
 pub(super) const SLOT: usize = 256;
@@ -47,9 +46,6 @@ pub(super) struct Pending {
 /// time, and drivers are known to crash where devices come and go in several threads, or at the end of a process
 /// (gfx-rs/wgpu#10234, #8365, #5930). An idle device holds none of this library's memory.
 static OPEN: Mutex<Vec<Arc<Core>>> = Mutex::new(Vec::new());
-
-/// Held while an adapter is looked for, a device opened or a kernel compiled, for the same reason.
-pub(super) static DRIVER: Mutex<()> = Mutex::new(());
 
 /// A device that the operations run on.
 pub(super) struct Device {

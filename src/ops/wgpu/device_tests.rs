@@ -4,8 +4,8 @@
 use super::{
     adapter,
     buffer::held,
-    device::{DRIVER, Device},
-    error::{last_error, lock},
+    device::Device,
+    error::{DRIVER, last_error, lock},
     kernel::{Kernel, Source},
 };
 use crate::{

@@ -1,8 +1,7 @@
 //! What goes wrong on a wgpu device, and the last of it.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
 use crate::{device::Backend, error::Error};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// A failure in wgpu's words or ours.
 #[derive(Debug, thiserror::Error)]
@@ -31,3 +30,6 @@ pub(super) fn last_error() -> Option<String> {
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// Held while an adapter is looked for, a device opened or a kernel compiled, for the same reason.
+pub(super) static DRIVER: Mutex<()> = Mutex::new(());

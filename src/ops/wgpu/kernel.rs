@@ -11,8 +11,8 @@ use wgpu::{
 
 use super::{
     buffer::Bind,
-    device::{DRIVER, Device, SLOT},
-    error::{failure, lock},
+    device::{Device, SLOT},
+    error::{DRIVER, failure, lock},
 };
 use crate::error::Error;
 

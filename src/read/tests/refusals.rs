@@ -3,7 +3,10 @@
 use proptest::{collection::vec, prelude::*};
 
 use super::{bin, file, floats, npy, npy_of, read, refusal, vecs};
-use crate::read::{RowSource, file::VectorFile, read_all};
+use crate::read::{
+    file::VectorFile,
+    source::{RowSource, read_all},
+};
 
 #[test]
 fn broken_npy_files_are_refused_with_a_remedy() {

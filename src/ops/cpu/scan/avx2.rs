@@ -12,7 +12,7 @@ use std::arch::x86_64::{
 
 use bytemuck::cast;
 
-use super::{Needs, Quad, RUN, Sums, factor_codes, quads};
+use super::sums::{Needs, Quad, RUN, Sums, factor_codes, quads};
 use crate::format::rows::{BLOCK, BlockShape};
 
 pub(super) fn available() -> bool {

@@ -2,7 +2,7 @@
 
 use pulp::{Simd, WithSimd};
 
-use super::Quad;
+use super::sums::Quad;
 use crate::ops::cpu::simd::Level;
 
 /// The tables of one query for the symbols of one chart, rounded down to bytes: with Q the sum of the bytes, a row's exact

@@ -3,13 +3,14 @@
 //! Fast scan (André, Kermarrec and Le Scouarnec, VLDB 2015): a symbol's table of 16 bytes stays in a register and a shuffle looks
 //! up the symbols of 16 rows or more at a time. All instruction sets give the same sums.
 
-#[cfg(target_arch = "x86_64")]
 pub(crate) mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx512;
 pub(crate) mod bytes;
 #[cfg(target_arch = "aarch64")]
 pub(crate) mod neon;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod sums;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod vbmi;
 
@@ -20,19 +21,10 @@ use crate::{
     model::kinds::CodeKind,
     ops::cpu::simd::Level,
 };
-
-/// Blocks summed by one call.
-pub(super) const RUN: usize = 16;
+use sums::{Needs, Quad, RUN, Sums, factor_codes};
 
 /// Queries summed together at most.
 pub(super) const MOST_QUERIES: usize = 8;
-
-/// 64 bytes: the tables of four symbols of 16 values, a quarter of one of 256 values, or four planes of symbols.
-pub(super) type Quad = [u8; 64];
-/// The sums of a block.
-pub(super) type Sums = [u16; BLOCK];
-/// The least sum that matters for each factor code.
-pub(super) type Needs = [u16; 16];
 
 /// Which loop sums.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -155,25 +147,6 @@ pub(super) fn interleave<const Q: usize>(tables: [&ByteTables; Q]) -> Vec<[Quad;
         out.iter_mut().zip(&table.quads).for_each(|(out, quad)| out[q] = *quad);
     }
     out
-}
-
-/// The plane of a block's factor codes; zeros without factors.
-#[inline(always)]
-fn factor_codes(block: &[u8], shape: BlockShape) -> [u8; 16] {
-    block[shape.side_at()..].first_chunk().copied().unwrap_or_default()
-}
-
-/// The planes of a block's symbols, four at a time, the last ones filled up with zeros.
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-#[inline(always)]
-fn quads(planes: &[u8]) -> (&[Quad], Option<Quad>) {
-    let (whole, rest) = planes.as_chunks::<64>();
-    let tail = (!rest.is_empty()).then(|| {
-        let mut tail = [0; 64];
-        tail[..rest.len()].copy_from_slice(rest);
-        tail
-    });
-    (whole, tail)
 }
 
 fn portable<const Q: usize>(blocks: &[u8], shape: BlockShape, tables: &[[Quad; Q]], out: &mut [[Sums; RUN]; Q]) {

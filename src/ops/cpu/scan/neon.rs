@@ -7,7 +7,7 @@ use std::arch::aarch64::{
 
 use bytemuck::cast;
 
-use super::{Quad, RUN, Sums, quads};
+use super::sums::{Quad, RUN, Sums, quads};
 use crate::format::rows::{BLOCK, BlockShape};
 
 pub(super) fn available() -> bool {

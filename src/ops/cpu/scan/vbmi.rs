@@ -9,7 +9,7 @@ use std::arch::x86_64::{
 
 use bytemuck::cast;
 
-use super::{Quad, RUN, Sums};
+use super::sums::{Quad, RUN, Sums};
 use crate::format::rows::{BLOCK, BlockShape};
 
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vbmi,avx512vnni")]

@@ -2,7 +2,8 @@
 
 use rayon::prelude::*;
 
-use crate::{math::linalg::mean_of, matrix::MatRef};
+use super::linalg::mean_of;
+use crate::matrix::MatRef;
 
 /// Rows that say where the middle is, roughly.
 const SOME: usize = 1024;
