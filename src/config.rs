@@ -14,6 +14,7 @@ use crate::{
     report::ProgressFn,
 };
 use std::collections::BTreeMap;
+use std::str::FromStr;
 
 /// How many bytes the whole file may have: model, ids, checksums and header counted.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -172,7 +173,7 @@ pub(crate) fn check_keys(metadata: &BTreeMap<String, String>) -> Result<(), Erro
 }
 
 /// Refuses what cannot be.
-pub(crate) fn check(config: &Config<'_>, dim: usize) -> Result<(), Error> {
+pub(crate) fn check_decoder(config: &Config<'_>, dim: usize) -> Result<(), Error> {
     let Decoder::Of(DecoderShape { width, layers, bits }) = config.decoder else { return Ok(()) };
     let weights = (2 * dim).saturating_add(layers.saturating_sub(1).saturating_mul(width)).saturating_mul(width);
     let possible = (1..=65_536).contains(&width) && (1..=MOST_HIDDEN).contains(&layers) && (1..=8).contains(&bits);
@@ -189,4 +190,14 @@ pub(crate) fn check(config: &Config<'_>, dim: usize) -> Result<(), Error> {
         return Ok(());
     };
     Err(Error::Config(message))
+}
+
+impl FromStr for Backend {
+    type Err = Error;
+
+    fn from_str(s: &str) -> Result<Self, Error> {
+        let all = [Backend::Auto, Backend::Cpu, Backend::Wgpu, Backend::Cuda];
+        let found = all.into_iter().find(|b| b.to_string() == s);
+        found.ok_or_else(|| Error::Config(format!("backend {s:?} is unknown; use auto, cpu, wgpu or cuda")))
+    }
 }

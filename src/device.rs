@@ -1,7 +1,6 @@
-//! Which of a backend's devices is used.
+//! Where the arithmetic runs: backends, their devices, and how these are.
 
-use crate::error::Error;
-use std::{fmt, str::FromStr};
+use std::fmt;
 
 /// Which device of a backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -22,19 +21,6 @@ impl From<Option<usize>> for DeviceChoice {
     /// The device of that number, or the best.
     fn from(number: Option<usize>) -> DeviceChoice {
         number.map_or(DeviceChoice::Best, DeviceChoice::Number)
-    }
-}
-
-impl DeviceChoice {
-    /// The number asked for, of a backend without software adapters.
-    pub(super) fn number(self, backend: Backend) -> Result<Option<usize>, Error> {
-        match self {
-            DeviceChoice::Best => Ok(None),
-            DeviceChoice::Number(number) => Ok(Some(number)),
-            DeviceChoice::Software => {
-                Err(Error::Config(format!("{backend} has no software adapter: only wgpu has them")))
-            }
-        }
     }
 }
 
@@ -70,16 +56,6 @@ impl fmt::Display for Backend {
     }
 }
 
-impl FromStr for Backend {
-    type Err = Error;
-
-    fn from_str(s: &str) -> Result<Self, Error> {
-        let all = [Backend::Auto, Backend::Cpu, Backend::Wgpu, Backend::Cuda];
-        let found = all.into_iter().find(|b| b.name() == s);
-        found.ok_or_else(|| Error::Config(format!("backend {s:?} is unknown; use auto, cpu, wgpu or cuda")))
-    }
-}
-
 /// One place where the arithmetic can run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -99,17 +75,6 @@ pub struct DeviceInfo {
     pub memory_bytes: Option<u64>,
     /// What it is, or why it cannot be used.
     pub detail: String,
-}
-
-impl DeviceInfo {
-    pub(crate) fn missing(backend: Backend, error: Error) -> DeviceInfo {
-        let detail = match error {
-            Error::Unavailable { reason, .. } => reason,
-            other => other.to_string(),
-        };
-        let name = backend.to_string();
-        DeviceInfo { backend, number: None, name, available: false, software: false, memory_bytes: None, detail }
-    }
 }
 
 /// What [`health`] found.

@@ -1,6 +1,6 @@
 //! What can go wrong, one variant per kind of remedy.
 
-use crate::{device::Backend, format::header::VERSION, printable};
+use crate::{device::Backend, printable};
 use std::path::{Path, PathBuf};
 
 /// What can go wrong. Each variant belongs to one remedy, and to one exit code of the command line.
@@ -177,10 +177,12 @@ pub enum ParseError {
     #[error("not a .vlc file (its first bytes are not the magic number); was it written by another program?")]
     Magic,
     /// The file is newer than this build.
-    #[error("the file has format version {found}, this build reads up to {VERSION}; upgrade vlc to read it")]
+    #[error("the file has format version {found}, this build reads up to {newest}; upgrade vlc to read it")]
     Version {
         /// The version in the file.
         found: u32,
+        /// The newest that this build reads.
+        newest: u32,
     },
     /// The file ends before it should, or goes on after it.
     #[error("the file should have {expected} bytes and has {found}: truncated or damaged; restore it from a copy")]

@@ -710,7 +710,7 @@ fn a_newer_version_is_refused_by_name() {
             }
             let error = open(&newer).unwrap_err();
             let Error::Format { source, .. } = &error else { panic!("{error}") };
-            assert_eq!(*source, ParseError::Version { found: version });
+            assert_eq!(*source, ParseError::Version { found: version, newest: VERSION });
             assert!(error.to_string().contains(&version.to_string()) && error.to_string().contains("upgrade"));
         }
     }

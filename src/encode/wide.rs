@@ -1,7 +1,6 @@
 //! The forward map of a chart of many directions, in parts: in the memory of the map and of one triangle in f64, and with a look at whoever
 //! may cancel it every second or so.
 
-use ::*;
 use faer::{
     Accum, MatMut, MatRef as FaerRef, Par,
     linalg::{matmul::matmul, triangular_solve},

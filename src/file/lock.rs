@@ -1,7 +1,6 @@
 //! One writer at a time: the operating system's lock on the store's own file, whatever name led there. It ends with the process, whatever
 //! becomes of that.
 
-use std::{};
 use std::{
     fs::{File, OpenOptions, TryLockError},
     io,

@@ -103,7 +103,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Layout, ParseError> {
     let intact = u64_at(bytes, HEADER_LEN - 8) == xxh3_64(&bytes[..HEADER_LEN - 8]);
     // A newer version may lay out the rest of its header differently, so its number is believed as it stands.
     if version > VERSION {
-        return Err(ParseError::Version { found: version });
+        return Err(ParseError::Version { found: version, newest: VERSION });
     }
     if !intact {
         return Err(ParseError::Checksum { part: "the header".into() });

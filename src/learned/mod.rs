@@ -14,7 +14,6 @@ pub(crate) mod rescore;
 pub(crate) mod synthesis;
 pub(crate) mod train;
 
-pub(crate) use crate::config::check;
 pub(crate) use choice::choose;
 pub(crate) use rescore::{Part, Rescorer};
 pub(crate) use train::{ROWS, train};

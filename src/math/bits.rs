@@ -1,7 +1,5 @@
 //! Sets of numbers as bits.
 
-use ::*;
-
 /// Counts the bits that are set below a position.
 #[derive(Debug)]
 pub(crate) struct Ranks {

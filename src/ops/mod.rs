@@ -9,7 +9,6 @@ mod conformance;
 pub(crate) mod cpu;
 #[cfg(feature = "gpu-cuda")]
 pub(crate) mod cuda;
-pub(crate) mod health;
 #[cfg(all(feature = "gpu-wgpu", not(target_family = "wasm")))]
 pub(crate) mod layout;
 pub(crate) mod mlp;
@@ -23,7 +22,6 @@ pub use crate::device::DeviceChoice;
 pub use crate::device::Health;
 #[allow(unused_imports, reason = "who makes one is above the seam")]
 pub(crate) use allowed::Allowed;
-pub use health::health;
 pub use types::Assignments;
 
 use crate::{
@@ -54,12 +52,12 @@ fn open_absent(backend: Backend, device: DeviceChoice) -> Result<absent::Absent,
 
 #[cfg(feature = "gpu-cuda")]
 fn open_cuda(device: DeviceChoice) -> Result<cuda::Cuda, Error> {
-    cuda::open(device.number(Backend::Cuda)?)
+    cuda::open(number_of(device, Backend::Cuda)?)
 }
 
 #[cfg(not(feature = "gpu-cuda"))]
 fn open_cuda(device: DeviceChoice) -> Result<absent::Absent, Error> {
-    device.number(Backend::Cuda)?;
+    number_of(device, Backend::Cuda)?;
     open_absent(Backend::Cuda, device)
 }
 
@@ -74,7 +72,7 @@ fn open_wgpu(device: DeviceChoice) -> Result<absent::Absent, Error> {
 }
 
 fn open_cpu(device: DeviceChoice) -> Result<cpu::Cpu, Error> {
-    match device.number(Backend::Cpu)? {
+    match number_of(device, Backend::Cpu)? {
         None | Some(0) => cpu::open(),
         Some(number) => Err(Error::Config(format!("the cpu is one device: there is no number {number}, only 0"))),
     }
@@ -139,7 +137,7 @@ pub fn devices() -> Vec<DeviceInfo> {
         },
     }];
     for (backend, found) in [(Backend::Wgpu, wgpu_devices()), (Backend::Cuda, cuda_devices())] {
-        list.extend(found.unwrap_or_else(|error| vec![DeviceInfo::missing(backend, error)]));
+        list.extend(found.unwrap_or_else(|error| vec![missing(backend, error)]));
     }
     list
 }
@@ -171,7 +169,7 @@ fn wgpu_devices() -> Result<Vec<DeviceInfo>, Error> {
 
 #[cfg(feature = "gpu-cuda")]
 fn cuda_health(device: DeviceChoice) -> Result<Health, Error> {
-    cuda::health(device.number(Backend::Cuda)?)
+    cuda::health(number_of(device, Backend::Cuda)?)
 }
 
 #[cfg(not(feature = "gpu-cuda"))]
@@ -202,5 +200,82 @@ pub(crate) fn with_threads<R: Send>(
             let pool = pool.map_err(|e| Error::Config(format!("{threads} threads could not be started: {e}")))?;
             pool.install(job)
         }
+    }
+}
+
+/// The number asked for, of a backend without software adapters.
+fn number_of(device: DeviceChoice, backend: Backend) -> Result<Option<usize>, Error> {
+    match device {
+        DeviceChoice::Best => Ok(None),
+        DeviceChoice::Number(number) => Ok(Some(number)),
+        DeviceChoice::Software => {
+            Err(Error::Config(format!("{backend} has no software adapter: only wgpu has them")))
+        }
+    }
+}
+
+fn missing(backend: Backend, error: Error) -> DeviceInfo {
+    let detail = match error {
+        Error::Unavailable { reason, .. } => reason,
+        other => other.to_string(),
+    };
+    let name = backend.to_string();
+    DeviceInfo { backend, number: None, name, available: false, software: false, memory_bytes: None, detail }
+}
+
+/// Opens a device, sees whether it takes and returns bytes, and reports what this process holds there. Fit to be asked at any
+/// time, also while others use the device.
+///
+/// # Errors
+/// [`Error::Unavailable`] when the backend is not there, [`Error::Config`] when it has no such device,
+/// [`Error::Device`] when the device fails.
+pub fn health(backend: Backend, device: DeviceChoice) -> Result<Health, Error> {
+    match backend {
+        Backend::Auto if device == DeviceChoice::Software => wgpu_health(device),
+        Backend::Auto => {
+            // As `dispatch` goes on: past what is not there alone.
+            let or = |found: Result<Health, Error>, next| match found {
+                Err(Error::Unavailable { .. }) => health(next, device),
+                found => found,
+            };
+            or(or(cuda_health(device), Backend::Wgpu), Backend::Cpu)
+        }
+        Backend::Cuda => cuda_health(device),
+        Backend::Wgpu => wgpu_health(device),
+        Backend::Cpu => open_cpu(device).map(|_| Health {
+            backend,
+            number: None,
+            device: "cpu".into(),
+            memory_total: None,
+            memory_free: None,
+            memory_resident: 0,
+            memory_peak: 0,
+            buffers: 0,
+            leaked_buffers: 0,
+            last_error: None,
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_processor_is_well() {
+        let found = health(Backend::Cpu, DeviceChoice::Best).unwrap();
+        assert_eq!((found.device.as_str(), found.buffers, found.last_error), ("cpu", 0, None));
+        for other in [DeviceChoice::Number(1), DeviceChoice::Software] {
+            assert!(matches!(health(Backend::Cpu, other), Err(Error::Config(_))));
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_says_why() {
+        assert!(matches!(
+            health(Backend::Wgpu, DeviceChoice::Best),
+            Err(Error::Unavailable { backend: Backend::Wgpu, .. })
+        ));
+        assert!(health(Backend::Auto, DeviceChoice::Best).is_ok());
     }
 }

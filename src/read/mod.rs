@@ -23,5 +23,3 @@ pub use format::FileFormat;
 pub use ids::{read_ids, read_text_ids, write_ids};
 pub use sink::Sink;
 pub use write::{NpyWriter, write_lines, write_npy_f32, write_npy_i64};
-
-use crate::{};

@@ -2,11 +2,10 @@
 
 use super::{calibrate::TARGET_K, sizes::Sizes};
 use crate::{
-    config::Config,
+    config::{Config, check_decoder},
     error::{Error, InputError},
     file::lengths::Lengths,
     format::gain::MOST_BYTES as MOST_GAIN,
-    learned,
     math::rng::Random,
     matrix::{Mat, MatRef, copy_rows},
     model::kinds::Metric,
@@ -72,7 +71,7 @@ pub(crate) fn prepare<'a>(
         let message = format!("{n} rows of {dim} dimensions: at least one row of 1 to 65536 dimensions is needed");
         return Err(InputError::new(rows.path(), message).into());
     }
-    learned::check(config, dim)?;
+    check_decoder(config, dim)?;
     if config.refine == Some(0) {
         return Err(Error::Config("a refine layer takes at least 1 byte per row; leave it out for none".into()));
     }

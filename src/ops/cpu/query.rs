@@ -11,7 +11,6 @@ use crate::{
         types::{CodesRef, ScoreTables},
     },
 };
-use ::*;
 
 /// A query with what it has found.
 pub(super) struct Query<'a> {

@@ -1,8 +1,6 @@
 //! Queries on the device, and the lists of rows that may be among their best.
 
-use super::{
-    buffer::Buffer, codes::Codes, device::Device, groups::Groups, images::SCORE, launch::Arg, score::CAPACITY,
-};
+use super::{buffer::Buffer, codes::Codes, device::Device, groups::Groups, images::SCORE, launch::Arg};
 use crate::{error::Error, ops::types::ScoreTables};
 use bytemuck::{NoUninit, Zeroable};
 use rayon::prelude::*;
@@ -131,3 +129,6 @@ pub(super) fn score_listed(
     ];
     device.launch(SCORE, "score_listed", [32, queries.count as u32, 1], 128, 0, &args)
 }
+
+/// Rows that a query's list has room for, a few times as many as are expected.
+pub(crate) const CAPACITY: usize = 16_384;

@@ -2,7 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{buffer::Buffer, device::Device, images::MLP, launch::Arg, mlp_fit::Batch, rows::Rows};
+use super::{buffer::Buffer, device::Device, images::MLP, launch::Arg, rows::Rows};
 use crate::{
     error::Error,
     model::mlp::{Mlp, rounded, top},
@@ -319,4 +319,15 @@ impl Pass {
         let grid = [(self.padded / side) as u32, (columns / WIDE) as u32, 1];
         device.launch(MLP, kernels[usize::from(self.tall)], grid, THREADS, 0, args)
     }
+}
+
+/// What a step works with.
+pub(super) struct Batch {
+    pub(super) count: usize,
+    pub(super) picked: Buffer<u32>,
+    pub(super) pass: Pass,
+    /// Slabs of each part of the batch.
+    pub(super) slabs: usize,
+    /// Gradients of the parts.
+    pub(super) parts: Buffer<f32>,
 }

@@ -1,28 +1,16 @@
 //! The training of the residual network (cuda/mlp_fit.cu).
 
 use super::{
-    buffer::Buffer,
     device::Device,
     images::MLP_FIT,
     launch::Arg,
-    mlp::{Net, Pass, THREADS},
+    mlp::{Batch, Net, THREADS},
     rows::Rows,
 };
 use crate::{error::Error, ops::mlp::FitStep};
 
 /// Rows of a slab of the batch.
 const DEPTH: usize = 32;
-
-/// What a step works with.
-pub(super) struct Batch {
-    count: usize,
-    picked: Buffer<u32>,
-    pass: Pass,
-    /// Slabs of each part of the batch.
-    slabs: usize,
-    /// Gradients of the parts.
-    parts: Buffer<f32>,
-}
 
 /// As the kernel has it.
 #[derive(Debug, Clone, Copy, bytemuck::NoUninit)]

@@ -8,7 +8,7 @@ use super::{
     device::Device,
     images::SCORE,
     launch::Arg,
-    lists::{Lists, OutputArg, Queries},
+    lists::{CAPACITY, Lists, OutputArg, Queries},
 };
 use crate::{
     error::Error, format::rows::BLOCK, math::topk::TopK, matrix::Mat, neighbors::Neighbors, ops::types::ScoreTables,
@@ -20,8 +20,6 @@ use rayon::prelude::*;
 const MAXIMA: usize = 2048;
 /// Of the groups with rows that may be found, one in so many is in the sample at least.
 const SPARSEST: usize = 256;
-/// Rows that a query's list has room for, a few times as many as are expected.
-pub(crate) const CAPACITY: usize = 16_384;
 /// Queries that share a pass by tables.
 const SHARED: usize = 4;
 /// Blocks of a pass that run on a processor at once (cuda/score.cu).

@@ -292,6 +292,8 @@ fn paths(code: TokenStream, before: &[String], found: &mut Vec<(Names, usize)>) 
                 colons += 1;
                 joined = colons == 2;
             }
+            // `pub(in path)`.
+            TokenTree::Group(group) if group.stream().to_string().starts_with("in crate") => {}
             TokenTree::Group(group) => {
                 // `use a::{b, c}` inside a function.
                 let prefix = if joined && group.delimiter() == Delimiter::Brace { path.clone() } else { Vec::new() };
