@@ -13,8 +13,7 @@ use crate::{
     },
     report::ProgressFn,
 };
-use std::collections::BTreeMap;
-use std::str::FromStr;
+use std::{collections::BTreeMap, fmt, str::FromStr};
 
 /// How many bytes the whole file may have: model, ids, checksums and header counted.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -40,6 +39,29 @@ pub enum Decoder {
     Off,
     /// One of these sizes.
     Of(DecoderShape),
+}
+
+impl fmt::Display for Decoder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Decoder::Auto => f.pad("auto"),
+            Decoder::Off => f.pad("off"),
+            Decoder::Of(shape) => shape.fmt(f),
+        }
+    }
+}
+
+/// `auto`, `off`, or the sizes as [`DecoderShape`] has them.
+impl FromStr for Decoder {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        match text {
+            "auto" => Ok(Decoder::Auto),
+            "off" => Ok(Decoder::Off),
+            _ => text.parse().map(Decoder::Of),
+        }
+    }
 }
 
 /// Settings of the annealed, robust k-means that finds the anchors.

@@ -26,6 +26,7 @@ impl From<Option<usize>> for DeviceChoice {
 
 /// Where the arithmetic runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "lowercase"))]
 #[non_exhaustive]
 pub enum Backend {
     /// CUDA if there is one, else a hardware wgpu adapter, else the CPU.

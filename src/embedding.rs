@@ -9,6 +9,7 @@ const HASH: &str = "vlc.embedding.hash";
 
 /// An embedding model: its name, and a hash of its weights where the name alone does not say which they are.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Embedding {
     /// Such as `sentence-transformers/all-MiniLM-L6-v2`; compared letter by letter.
     pub name: String,

@@ -99,6 +99,21 @@ fn holder(pid: Option<u32>) -> String {
 }
 
 impl Error {
+    /// The exit code of the command line for this error: 2 for arguments, 3 for vectors that cannot be used, 4 for a file that is damaged or
+    /// of a format this build does not know, 5 where reading or writing failed, another process has the file or the outcome is not known, 6 for
+    /// a device, 130 where the caller's callback ended the call.
+    #[must_use]
+    pub fn code(&self) -> u8 {
+        match self {
+            Error::Config(_) | Error::Budget { .. } => 2,
+            Error::Input(_) => 3,
+            Error::Format { .. } => 4,
+            Error::Io { .. } | Error::Locked { .. } | Error::Uncertain { .. } => 5,
+            Error::Unavailable { .. } | Error::Device { .. } => 6,
+            Error::Cancelled => 130,
+        }
+    }
+
     /// The same error, of this file.
     pub(crate) fn of_file(self, path: &Path) -> Self {
         match self {

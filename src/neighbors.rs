@@ -4,6 +4,7 @@ use crate::{error::Error, matrix::Mat};
 
 /// One row found.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Hit {
     /// The row's id, where ids are numbers; else its number, for [`Index::text_id`](crate::index::Index::text_id). Without ids of its own a store's row numbers are
     /// its ids: from 0, in the order in which rows were compressed and appended.

@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 
 /// What a compression gave. Seconds are 0 where there is no clock (WebAssembly in a browser).
 #[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Report {
     /// Rows.
@@ -98,6 +99,7 @@ pub type ProgressFn<'a> = dyn Fn(&Event<'_>) -> ControlFlow<()> + Sync + 'a;
 
 /// Recall measured when the file was written, on queries that had no part in training.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct HeldOutRecall {
     /// The mean share of the true `k` nearest rows among the `k` found.
     pub recall: f32,
@@ -111,6 +113,7 @@ pub struct HeldOutRecall {
 
 /// Where the queries of a held-out recall came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "lowercase"))]
 #[non_exhaustive]
 pub enum QuerySource {
     /// Sample queries that were held out from training.
@@ -121,6 +124,7 @@ pub enum QuerySource {
 
 /// What a file will be.
 #[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Plan {
     /// Rows.

@@ -4,6 +4,7 @@ use crate::{device::Backend, format::parse::Parsed, model::Model};
 
 /// What an append gave.
 #[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct AppendReport {
     /// Rows added.

@@ -46,6 +46,7 @@ use super::drift::AppendReport;
 
 /// What a file made of others, or with a model, is.
 #[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct BuildReport {
     /// Rows; 0 for a model file.

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 
 /// What names the rows of a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "lowercase"))]
 #[non_exhaustive]
 pub enum IdKind {
     /// Their numbers.
@@ -24,6 +25,7 @@ pub enum IdKind {
 
 /// Rows that were encoded with a model that was there before, and how well it fitted them.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Appended {
     /// The number of the first of them, when they were written.
@@ -36,6 +38,7 @@ pub struct Appended {
 
 /// The learned decoder of a file.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct DecoderInfo {
     /// Its sizes.
@@ -51,6 +54,7 @@ pub struct DecoderInfo {
 
 /// The facts of an index.
 #[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Info {
     /// Version of the file.

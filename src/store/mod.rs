@@ -40,6 +40,7 @@ pub use salvage::{SalvageReport, salvage};
 
 /// What a deletion gave.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct DeleteReport {
     /// Rows deleted.

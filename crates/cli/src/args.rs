@@ -4,7 +4,7 @@ use std::{ops::Range, path::Path};
 
 use clap::ValueEnum;
 use vlc::{
-    Backend, CodeKind, Decoder, DecoderShape, DeviceChoice, InputError, Mat, Metric, Probe, RowSource, SearchOptions,
+    Backend, CodeKind, DeviceChoice, InputError, Mat, Metric, Probe, RowSource, SearchOptions,
     VectorFile,
 };
 
@@ -202,29 +202,6 @@ pub(crate) fn bytes_per_vector(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(bytes) if bytes > 0.0 && bytes.is_finite() => Ok(bytes),
         _ => Err("a number of bytes per vector above 0, such as 46".into()),
-    }
-}
-
-/// A learned decoder: `auto`, `off`, or `WIDTH[xLAYERS][@BITS]`.
-pub(crate) fn decoder(text: &str) -> Result<Decoder, String> {
-    let number = |text: &str| text.parse::<usize>().ok().filter(|&n| n > 0);
-    let of = |text: &str| -> Option<Decoder> {
-        let (sizes, bits) = match text.split_once('@') {
-            Some((sizes, bits)) => (sizes, Some(u8::try_from(number(bits)?).ok()?)),
-            None => (text, None),
-        };
-        let (width, layers) = match sizes.split_once('x') {
-            Some((width, layers)) => (number(width)?, Some(number(layers)?)),
-            None => (number(sizes)?, None),
-        };
-        let usual = DecoderShape::of_width(width);
-        let layers = layers.unwrap_or(usual.layers);
-        Some(Decoder::Of(DecoderShape { width, layers, bits: bits.unwrap_or(usual.bits) }))
-    };
-    match text {
-        "auto" => Ok(Decoder::Auto),
-        "off" => Ok(Decoder::Off),
-        _ => of(text).ok_or_else(|| "auto, off, or a width, layers and bits such as 512, 512x2 or 512x2@8".into()),
     }
 }
 

@@ -92,15 +92,7 @@ impl CliError {
             CliError::Usage(_) => 2,
             CliError::Lost(_) => 4,
             CliError::Stdout(_) => 5,
-            CliError::Library(error) => match error {
-                vlc::Error::Config(_) | vlc::Error::Budget { .. } => 2,
-                vlc::Error::Input(_) => 3,
-                vlc::Error::Format { .. } => 4,
-                vlc::Error::Io { .. } | vlc::Error::Locked { .. } | vlc::Error::Uncertain { .. } => 5,
-                vlc::Error::Unavailable { .. } | vlc::Error::Device { .. } => 6,
-                vlc::Error::Cancelled => 130,
-                _ => 1,
-            },
+            CliError::Library(error) => error.code(),
         }
     }
 }

@@ -25,7 +25,7 @@ pub(crate) struct Training {
     #[arg(long, value_name = "N", value_parser = args::bytes_per_vector, conflicts_with_all = ["bytes", "ratio"])]
     bytes_codes: Option<f64>,
     /// Learned decoder behind the codes, out of the same size: auto, off, or its width, layers and bits as in 512, 512x2 or 512x2@8
-    #[arg(long, value_name = "D", default_value = "auto", value_parser = args::decoder)]
+    #[arg(long, value_name = "D", default_value_t = Decoder::Auto)]
     decoder: Decoder,
     /// Bytes per vector, on top of that size, for a layer of further codes by which the best hits are scored again
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..))]
