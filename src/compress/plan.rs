@@ -205,7 +205,7 @@ impl<'a> Piloted<'a> {
 
     /// The held rows in the space of training.
     fn weighted<O: Ops>(&self, ops: &O, space: &Space) -> Result<Mat, Error> {
-        ops.give(ops.project(&ops.upload(self.held)?, &space.mean, space.whiten.view())?)
+        ops.download_owned(ops.project(&ops.upload(self.held)?, &space.mean, space.whiten.view())?)
     }
 
     /// Of the residuals of the held rows, in that space; corrected for what `sample` rows will make of the anchors.

@@ -225,7 +225,7 @@ pub(crate) fn encode_all<O: Ops>(
     let mut encode = |start: usize, buffer: &Mat, gains: &[f32]| -> Result<Found, Error> {
         let resident = ops.upload(buffer.view())?;
         if let Some(exact) = &mut exact {
-            let products = ops.give(ops.project(&resident, &vec![0.0; dim], exact.queries())?)?;
+            let products = ops.download_owned(ops.project(&resident, &vec![0.0; dim], exact.queries())?)?;
             // The gain of cosine is not kept and plays no part in scores.
             let ones = vec![1.0; if model.side.gain_nibbles == 0 { gains.len() } else { 0 }];
             exact.offer_products(start as u64, products.view(), if ones.is_empty() { gains } else { &ones });

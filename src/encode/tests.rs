@@ -198,7 +198,7 @@ fn coordinates_of_a_row_do_not_depend_on_the_rows_it_comes_with() {
         type Output = ();
         fn run<O: Ops>(self, ops: O) -> Result<(), Error> {
             let Job(rows, offset, map) = self;
-            let place = |rows: MatRef<'_>| ops.give(ops.project(&ops.upload(rows)?, offset, map.view())?);
+            let place = |rows: MatRef<'_>| ops.download_owned(ops.project(&ops.upload(rows)?, offset, map.view())?);
             let whole = place(rows.view())?;
             let mut start = 0;
             for count in [1, 2, 3, 7, 16, 255] {

@@ -50,7 +50,7 @@ impl Synthesizer {
 
     /// The coordinates of unit rows, n x active.
     pub(crate) fn coordinates<O: Ops>(&self, ops: &O, unit: &O::Rows) -> Result<Mat, Error> {
-        ops.give(ops.project(unit, &self.mean, self.forward.view())?)
+        ops.download_owned(ops.project(unit, &self.mean, self.forward.view())?)
     }
 
     /// Anchor plus codeword of each row, n x active.
@@ -104,9 +104,9 @@ impl Synthesizer {
         let mut codewords = self.codewords(labels, symbols);
         let mut damp = vec![1f32; labels.len()];
         let mut current = ops.upload(codewords.view())?;
-        let mut errors = ops.misses(net, &current, &targets)?;
+        let mut errors = ops.errors(net, &current, &targets)?;
         for pass in 0..PASSES {
-            let aimed = ops.aim(net, &current, &targets, &damp)?;
+            let aimed = ops.code_targets(net, &current, &targets, &damp)?;
             let job = EncodeJob {
                 code: &self.code,
                 anchors: self.codewords.anchors(),
@@ -117,7 +117,7 @@ impl Synthesizer {
             };
             let found = ops.encode(&aimed, job)?.symbols;
             let others = self.codewords(labels, &found);
-            let there = ops.misses(net, &ops.upload(others.view())?, &targets)?;
+            let there = ops.errors(net, &ops.upload(others.view())?, &targets)?;
             let now = symbols.par_chunks_mut(count).zip(codewords.as_mut_slice().par_chunks_mut(active));
             let now = now.zip(&mut errors).zip(&mut damp);
             let new = found.par_chunks(count).zip(others.as_slice().par_chunks(active)).zip(&there);
@@ -148,7 +148,7 @@ impl Synthesizer {
         codes: &mut RowCodes,
     ) -> Result<(), Error> {
         let y = self.coordinates(ops, unit)?;
-        let net = ops.net(learned.mlp())?;
+        let net = ops.upload_net(learned.mlp())?;
         self.improve(ops, &net, y.view(), &codes.labels, &mut codes.symbols, |_| Ok(()))
     }
 

@@ -79,7 +79,7 @@ pub(crate) fn train<O: Ops>(
     training.retain(|&i| !out[i as usize]);
 
     let targets = ops.upload(y.view())?;
-    let mut rows = ops.take(synthesizer.codewords(&labels, &symbols))?;
+    let mut rows = ops.upload_owned(synthesizer.codewords(&labels, &symbols))?;
     let fresh = begin(&ops.download(&rows)?, shape, config.seed);
     let epochs = |epochs: usize| (epochs * training.len() / BATCH).max(LEAST_STEPS);
     let (float, rounded) = (epochs(FLOAT_EPOCHS), epochs(ROUNDED_EPOCHS));
@@ -104,14 +104,14 @@ pub(crate) fn train<O: Ops>(
         }
         Ok(())
     };
-    let mut net = ops.net(&fresh)?;
+    let mut net = ops.upload_net(&fresh)?;
     fit(&mut net, &rows, float, RATE, 0)?;
     let told = |first: usize| report(Stage::Decoder, float + first * 4 / BATCH, total);
     synthesizer.improve(ops, &net, y.view(), &labels, &mut symbols, told)?;
-    rows = ops.take(synthesizer.codewords(&labels, &symbols))?;
-    net = ops.net(&with_steps(ops.mlp(&net)?, shape.bits))?;
+    rows = ops.upload_owned(synthesizer.codewords(&labels, &symbols))?;
+    net = ops.upload_net(&with_steps(ops.download_net(&net)?, shape.bits))?;
     fit(&mut net, &rows, rounded, RATE / 2.0, float + synthesis)?;
-    let mut learned = Learned::of(ops.mlp(&net)?, unit, SHORTLIST);
+    let mut learned = Learned::of(ops.download_net(&net)?, unit, SHORTLIST);
     report(Stage::Decoder, total, total)?;
     drop((net, rows, targets, y));
 
@@ -184,7 +184,7 @@ fn look<O: Ops>(
         let codes: RowCodes = encode_rows(ops, &base.encoder, &base.model, &resident)?;
         labels.extend(codes.labels);
         symbols.extend(codes.symbols);
-        let placed = ops.give(ops.project(&resident, base.encoder.mean(), base.encoder.forward(0))?)?;
+        let placed = ops.download_owned(ops.project(&resident, base.encoder.mean(), base.encoder.forward(0))?)?;
         y.extend_from_slice(placed.as_slice());
         Ok(())
     };

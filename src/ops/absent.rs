@@ -2,7 +2,7 @@
 
 use super::{
     mlp::FitStep,
-    seam::Ops,
+    seam::{Device, Learn, Ops},
     types::{Assignments, Cells, CodesRef, EncodeJob, Encoded, ScoreTables, Step},
 };
 use crate::{
@@ -20,12 +20,8 @@ pub(super) fn open(backend: Backend, reason: &str, _device: DeviceChoice) -> Res
     Err(Error::Unavailable { backend, reason: reason.into() })
 }
 
-impl Ops for Absent {
+impl Device for Absent {
     type Rows = Absent;
-    type Assigned = Absent;
-    type Stats = Absent;
-    type Codes<'a> = Absent;
-    type Net = Absent;
 
     fn backend(&self) -> Backend {
         match *self {}
@@ -42,6 +38,33 @@ impl Ops for Absent {
     fn select(&self, _: &Absent, _: &[u32]) -> Result<Absent, Error> {
         match *self {}
     }
+}
+
+impl Learn for Absent {
+    type Net = Absent;
+
+    fn upload_net(&self, _: &Mlp) -> Result<Absent, Error> {
+        match *self {}
+    }
+    fn download_net(&self, _: &Absent) -> Result<Mlp, Error> {
+        match *self {}
+    }
+    fn fit(&self, _: &mut Absent, _: &Absent, _: &Absent, _: &[u32], _: FitStep) -> Result<(), Error> {
+        match *self {}
+    }
+    fn errors(&self, _: &Absent, _: &Absent, _: &Absent) -> Result<Vec<f32>, Error> {
+        match *self {}
+    }
+    fn code_targets(&self, _: &Absent, _: &Absent, _: &Absent, _: &[f32]) -> Result<Absent, Error> {
+        match *self {}
+    }
+}
+
+impl Ops for Absent {
+    type Assigned = Absent;
+    type Stats = Absent;
+    type Codes<'a> = Absent;
+
     fn assign(&self, _: &Absent, _: &Absent, _: usize) -> Result<Absent, Error> {
         match *self {}
     }
@@ -73,21 +96,6 @@ impl Ops for Absent {
         match *self {}
     }
     fn score(&self, _: &Absent, _: &ScoreTables, _: usize) -> Result<Neighbors, Error> {
-        match *self {}
-    }
-    fn net(&self, _: &Mlp) -> Result<Absent, Error> {
-        match *self {}
-    }
-    fn mlp(&self, _: &Absent) -> Result<Mlp, Error> {
-        match *self {}
-    }
-    fn fit(&self, _: &mut Absent, _: &Absent, _: &Absent, _: &[u32], _: FitStep) -> Result<(), Error> {
-        match *self {}
-    }
-    fn misses(&self, _: &Absent, _: &Absent, _: &Absent) -> Result<Vec<f32>, Error> {
-        match *self {}
-    }
-    fn aim(&self, _: &Absent, _: &Absent, _: &Absent, _: &[f32]) -> Result<Absent, Error> {
         match *self {}
     }
 }

@@ -1,4 +1,5 @@
-//! What a device must do, written once per backend. Loops, schedules and convergence are elsewhere, generic over [`Ops`].
+//! What a device must do, by purpose: [`Device`] copies rows, [`Learn`] has the network, [`Ops`] is both and all else. Each
+//! backend implements the three. Loops, schedules and convergence are elsewhere, generic over [`Ops`].
 
 use super::{
     mlp::FitStep,
@@ -12,18 +13,10 @@ use crate::{
     neighbors::Neighbors,
 };
 
-/// What a device does. Results agree between devices: labels and symbols but for near-ties, floats but for rounding.
-pub(crate) trait Ops: 'static {
+/// A device that holds rows: copies to it, from it and on it.
+pub(crate) trait Device: 'static {
     /// A row-major f32 matrix on the device, freed on drop.
     type Rows;
-    /// What [`Ops::assign`] found, on the device: labels (n x candidates) and distances (n).
-    type Assigned;
-    /// What [`Ops::reduce`] found, on the device: counts and variances (anchors), means (anchors x d).
-    type Stats;
-    /// Codes on the device, or a view of them.
-    type Codes<'a>;
-    /// A network on the device, with the state of its training.
-    type Net;
 
     /// Which backend this is.
     fn backend(&self) -> Backend;
@@ -45,13 +38,13 @@ pub(crate) trait Ops: 'static {
     /// Copies rows back.
     fn download(&self, rows: &Self::Rows) -> Result<Mat, Error>;
 
-    /// As [`Ops::upload`], for rows that the caller needs no more.
-    fn take(&self, rows: Mat) -> Result<Self::Rows, Error> {
+    /// As [`Device::upload`], for rows that the caller needs no more.
+    fn upload_owned(&self, rows: Mat) -> Result<Self::Rows, Error> {
         self.upload(rows.view())
     }
 
-    /// As [`Ops::download`], giving up what is on the device.
-    fn give(&self, rows: Self::Rows) -> Result<Mat, Error> {
+    /// As [`Device::download`], giving up what is on the device.
+    fn download_owned(&self, rows: Self::Rows) -> Result<Mat, Error> {
         self.download(&rows)
     }
 
@@ -60,6 +53,53 @@ pub(crate) trait Ops: 'static {
 
     /// Copies of the rows of these numbers, in the order given; a number may come twice.
     fn select(&self, rows: &Self::Rows, picked: &[u32]) -> Result<Self::Rows, Error>;
+}
+
+/// The residual network on a device: how it is trained, and what it makes of rows.
+pub(crate) trait Learn: Device {
+    /// A network on the device, with the state of its training.
+    type Net;
+
+    /// Copies a network over rows of a values to the device, its training at the start.
+    fn upload_net(&self, mlp: &Mlp) -> Result<Self::Net, Error>;
+
+    /// Copies a network back: its weights as they are trained, not rounded.
+    fn download_net(&self, net: &Self::Net) -> Result<Mlp, Error>;
+
+    /// Moves the network one step towards giving `targets` for `rows` (both n x a), on the rows `picked`. O(rows x weights).
+    fn fit(
+        &self,
+        net: &mut Self::Net,
+        rows: &Self::Rows,
+        targets: &Self::Rows,
+        picked: &[u32],
+        step: FitStep,
+    ) -> Result<(), Error>;
+
+    /// For each row the squared distance of what the network makes of it to its target.
+    fn errors(&self, net: &Self::Net, rows: &Self::Rows, targets: &Self::Rows) -> Result<Vec<f32>, Error>;
+
+    /// What codes should be nearest to so that the network behind them comes nearer to `targets`: `y + damp (e + J^T e)` for each
+    /// row y, where e is its target less what the network makes of it, and J the derivative of the network without the residual.
+    /// `damp` has a value for each row.
+    fn code_targets(
+        &self,
+        net: &Self::Net,
+        rows: &Self::Rows,
+        targets: &Self::Rows,
+        damp: &[f32],
+    ) -> Result<Self::Rows, Error>;
+}
+
+/// All that a device does; the one bound of everything that runs on one. Results agree between devices: labels and symbols
+/// but for near-ties, floats but for rounding.
+pub(crate) trait Ops: Device + Learn {
+    /// What [`Ops::assign`] found, on the device: labels (n x candidates) and distances (n).
+    type Assigned;
+    /// What [`Ops::reduce`] found, on the device: counts and variances (anchors), means (anchors x d).
+    type Stats;
+    /// Codes on the device, or a view of them.
+    type Codes<'a>;
 
     /// The `candidates` (at least 1, at most the number of anchors) nearest anchors of every row in squared L2.
     /// Ties go to the lower number. O(n K d), the n x K distances are never kept.
@@ -105,35 +145,6 @@ pub(crate) trait Ops: 'static {
     /// The `k` rows of largest score for each query among those within its reach that are allowed, best first; ties go to the lower
     /// row. As many columns as there are allowed rows, where these are fewer. Scores do not depend on what is allowed.
     fn score(&self, codes: &Self::Codes<'_>, queries: &ScoreTables, k: usize) -> Result<Neighbors, Error>;
-
-    /// Copies a network over rows of a values to the device, its training at the start.
-    fn net(&self, mlp: &Mlp) -> Result<Self::Net, Error>;
-
-    /// Copies a network back: its weights as they are trained, not rounded.
-    fn mlp(&self, net: &Self::Net) -> Result<Mlp, Error>;
-
-    /// Moves the network one step towards giving `targets` for `rows` (both n x a), on the rows `picked`. O(rows x weights).
-    fn fit(
-        &self,
-        net: &mut Self::Net,
-        rows: &Self::Rows,
-        targets: &Self::Rows,
-        picked: &[u32],
-        step: FitStep,
-    ) -> Result<(), Error>;
-
-    /// For each row the squared distance of what the network makes of it to its target.
-    fn misses(&self, net: &Self::Net, rows: &Self::Rows, targets: &Self::Rows) -> Result<Vec<f32>, Error>;
-
-    /// Where codes should aim so that the network behind them comes nearer to the targets: `y + damp (e + J^T e)` for each row y, with
-    /// e what the network, of which J is the derivative without the residual, leaves of its target. `damp` has a value for each row.
-    fn aim(
-        &self,
-        net: &Self::Net,
-        rows: &Self::Rows,
-        targets: &Self::Rows,
-        damp: &[f32],
-    ) -> Result<Self::Rows, Error>;
 }
 
 /// A job generic over the device that runs it.

@@ -64,7 +64,7 @@ impl RefineEncoder {
     pub(super) fn symbols<O: Ops>(&self, ops: &O, refine: &Refine, residuals: Mat) -> Result<Vec<u8>, Error> {
         let origin = vec![0.0; residuals.dim()];
         let anchor = Mat::zeros(1, self.forward.rows());
-        let y = ops.project(&ops.take(residuals)?, &origin, self.forward.view())?;
+        let y = ops.project(&ops.upload_owned(residuals)?, &origin, self.forward.view())?;
         let job = EncodeJob {
             code: &refine.chart().code,
             anchors: anchor.view(),

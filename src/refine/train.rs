@@ -52,7 +52,7 @@ pub(crate) fn train<O: Ops>(
 
     // The metric is that of the queries, or of the rows in their place; residuals are no queries.
     let space = Space::about(vec![0.0; dim], &MetricRoot::new(queries, unit)?, residual.view())?;
-    let z = ops.give(ops.project(&ops.take(residual)?, &space.mean, space.whiten.view())?)?;
+    let z = ops.download_owned(ops.project(&ops.upload_owned(residual)?, &space.mean, space.whiten.view())?)?;
     let (labels, origin) = (vec![0; z.rows()], Mat::zeros(1, z.dim()));
     let spectrum = Spectrum::new(z.view(), &labels, origin.view())?;
     let shape =

@@ -67,7 +67,7 @@ pub(crate) fn anneal_from<O: Ops>(
     mut each: impl FnMut(usize) -> Result<(), Error>,
 ) -> Result<(Mat, Assignments), Error> {
     let count = begin.rows();
-    let mut anchors = ops.take(begin)?;
+    let mut anchors = ops.upload_owned(begin)?;
     let mut assigned = Rc::new(ops.assign(resident, &anchors, 1)?);
     let noisy = if config.temperature > 0.0 { (config.iterations as f64 * NOISY) as usize } else { 0 };
     let mut temperature = config.temperature;
@@ -86,12 +86,12 @@ pub(crate) fn anneal_from<O: Ops>(
         // Only what moves anchors one by one takes them to the host.
         if before.is_some() || cells.counts.contains(&0) {
             let near = ops.assignments(&assigned)?;
-            let mut moved = ops.give(anchors)?;
+            let mut moved = ops.download_owned(anchors)?;
             refill(&mut moved, &cells, rows, &near, config.seed, iteration);
             if let Some(before) = before {
                 relocating = relocate(rows, before.view(), &near, &mut moved, config.seed, iteration) > 0;
             }
-            anchors = ops.take(moved)?;
+            anchors = ops.upload_owned(moved)?;
         }
         // Two anchors where the next iteration relocates: not in the first, whose cells are those of the start, nor in
         // the last, which could not settle.
@@ -111,7 +111,7 @@ pub(crate) fn anneal_from<O: Ops>(
     let mut assigned = ops.assignments(&assigned)?;
     assigned.labels = assigned.nearest().collect();
     assigned.candidates = 1;
-    Ok((ops.give(anchors)?, assigned))
+    Ok((ops.download_owned(anchors)?, assigned))
 }
 
 fn check(rows: MatRef<'_>, config: &AnnealingConfig) -> Result<usize, Error> {
@@ -177,7 +177,7 @@ fn start<O: Ops>(ops: &O, rows: &O::Rows, n: usize, count: usize, seed: u64) -> 
             anchors.push(pick as u32);
         }
     }
-    ops.give(ops.select(&chosen, &anchors)?)
+    ops.download_owned(ops.select(&chosen, &anchors)?)
 }
 
 /// Zero-mean noise of each cell's own standard deviation times the temperature.

@@ -124,8 +124,8 @@ pub(crate) fn train_chart<O: Ops>(
     members.iter().enumerate().for_each(|(i, &k)| own[k] = i);
     let stored = anchors.to_rows();
     let picked = random.sample(of.rows.rows(), TABLE_ROWS);
-    let rows = ops.take(copy_rows(of.rows, &picked))?;
-    let mut residual = ops.give(ops.project(&rows, &vec![0.0; of.rows.dim()], forward.view())?)?;
+    let rows = ops.upload_owned(copy_rows(of.rows, &picked))?;
+    let mut residual = ops.download_owned(ops.project(&rows, &vec![0.0; of.rows.dim()], forward.view())?)?;
     let width = residual.dim().max(1);
     residual.as_mut_slice().par_chunks_mut(width).zip(&picked).for_each(|(row, &i)| {
         let anchor = stored.row(own[of.labels[i] as usize]);

@@ -69,7 +69,7 @@ pub(crate) fn train<O: Ops>(ops: &O, t: &Training<'_>) -> Result<Trained, Error>
     let space = &t.pilot.space;
     let z = ops.project(&ops.upload(t.unit)?, &space.mean, space.whiten.view())?;
     let labels = find_anchors(ops, t, &z)?;
-    let z = ops.give(z)?;
+    let z = ops.download_owned(z)?;
     let cells = group_means(z.view(), labels.iter().copied(), t.pilot.anchors.rows());
     let (anchor_chart, charts) = group_anchors(ops, z.view(), cells.view(), t.charts, config.seed)?;
     let sample_rows = z.rows();

@@ -9,9 +9,9 @@ pub(super) fn rows_come_back<O: Ops>(ops: &O) {
         let _case = Case::new(format!("seed 1, {n} x {d}"));
         let rows = normals(&mut random, n, d);
         assert_eq!(ops.download(&up(ops, &rows)).unwrap(), rows);
-        let taken = ops.take(rows.clone()).unwrap();
+        let taken = ops.upload_owned(rows.clone()).unwrap();
         assert_eq!(ops.download(&ops.copy(&taken).unwrap()).unwrap(), rows);
-        assert_eq!(ops.give(taken).unwrap(), rows);
+        assert_eq!(ops.download_owned(taken).unwrap(), rows);
     }
 }
 

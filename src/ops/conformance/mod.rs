@@ -64,7 +64,7 @@ macro_rules! suite {
             suite!(@ $backend, $check, filter, filtered_rows_are_the_best_allowed);
             suite!(@ $backend, $check, filter, filtered_among_many_rows);
             suite!(@ $backend, $check, network, networks_come_back);
-            suite!(@ $backend, $check, network, networks_correct_and_aim);
+            suite!(@ $backend, $check, network, networks_have_errors_and_code_targets);
             suite!(@ $backend, $check, network, networks_over_many_rows);
             suite!(@ $backend, $check, network, fitting_moves_as_adamw);
             suite!(@ $backend, $check, network, fitting_lowers_the_error);

@@ -1,4 +1,4 @@
-//! Laws of the residual network: what it makes of rows, where it has codes aim, and how training moves it.
+//! Laws of the residual network: what it makes of rows, what it has codes aim at, and how training moves it.
 
 use vlc_reference::mlp::{AdamW, Layer, Mlp as Reference, rounded};
 
@@ -55,11 +55,11 @@ const SHAPES: [(usize, &[usize], u8); 6] = [
 pub(super) fn networks_come_back<O: Ops>(ops: &O) {
     for (seed, (_, widths, bits)) in SHAPES.into_iter().enumerate() {
         let mlp = network(&mut random(seed as u64), widths, bits);
-        assert_eq!(ops.mlp(&ops.net(&mlp).unwrap()).unwrap(), mlp, "{widths:?}");
+        assert_eq!(ops.download_net(&ops.upload_net(&mlp).unwrap()).unwrap(), mlp, "{widths:?}");
     }
 }
 
-pub(super) fn networks_correct_and_aim<O: Ops>(ops: &O) {
+pub(super) fn networks_have_errors_and_code_targets<O: Ops>(ops: &O) {
     for (seed, (n, widths, bits)) in SHAPES.into_iter().enumerate() {
         let _case = Case::new(format!("seed {seed}, {n} rows through {widths:?}, {bits} bits"));
         let mut random = random(seed as u64);
@@ -67,20 +67,20 @@ pub(super) fn networks_correct_and_aim<O: Ops>(ops: &O) {
         let reference = seen(&mlp);
         let (rows, targets) = (normals(&mut random, n, widths[0]), normals(&mut random, n, widths[0]));
         let damp: Vec<f32> = (0..n).map(|i| 1.0 / (1 << (i % 3)) as f32).collect();
-        let net = ops.net(&mlp).unwrap();
-        let (on_device, aimed_at) = (up(ops, &rows), up(ops, &targets));
-        let misses = ops.misses(&net, &on_device, &aimed_at).unwrap();
-        let aimed = ops.give(ops.aim(&net, &on_device, &aimed_at, &damp).unwrap()).unwrap();
-        assert_eq!((misses.len(), aimed.rows(), aimed.dim()), (n, n, widths[0]));
+        let net = ops.upload_net(&mlp).unwrap();
+        let (on_device, to_be) = (up(ops, &rows), up(ops, &targets));
+        let errors = ops.errors(&net, &on_device, &to_be).unwrap();
+        let code_targets = ops.download_owned(ops.code_targets(&net, &on_device, &to_be, &damp).unwrap()).unwrap();
+        assert_eq!((errors.len(), code_targets.rows(), code_targets.dim()), (n, n, widths[0]));
         for i in 0..n {
             let (row, target) = (wide(rows.row(i)), wide(targets.row(i)));
-            let miss = reference.miss(&row, &target);
-            assert_near(misses[i], miss, 1e-4, miss + 1.0, "miss");
-            for (found, expected) in aimed.row(i).iter().zip(reference.aim(&row, &target, damp[i].into())) {
-                assert_near(*found, expected, 1e-4, expected.abs() + 1.0, "aim");
+            let error = reference.miss(&row, &target);
+            assert_near(errors[i], error, 1e-4, error + 1.0, "error");
+            for (found, expected) in code_targets.row(i).iter().zip(reference.aim(&row, &target, damp[i].into())) {
+                assert_near(*found, expected, 1e-4, expected.abs() + 1.0, "code target");
             }
         }
-        assert_eq!(ops.give(on_device).unwrap(), rows, "looking changed the rows");
+        assert_eq!(ops.download_owned(on_device).unwrap(), rows, "looking changed the rows");
     }
 }
 
@@ -92,17 +92,17 @@ pub(super) fn networks_over_many_rows<O: Ops>(ops: &O) {
     let reference = seen(&mlp);
     let (rows, targets) = (normals(&mut random, N, 130), normals(&mut random, N, 130));
     let damp: Vec<f32> = (0..N).map(|i| 1.0 / (1 << (i % 3)) as f32).collect();
-    let net = ops.net(&mlp).unwrap();
-    let (on_device, aimed_at) = (up(ops, &rows), up(ops, &targets));
-    let misses = ops.misses(&net, &on_device, &aimed_at).unwrap();
-    let aimed = ops.give(ops.aim(&net, &on_device, &aimed_at, &damp).unwrap()).unwrap();
-    assert_eq!((misses.len(), aimed.rows()), (N, N));
+    let net = ops.upload_net(&mlp).unwrap();
+    let (on_device, to_be) = (up(ops, &rows), up(ops, &targets));
+    let errors = ops.errors(&net, &on_device, &to_be).unwrap();
+    let code_targets = ops.download_owned(ops.code_targets(&net, &on_device, &to_be, &damp).unwrap()).unwrap();
+    assert_eq!((errors.len(), code_targets.rows()), (N, N));
     for i in (0..N).step_by(61).chain(N - 200..N) {
         let (row, target) = (wide(rows.row(i)), wide(targets.row(i)));
-        let miss = reference.miss(&row, &target);
-        assert_near(misses[i], miss, 1e-4, miss + 1.0, "miss");
-        for (found, expected) in aimed.row(i).iter().zip(reference.aim(&row, &target, damp[i].into())) {
-            assert_near(*found, expected, 1e-4, expected.abs() + 1.0, "aim");
+        let error = reference.miss(&row, &target);
+        assert_near(errors[i], error, 1e-4, error + 1.0, "error");
+        for (found, expected) in code_targets.row(i).iter().zip(reference.aim(&row, &target, damp[i].into())) {
+            assert_near(*found, expected, 1e-4, expected.abs() + 1.0, "code target");
         }
     }
 }
@@ -114,7 +114,7 @@ pub(super) fn fitting_moves_as_adamw<O: Ops>(ops: &O) {
         let mlp = network(&mut random, widths, bits);
         let (rows, targets) = (normals(&mut random, n, widths[0]), normals(&mut random, n, widths[0]));
         let (on_device, to_be) = (up(ops, &rows), up(ops, &targets));
-        let mut net = ops.net(&mlp).unwrap();
+        let mut net = ops.upload_net(&mlp).unwrap();
         // What training moves is not rounded, what the rows see is.
         let mut moved = seen(&Mlp { bits: 0, layers: mlp.layers.iter().map(unrounded).collect(), ..mlp.clone() });
         let mut adam = AdamW::new(&moved);
@@ -135,7 +135,7 @@ pub(super) fn fitting_moves_as_adamw<O: Ops>(ops: &O) {
             let step = FitStep { rate: RATE as f32, decay: 0.1, number };
             ops.fit(&mut net, &on_device, &to_be, &picked, step).unwrap();
         }
-        let found = ops.mlp(&net).unwrap();
+        let found = ops.download_net(&net).unwrap();
         let (mut off, mut all) = (0, 0);
         for (dense, layer) in found.layers.iter().zip(&moved.layers) {
             let weights = dense.weights.as_slice().iter().zip(layer.weights.iter().flatten());
@@ -172,8 +172,8 @@ pub(super) fn fitting_lowers_the_error<O: Ops>(ops: &O) {
         let few = if bits > 0 { 0.1 } else { 0.01 };
         last.weights.as_mut_slice().iter_mut().for_each(|w| *w *= few);
         last.steps.iter_mut().for_each(|s| *s *= few);
-        let mut net = ops.net(&mlp).unwrap();
-        let sum = |net: &O::Net| ops.misses(net, &on_device, &to_be).unwrap().iter().sum::<f32>();
+        let mut net = ops.upload_net(&mlp).unwrap();
+        let sum = |net: &O::Net| ops.errors(net, &on_device, &to_be).unwrap().iter().sum::<f32>();
         let before = sum(&net);
         for number in 1..=300 {
             let picked: Vec<u32> = (0..256).map(|_| random.below(2000) as u32).collect();
@@ -193,7 +193,7 @@ pub(super) fn network_times<O: Ops>(ops: &O, n: usize) {
         let weights: usize = widths.windows(2).map(|w| w[0] * w[1]).sum();
         let (rows, targets) = (normals(&mut random, n, widths[0]), normals(&mut random, n, widths[0]));
         let (on_device, to_be) = (up(ops, &rows), up(ops, &targets));
-        let mut net = ops.net(&mlp).unwrap();
+        let mut net = ops.upload_net(&mlp).unwrap();
         let time = |what: &str, times: usize, products: f64, job: &mut dyn FnMut(usize)| {
             job(1);
             ops.download(&up(ops, &Mat::zeros(1, 1))).unwrap();
@@ -210,10 +210,10 @@ pub(super) fn network_times<O: Ops>(ops: &O, n: usize) {
             ops.fit(&mut net, &on_device, &to_be, &picked, step).unwrap();
         });
         time("errors of all rows", 5, n as f64, &mut |_| {
-            ops.misses(&net, &on_device, &to_be).unwrap();
+            ops.errors(&net, &on_device, &to_be).unwrap();
         });
-        time("aims of all rows", 5, 2.0 * n as f64, &mut |_| {
-            ops.aim(&net, &on_device, &to_be, &vec![1.0; n]).unwrap();
+        time("code targets of all rows", 5, 2.0 * n as f64, &mut |_| {
+            ops.code_targets(&net, &on_device, &to_be, &vec![1.0; n]).unwrap();
         });
     }
 }

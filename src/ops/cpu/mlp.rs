@@ -45,7 +45,7 @@ pub(crate) struct Chunk {
     slopes: Vec<Mat>,
 }
 
-/// As [`Ops::net`](crate::ops::seam::Ops::net) has it.
+/// As [`Learn::upload_net`](crate::ops::seam::Learn::upload_net) has it.
 pub(crate) fn net(mlp: &Mlp) -> Net {
     let layers = mlp.layers.iter().map(|dense| {
         let mut seen = dense.weights.clone();
@@ -93,7 +93,7 @@ impl Net {
         }
     }
 
-    /// As [`Ops::fit`](crate::ops::seam::Ops::fit) has it.
+    /// As [`Learn::fit`](crate::ops::seam::Learn::fit) has it.
     pub(super) fn fit(&mut self, rows: MatRef<'_>, targets: MatRef<'_>, picked: &[u32], step: FitStep) {
         let mut batch = std::mem::take(&mut self.batch);
         batch.resize_with(picked.len().div_ceil(CHUNK), Chunk::default);
@@ -218,8 +218,8 @@ impl Net {
         rows.iter_mut().zip(added).for_each(|(y, o)| *y += o);
     }
 
-    /// As [`Ops::misses`](crate::ops::seam::Ops::misses) has it.
-    pub(super) fn misses(&self, rows: MatRef<'_>, targets: MatRef<'_>) -> Vec<f32> {
+    /// As [`Learn::errors`](crate::ops::seam::Learn::errors) has it.
+    pub(super) fn errors(&self, rows: MatRef<'_>, targets: MatRef<'_>) -> Vec<f32> {
         let mut errors = vec![0f32; rows.rows()];
         let last = self.layers.len() - 1;
         self.over(rows, &mut errors, 1, |first, errors, chunk| {
@@ -231,8 +231,8 @@ impl Net {
         errors
     }
 
-    /// As [`Ops::aim`](crate::ops::seam::Ops::aim) has it.
-    pub(super) fn aim(&self, rows: MatRef<'_>, targets: MatRef<'_>, damp: &[f32]) -> Mat {
+    /// As [`Learn::code_targets`](crate::ops::seam::Learn::code_targets) has it.
+    pub(super) fn code_targets(&self, rows: MatRef<'_>, targets: MatRef<'_>, damp: &[f32]) -> Mat {
         let mut aimed = Mat::zeros(rows.rows(), rows.dim());
         let width = rows.dim();
         let last = self.layers.len() - 1;

@@ -26,7 +26,7 @@ use crate::{
     neighbors::Neighbors,
     ops::{
         mlp::FitStep,
-        seam::Ops,
+        seam::{Device, Learn, Ops},
         types::{Assignments, Cells, CodesRef, EncodeJob, Encoded, ScoreTables, Step},
     },
 };
@@ -53,12 +53,8 @@ pub(super) fn open() -> Result<Cpu, Error> {
     Level::from_env().map(Cpu::with)
 }
 
-impl Ops for Cpu {
+impl Device for Cpu {
     type Rows = Mat;
-    type Assigned = Assignments;
-    type Stats = CellStats;
-    type Codes<'a> = CodesRef<'a>;
-    type Net = mlp::Net;
 
     fn backend(&self) -> Backend {
         Backend::Cpu
@@ -72,11 +68,11 @@ impl Ops for Cpu {
         Ok(rows.clone())
     }
 
-    fn take(&self, rows: Mat) -> Result<Mat, Error> {
+    fn upload_owned(&self, rows: Mat) -> Result<Mat, Error> {
         Ok(rows)
     }
 
-    fn give(&self, rows: Mat) -> Result<Mat, Error> {
+    fn download_owned(&self, rows: Mat) -> Result<Mat, Error> {
         Ok(rows)
     }
 
@@ -89,6 +85,37 @@ impl Ops for Cpu {
         picked.iter().enumerate().for_each(|(r, &i)| out.row_mut(r).copy_from_slice(rows.row(i as usize)));
         Ok(out)
     }
+}
+
+impl Learn for Cpu {
+    type Net = mlp::Net;
+
+    fn upload_net(&self, mlp: &Mlp) -> Result<mlp::Net, Error> {
+        Ok(mlp::net(mlp))
+    }
+
+    fn download_net(&self, net: &mlp::Net) -> Result<Mlp, Error> {
+        Ok(net.mlp())
+    }
+
+    fn fit(&self, net: &mut mlp::Net, rows: &Mat, targets: &Mat, picked: &[u32], step: FitStep) -> Result<(), Error> {
+        net.fit(rows.view(), targets.view(), picked, step);
+        Ok(())
+    }
+
+    fn errors(&self, net: &mlp::Net, rows: &Mat, targets: &Mat) -> Result<Vec<f32>, Error> {
+        Ok(net.errors(rows.view(), targets.view()))
+    }
+
+    fn code_targets(&self, net: &mlp::Net, rows: &Mat, targets: &Mat, damp: &[f32]) -> Result<Mat, Error> {
+        Ok(net.code_targets(rows.view(), targets.view(), damp))
+    }
+}
+
+impl Ops for Cpu {
+    type Assigned = Assignments;
+    type Stats = CellStats;
+    type Codes<'a> = CodesRef<'a>;
 
     fn assign(&self, rows: &Mat, anchors: &Mat, candidates: usize) -> Result<Assignments, Error> {
         Ok(assign::assign(rows.view(), anchors.view(), candidates))
@@ -134,26 +161,5 @@ impl Ops for Cpu {
     fn score(&self, codes: &CodesRef<'_>, queries: &ScoreTables, k: usize) -> Result<Neighbors, Error> {
         let backwards = self.backwards.fetch_xor(true, Ordering::Relaxed);
         Ok(score::score(self.level, codes, queries, k, backwards))
-    }
-
-    fn net(&self, mlp: &Mlp) -> Result<mlp::Net, Error> {
-        Ok(mlp::net(mlp))
-    }
-
-    fn mlp(&self, net: &mlp::Net) -> Result<Mlp, Error> {
-        Ok(net.mlp())
-    }
-
-    fn fit(&self, net: &mut mlp::Net, rows: &Mat, targets: &Mat, picked: &[u32], step: FitStep) -> Result<(), Error> {
-        net.fit(rows.view(), targets.view(), picked, step);
-        Ok(())
-    }
-
-    fn misses(&self, net: &mlp::Net, rows: &Mat, targets: &Mat) -> Result<Vec<f32>, Error> {
-        Ok(net.misses(rows.view(), targets.view()))
-    }
-
-    fn aim(&self, net: &mlp::Net, rows: &Mat, targets: &Mat, damp: &[f32]) -> Result<Mat, Error> {
-        Ok(net.aim(rows.view(), targets.view(), damp))
     }
 }

@@ -98,53 +98,54 @@ fn padded(width: usize) -> usize {
     width.next_multiple_of(WIDE)
 }
 
-pub(super) fn net(device: &Device, mlp: &Mlp) -> Result<Net, Error> {
-    let mut layers: Vec<Place> = Vec::with_capacity(mlp.layers.len());
-    for dense in &mlp.layers {
-        let mut place = Place { outputs: dense.outputs() as u32, inputs: dense.inputs() as u32, ..Place::zeroed() };
-        if let Some(before) = layers.last() {
-            place.first = (before.biases() + before.high()) as u32;
-            place.inputs_at = before.inputs_at + before.wide() as u32;
-            place.outputs_at = before.outputs_at + before.high() as u32;
-            place.tiles_at = before.tiles_at + before.tiles() as u32;
-        }
-        layers.push(place);
-    }
-    let last = layers[layers.len() - 1];
-    let mut parameters = vec![0f32; last.biases() + last.high()];
-    let mut steps = vec![0f32; last.outputs_at as usize + last.high()];
-    for (place, dense) in layers.iter().zip(&mlp.layers) {
-        for (o, row) in
-            parameters[place.first as usize..].chunks_exact_mut(place.wide()).take(dense.outputs()).enumerate()
-        {
-            row[..dense.inputs()].copy_from_slice(dense.weights.row(o));
-        }
-        parameters[place.biases()..][..dense.outputs()].copy_from_slice(&dense.bias);
-        steps[place.outputs_at as usize..][..dense.steps.len()].copy_from_slice(&dense.steps);
-    }
-    let mut seen = parameters.clone();
-    let top = top(mlp.bits);
-    for (place, dense) in layers.iter().zip(&mlp.layers) {
-        for (row, &step) in seen[place.first as usize..].chunks_exact_mut(place.wide()).zip(&dense.steps) {
-            row[..dense.inputs()].iter_mut().for_each(|w| *w = rounded(*w, step, top));
-        }
-    }
-    Ok(Net {
-        loaded: mlp.clone(),
-        places: device.upload(&layers)?,
-        parameters: device.upload(&parameters)?,
-        seen: device.upload(&seen)?,
-        moments: [device.zeros(parameters.len())?, device.zeros(parameters.len())?],
-        steps: device.upload(&steps)?,
-        top,
-        input_scale: device.upload(&mlp.input_scale)?,
-        layers,
-        batch: None,
-    })
-}
-
 impl Net {
-    pub(super) fn mlp(&self, device: &Device) -> Result<Mlp, Error> {
+    pub(super) fn upload(device: &Device, mlp: &Mlp) -> Result<Net, Error> {
+        let mut layers: Vec<Place> = Vec::with_capacity(mlp.layers.len());
+        for dense in &mlp.layers {
+            let mut place =
+                Place { outputs: dense.outputs() as u32, inputs: dense.inputs() as u32, ..Place::zeroed() };
+            if let Some(before) = layers.last() {
+                place.first = (before.biases() + before.high()) as u32;
+                place.inputs_at = before.inputs_at + before.wide() as u32;
+                place.outputs_at = before.outputs_at + before.high() as u32;
+                place.tiles_at = before.tiles_at + before.tiles() as u32;
+            }
+            layers.push(place);
+        }
+        let last = layers[layers.len() - 1];
+        let mut parameters = vec![0f32; last.biases() + last.high()];
+        let mut steps = vec![0f32; last.outputs_at as usize + last.high()];
+        for (place, dense) in layers.iter().zip(&mlp.layers) {
+            for (o, row) in
+                parameters[place.first as usize..].chunks_exact_mut(place.wide()).take(dense.outputs()).enumerate()
+            {
+                row[..dense.inputs()].copy_from_slice(dense.weights.row(o));
+            }
+            parameters[place.biases()..][..dense.outputs()].copy_from_slice(&dense.bias);
+            steps[place.outputs_at as usize..][..dense.steps.len()].copy_from_slice(&dense.steps);
+        }
+        let mut seen = parameters.clone();
+        let top = top(mlp.bits);
+        for (place, dense) in layers.iter().zip(&mlp.layers) {
+            for (row, &step) in seen[place.first as usize..].chunks_exact_mut(place.wide()).zip(&dense.steps) {
+                row[..dense.inputs()].iter_mut().for_each(|w| *w = rounded(*w, step, top));
+            }
+        }
+        Ok(Net {
+            loaded: mlp.clone(),
+            places: device.upload(&layers)?,
+            parameters: device.upload(&parameters)?,
+            seen: device.upload(&seen)?,
+            moments: [device.zeros(parameters.len())?, device.zeros(parameters.len())?],
+            steps: device.upload(&steps)?,
+            top,
+            input_scale: device.upload(&mlp.input_scale)?,
+            layers,
+            batch: None,
+        })
+    }
+
+    pub(super) fn download(&self, device: &Device) -> Result<Mlp, Error> {
         let parameters = device.download(&self.parameters)?;
         let mut mlp = self.loaded.clone();
         for (place, dense) in self.layers.iter().zip(&mut mlp.layers) {
@@ -270,7 +271,7 @@ impl Net {
         Ok(())
     }
 
-    pub(super) fn misses(&self, device: &Device, rows: &Rows, targets: &Rows) -> Result<Vec<f32>, Error> {
+    pub(super) fn errors(&self, device: &Device, rows: &Rows, targets: &Rows) -> Result<Vec<f32>, Error> {
         let errors: Buffer<f32> = device.alloc(rows.n)?;
         let last = self.layers.len() - 1;
         self.over(device, rows, targets, false, |pass, first, count| {
@@ -285,7 +286,13 @@ impl Net {
         device.download(&errors)
     }
 
-    pub(super) fn aim(&self, device: &Device, rows: &Rows, targets: &Rows, damp: &[f32]) -> Result<Rows, Error> {
+    pub(super) fn code_targets(
+        &self,
+        device: &Device,
+        rows: &Rows,
+        targets: &Rows,
+        damp: &[f32],
+    ) -> Result<Rows, Error> {
         let out: Buffer<f32> = device.alloc(rows.n * rows.dim)?;
         let damp = device.upload(damp)?;
         let last = self.layers[self.layers.len() - 1];

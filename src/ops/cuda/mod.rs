@@ -35,7 +35,7 @@ use crate::{
     neighbors::Neighbors,
     ops::{
         mlp::FitStep,
-        seam::Ops,
+        seam::{self, Learn, Ops},
         types::{Assignments, Cells, CodesRef, EncodeJob, Encoded, ScoreTables, Step},
     },
 };
@@ -50,12 +50,8 @@ pub(super) fn open(number: Option<usize>) -> Result<Cuda, Error> {
     Ok(Cuda { device: Device::open(number)? })
 }
 
-impl Ops for Cuda {
+impl seam::Device for Cuda {
     type Rows = rows::Rows;
-    type Assigned = assign::Assigned;
-    type Stats = reduce::Stats;
-    type Codes<'a> = codes::Codes<'a>;
-    type Net = mlp::Net;
 
     fn backend(&self) -> Backend {
         Backend::Cuda
@@ -84,6 +80,49 @@ impl Ops for Cuda {
     fn select(&self, rows: &rows::Rows, picked: &[u32]) -> Result<rows::Rows, Error> {
         rows.select(&self.device, picked)
     }
+}
+
+impl Learn for Cuda {
+    type Net = mlp::Net;
+
+    fn upload_net(&self, mlp: &Mlp) -> Result<mlp::Net, Error> {
+        mlp::Net::upload(&self.device, mlp)
+    }
+
+    fn download_net(&self, net: &mlp::Net) -> Result<Mlp, Error> {
+        net.download(&self.device)
+    }
+
+    fn fit(
+        &self,
+        net: &mut mlp::Net,
+        rows: &rows::Rows,
+        targets: &rows::Rows,
+        picked: &[u32],
+        step: FitStep,
+    ) -> Result<(), Error> {
+        net.fit(&self.device, rows, targets, picked, step)
+    }
+
+    fn errors(&self, net: &mlp::Net, rows: &rows::Rows, targets: &rows::Rows) -> Result<Vec<f32>, Error> {
+        net.errors(&self.device, rows, targets)
+    }
+
+    fn code_targets(
+        &self,
+        net: &mlp::Net,
+        rows: &rows::Rows,
+        targets: &rows::Rows,
+        damp: &[f32],
+    ) -> Result<rows::Rows, Error> {
+        net.code_targets(&self.device, rows, targets, damp)
+    }
+}
+
+impl Ops for Cuda {
+    type Assigned = assign::Assigned;
+    type Stats = reduce::Stats;
+    type Codes<'a> = codes::Codes<'a>;
 
     fn assign(&self, rows: &rows::Rows, anchors: &rows::Rows, candidates: usize) -> Result<assign::Assigned, Error> {
         assign::assign(&self.device, rows, anchors, candidates)
@@ -133,39 +172,6 @@ impl Ops for Cuda {
 
     fn score(&self, codes: &codes::Codes<'_>, queries: &ScoreTables, k: usize) -> Result<Neighbors, Error> {
         score::score(&self.device, codes, queries, k)
-    }
-
-    fn net(&self, mlp: &Mlp) -> Result<mlp::Net, Error> {
-        mlp::net(&self.device, mlp)
-    }
-
-    fn mlp(&self, net: &mlp::Net) -> Result<Mlp, Error> {
-        net.mlp(&self.device)
-    }
-
-    fn fit(
-        &self,
-        net: &mut mlp::Net,
-        rows: &rows::Rows,
-        targets: &rows::Rows,
-        picked: &[u32],
-        step: FitStep,
-    ) -> Result<(), Error> {
-        net.fit(&self.device, rows, targets, picked, step)
-    }
-
-    fn misses(&self, net: &mlp::Net, rows: &rows::Rows, targets: &rows::Rows) -> Result<Vec<f32>, Error> {
-        net.misses(&self.device, rows, targets)
-    }
-
-    fn aim(
-        &self,
-        net: &mlp::Net,
-        rows: &rows::Rows,
-        targets: &rows::Rows,
-        damp: &[f32],
-    ) -> Result<rows::Rows, Error> {
-        net.aim(&self.device, rows, targets, damp)
     }
 }
 

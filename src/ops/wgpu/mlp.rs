@@ -93,7 +93,7 @@ pub(super) enum Which<'a> {
 }
 
 impl Net {
-    pub(super) fn new(device: &Device, mlp: &Mlp) -> Result<Net, Error> {
+    pub(super) fn upload(device: &Device, mlp: &Mlp) -> Result<Net, Error> {
         let widest = mlp.layers.iter().map(|dense| dense.inputs().max(dense.outputs())).max().unwrap_or(0);
         if widest > MOST_VALUES {
             return Err(failure(format!(
@@ -247,19 +247,25 @@ impl Net {
         device.check()
     }
 
-    pub(super) fn misses(&self, device: &Device, rows: &Rows, targets: &Rows) -> Result<Vec<f32>, Error> {
-        let misses = rows.parts().map(|part| device.alloc(part.count)).collect::<Result<Vec<_>, _>>()?;
+    pub(super) fn errors(&self, device: &Device, rows: &Rows, targets: &Rows) -> Result<Vec<f32>, Error> {
+        let errors = rows.parts().map(|part| device.alloc(part.count)).collect::<Result<Vec<_>, _>>()?;
         self.over(device, rows, targets, |scratch, _, p, [first, count]| {
             let params =
                 FitRowsParams { count: count as u32, width: self.width() as u32, first: first as u32, listed: 0 };
-            let bindings: [(u32, &dyn Bind); 2] = [(1, &scratch.slopes[self.layers.len() - 1]), (2, &misses[p])];
+            let bindings: [(u32, &dyn Bind); 2] = [(1, &scratch.slopes[self.layers.len() - 1]), (2, &errors[p])];
             device.launch(&MISSES, [count.div_ceil(GROUP_ROWS) as u32, 1, 1], &params, &bindings)
         })?;
-        let parts: Vec<_> = misses.iter().map(|part| (part, 0..part.len())).collect();
+        let parts: Vec<_> = errors.iter().map(|part| (part, 0..part.len())).collect();
         device.download_parts(&parts)
     }
 
-    pub(super) fn aim(&self, device: &Device, rows: &Rows, targets: &Rows, damp: &[f32]) -> Result<Rows, Error> {
+    pub(super) fn code_targets(
+        &self,
+        device: &Device,
+        rows: &Rows,
+        targets: &Rows,
+        damp: &[f32],
+    ) -> Result<Rows, Error> {
         if damp.len() != rows.n {
             return Err(failure(format!("{} values to damp {} rows", damp.len(), rows.n)));
         }

@@ -38,7 +38,7 @@ use crate::{
     neighbors::Neighbors,
     ops::{
         mlp::FitStep,
-        seam::Ops,
+        seam::{self, Learn, Ops},
         types::{Assignments, Cells, CodesRef, EncodeJob, Encoded, ScoreTables, Step},
     },
 };
@@ -53,12 +53,8 @@ pub(super) fn open(choice: DeviceChoice) -> Result<Wgpu, Error> {
     Ok(Wgpu { device: Device::open(choice)?.0 })
 }
 
-impl Ops for Wgpu {
+impl seam::Device for Wgpu {
     type Rows = rows::Rows;
-    type Assigned = assign::Assigned;
-    type Stats = reduce::Stats;
-    type Codes<'a> = codes::Codes<'a>;
-    type Net = mlp::Net;
 
     fn backend(&self) -> Backend {
         Backend::Wgpu
@@ -83,6 +79,49 @@ impl Ops for Wgpu {
     fn select(&self, rows: &rows::Rows, picked: &[u32]) -> Result<rows::Rows, Error> {
         rows.select(&self.device, picked)
     }
+}
+
+impl Learn for Wgpu {
+    type Net = mlp::Net;
+
+    fn upload_net(&self, mlp: &Mlp) -> Result<mlp::Net, Error> {
+        mlp::Net::upload(&self.device, mlp)
+    }
+
+    fn download_net(&self, net: &mlp::Net) -> Result<Mlp, Error> {
+        net.download(&self.device)
+    }
+
+    fn fit(
+        &self,
+        net: &mut mlp::Net,
+        rows: &rows::Rows,
+        targets: &rows::Rows,
+        picked: &[u32],
+        step: FitStep,
+    ) -> Result<(), Error> {
+        net.fit(&self.device, rows, targets, picked, step)
+    }
+
+    fn errors(&self, net: &mlp::Net, rows: &rows::Rows, targets: &rows::Rows) -> Result<Vec<f32>, Error> {
+        net.errors(&self.device, rows, targets)
+    }
+
+    fn code_targets(
+        &self,
+        net: &mlp::Net,
+        rows: &rows::Rows,
+        targets: &rows::Rows,
+        damp: &[f32],
+    ) -> Result<rows::Rows, Error> {
+        net.code_targets(&self.device, rows, targets, damp)
+    }
+}
+
+impl Ops for Wgpu {
+    type Assigned = assign::Assigned;
+    type Stats = reduce::Stats;
+    type Codes<'a> = codes::Codes<'a>;
 
     fn assign(&self, rows: &rows::Rows, anchors: &rows::Rows, candidates: usize) -> Result<assign::Assigned, Error> {
         assign::assign(&self.device, rows, anchors, candidates)
@@ -132,39 +171,6 @@ impl Ops for Wgpu {
 
     fn score(&self, codes: &codes::Codes<'_>, queries: &ScoreTables, k: usize) -> Result<Neighbors, Error> {
         score::score(&self.device, codes, queries, k)
-    }
-
-    fn net(&self, mlp: &Mlp) -> Result<mlp::Net, Error> {
-        mlp::Net::new(&self.device, mlp)
-    }
-
-    fn mlp(&self, net: &mlp::Net) -> Result<Mlp, Error> {
-        net.download(&self.device)
-    }
-
-    fn fit(
-        &self,
-        net: &mut mlp::Net,
-        rows: &rows::Rows,
-        targets: &rows::Rows,
-        picked: &[u32],
-        step: FitStep,
-    ) -> Result<(), Error> {
-        net.fit(&self.device, rows, targets, picked, step)
-    }
-
-    fn misses(&self, net: &mlp::Net, rows: &rows::Rows, targets: &rows::Rows) -> Result<Vec<f32>, Error> {
-        net.misses(&self.device, rows, targets)
-    }
-
-    fn aim(
-        &self,
-        net: &mlp::Net,
-        rows: &rows::Rows,
-        targets: &rows::Rows,
-        damp: &[f32],
-    ) -> Result<rows::Rows, Error> {
-        net.aim(&self.device, rows, targets, damp)
     }
 }
 
