@@ -167,3 +167,11 @@ pub(crate) fn teller<'a>(progress: Option<&'a ProgressFn<'a>>) -> impl Fn(&Event
         _ => Ok(()),
     }
 }
+
+/// Tells a callback how far a stage has come.
+pub(crate) fn stage_report<'a>(
+    progress: Option<&'a ProgressFn<'a>>,
+) -> impl Fn(Stage, usize, usize) -> Result<(), Error> + use<'a> {
+    let tell = teller(progress);
+    move |stage, done: usize, total: usize| tell(&Event::Progress { stage, done: done as u64, total: total as u64 })
+}

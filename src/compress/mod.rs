@@ -2,18 +2,17 @@
 
 pub(crate) mod drift;
 pub(crate) mod expected;
+pub(crate) mod fit;
 pub(crate) mod held_out;
 pub(crate) mod plan;
 pub(crate) mod rows;
 pub(crate) mod with_model;
 
 use crate::{
-    config::{Config, all_metadata, check_keys},
+    config::{Config, check_keys},
     error::Error,
     file::publish::publish_at,
-    format::write::FileShape,
     index::Index,
-    learned,
     matrix::MatRef,
     model::learned::Learned,
     ops::{
@@ -23,17 +22,11 @@ use crate::{
     },
     platform::Stopwatch,
     read::{prepare::chunk_rows, source::RowSource},
-    refine,
-    report::{Event, HeldOutRecall, QuerySource, Report, teller},
-    train::{
-        allocate::symbol_bits,
-        sample::{prepare, sample_rows},
-        sizes::Sizes,
-        transform::{Training, train},
-    },
+    report::{HeldOutRecall, QuerySource, Report, stage_report, teller},
+    train::{allocate::symbol_bits, sample::sample_rows},
 };
-use plan::plan_on;
-use rows::{FileTarget, Further, Target, check_readable, encode_prepared, meta_of, write_file};
+use fit::{Fitted, fit};
+use rows::{FileTarget, Target, encode_prepared, write_file};
 use std::{io::Cursor, path::Path};
 
 /// Compresses `rows` (n x dim) into an index in memory.
@@ -93,49 +86,15 @@ impl<T: Target> WithOps for Job<'_, T> {
     fn run<O: Ops>(self, ops: O) -> Result<(T, Report), Error> {
         let watch = Stopwatch::start();
         let config = self.config;
-        let tell = |event: &Event<'_>| match config.progress {
-            Some(progress) if progress(event).is_break() => Err(Error::Cancelled),
-            _ => Ok(()),
-        };
-        let report = |stage, done: usize, total: usize| {
-            tell(&Event::Progress { stage, done: done as u64, total: total as u64 })
-        };
         let (n, dim) = (self.rows.rows(), self.rows.dim());
         if n > 0 && dim > 0 {
             ops.ensure_room(device_memory(&ops, n, dim))?;
         }
-        let prepared = prepare(self.rows, config, &report)?;
-        let (plan, pilot) = plan_on(&ops, &prepared, config, &report)?;
-        tell(&Event::Plan(&plan))?;
-        let plan_seconds = watch.seconds();
-
-        let mut trained = train(
-            &ops,
-            &Training {
-                unit: prepared.unit.view(),
-                gains: &prepared.gains,
-                queries: prepared.training_queries(),
-                center: prepared.center.clone(),
-                gain_range: prepared.gain_range,
-                sizes: Sizes { decoder: plan.decoder, ..prepared.sizes },
-                pilot,
-                charts: plan.charts,
-                symbols: plan.symbols,
-                config,
-                report: &report,
-            },
-        )?;
-        let refine = refine::train(&ops, &trained, &prepared, config, &report)?;
-        let learned = learned::train(&ops, &mut trained, &prepared, plan.decoder, config, &report)?;
-        let train_seconds = watch.seconds() - plan_seconds;
-
-        let layer = refine.as_ref().map(|t| &t.refine);
-        let meta = meta_of(&prepared, &trained, config);
-        check_readable(&FileShape::new(&meta, &trained.model, layer, learned.as_ref(), &all_metadata(config)))?;
-        let further = Further { refine: refine.as_ref(), learned: learned.as_ref() };
-        let encoded = encode_prepared(&ops, &prepared, &trained, further, config.metric, self.output, &report)?;
-        let (target, meta, file_bytes) =
-            write_file(self.target, &prepared, &trained, further, encoded, config, self.output, &report)?;
+        let fitted = fit(&ops, self.rows, config, &watch)?;
+        let report = stage_report(config.progress);
+        let encoded = encode_prepared(&ops, &fitted, self.output, &report)?;
+        let (target, meta, file_bytes) = write_file(self.target, &fitted, encoded, self.output, &report)?;
+        let Fitted { refine, learned, plan_seconds, train_seconds, .. } = &fitted;
         let seconds = watch.seconds();
         let bytes_per_vector = file_bytes as f64 / n as f64;
         let source = if meta.query_source == 1 { QuerySource::Sample } else { QuerySource::Rows };
@@ -148,7 +107,7 @@ impl<T: Target> WithOps for Job<'_, T> {
             anchors: meta.anchors,
             charts: meta.charts,
             code_bytes: (meta.symbols as usize * symbol_bits(meta.kind)) as f64 / 8.0,
-            refine_bytes: layer.map(|layer| layer.width() as u32),
+            refine_bytes: refine.as_ref().map(|t| t.refine.width() as u32),
             refine_energy: refine.as_ref().map(|t| t.energy),
             decoder: learned.as_ref().map(Learned::shape),
             unseen_energy: learned.as_ref().map(|learned| learned.unseen_energy).filter(|e| e.is_finite()),
@@ -160,8 +119,8 @@ impl<T: Target> WithOps for Job<'_, T> {
                 queries: meta.recall_queries,
                 source,
             }),
-            plan_seconds,
-            train_seconds,
+            plan_seconds: *plan_seconds,
+            train_seconds: *train_seconds,
             encode_seconds: seconds - plan_seconds - train_seconds,
             seconds,
             backend: ops.backend(),

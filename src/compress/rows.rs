@@ -8,9 +8,8 @@ use std::{
 
 use rayon::prelude::*;
 
-use super::held_out;
+use super::{fit::Fitted, held_out};
 use crate::{
-    config::{Config, all_metadata},
     encode::{Encoder, RowCodes, encode_rows},
     error::Error,
     file::{
@@ -18,32 +17,18 @@ use crate::{
         segments::{NewSegment, Source, write_segment},
         spool::{Record, Spool, Spooled},
     },
-    format::{
-        self,
-        history::fixed,
-        learned::learned_bytes,
-        meta::Meta,
-        rows::BlockShape,
-        write::{FileShape, Writer},
-    },
+    format::{history::fixed, learned::learned_bytes, meta::Meta, rows::BlockShape, write::Writer},
     learned::synthesis::Synthesizer,
     math::product::squared_distance,
     matrix::Mat,
-    model::{Model, factor, kinds::Metric, learned::Learned, packed::pack, refine::Refine},
+    model::{Model, factor, learned::Learned, packed::pack, refine::Refine},
     neighbors::Neighbors,
     ops::seam::Ops,
     read::{prepare::chunk_rows, source::RowSource},
-    refine::{
-        encode::{RefineCodes, RefineEncoder},
-        train::TrainedRefine,
-    },
+    refine::encode::{RefineCodes, RefineEncoder},
     report::Stage,
     search::exact::Exact,
-    train::{
-        calibrate::TARGET_K,
-        sample::{Prepared, to_unit},
-        transform::Trained,
-    },
+    train::{calibrate::TARGET_K, sample::to_unit},
 };
 
 /// Rows of a unit of parallel work.
@@ -83,13 +68,6 @@ impl Target for FileTarget {
         let seen = look(&bytes);
         bytes.whole().map(|()| seen)
     }
-}
-
-/// What may stand behind the codes.
-#[derive(Clone, Copy)]
-pub(crate) struct Further<'a> {
-    pub(crate) refine: Option<&'a TrainedRefine>,
-    pub(crate) learned: Option<&'a Learned>,
 }
 
 /// Rows that are to be encoded with a model.
@@ -269,20 +247,18 @@ pub(crate) fn encode_all<O: Ops>(
 /// Encodes the rows of a compression; on the way it finds the exact neighbours of the held-out queries.
 pub(crate) fn encode_prepared<O: Ops>(
     ops: &O,
-    prepared: &Prepared<'_>,
-    trained: &Trained,
-    further: Further<'_>,
-    metric: Metric,
+    fitted: &Fitted<'_>,
     output: &Path,
     report: &dyn Fn(Stage, usize, usize) -> Result<(), Error>,
 ) -> Result<EncodedRows, Error> {
+    let Fitted { prepared, trained, .. } = fitted;
     // More than are asked for, to see where ties go on.
     let k = (2 * TARGET_K + 1 + usize::from(prepared.held_rows.is_some())).min(prepared.rows.rows());
-    let exact = (prepared.held.rows() > 0).then(|| Exact::new(prepared.held.clone(), k, metric));
+    let exact = (prepared.held.rows() > 0).then(|| Exact::new(prepared.held.clone(), k, fitted.config.metric));
     let (model, encoder, alpha) = (&trained.model, &trained.encoder, trained.alpha);
-    let refine = further.refine.map(|t| (&t.refine, &t.encoder));
-    let synthesizer = further.learned.map(|learned| Synthesizer::new(model, encoder, learned.unit));
-    let learned = further.learned.zip(synthesizer.as_ref());
+    let refine = fitted.refine.as_ref().map(|t| (&t.refine, &t.encoder));
+    let synthesizer = fitted.learned.as_ref().map(|learned| Synthesizer::new(model, encoder, learned.unit));
+    let learned = fitted.learned.as_ref().zip(synthesizer.as_ref());
     let encoding = Encoding { rows: prepared.rows, model, encoder, refine, learned, alpha, output, errors: false };
     encode_all(ops, &encoding, exact, report)
 }
@@ -295,55 +271,19 @@ fn read_parts(rows: &dyn RowSource, start: usize, buffer: &mut Mat) -> Result<()
     read.into_iter().collect()
 }
 
-/// The facts of a trained model, recall not among them.
-pub(crate) fn meta_of(prepared: &Prepared<'_>, trained: &Trained, config: &Config<'_>) -> Meta {
-    let model = &trained.model;
-    Meta {
-        dim: prepared.sizes.dim as u32,
-        metric: config.metric,
-        kind: model.kind(),
-        lags: prepared.sizes.lags as u8,
-        anchors: model.anchors() as u32,
-        charts: model.charts.len() as u32,
-        symbols: model.symbols() as u32,
-        factor_nibbles: model.side.factor_nibbles() as u8,
-        gain_nibbles: model.side.gain_nibbles,
-        energy: trained.energy,
-        anchor_energy: trained.anchor_energy,
-        recall: f32::NAN,
-        recall_k: 0,
-        recall_queries: 0,
-        query_source: 0,
-        seed: config.seed,
-        training_rows: prepared.unit.rows() as u64,
-        alpha: trained.alpha,
-        probe_cells: [0; 2],
-    }
-}
-
-/// Refuses a model that no reader would take, such as one of millions of weights of one bit.
-pub(crate) fn check_readable(shape: &FileShape) -> Result<(), Error> {
-    let message = |source| format!("no reader would take the model of these settings ({source}); ask for another");
-    format::check_model(&shape.head).map_err(|source| Error::Config(message(source)))
-}
-
 /// Writes the file, measures recall on it, and completes its facts.
-#[allow(clippy::too_many_arguments, reason = "what a file consists of")]
 pub(crate) fn write_file<T: Target>(
     target: T,
-    prepared: &Prepared<'_>,
-    trained: &Trained,
-    further: Further<'_>,
+    fitted: &Fitted<'_>,
     encoded: EncodedRows,
-    config: &Config<'_>,
     output: &Path,
     report: &dyn Fn(Stage, usize, usize) -> Result<(), Error>,
 ) -> Result<(T, Meta, u64), Error> {
+    let Fitted { config, prepared, trained, learned, .. } = fitted;
     let model = &trained.model;
     let n = prepared.rows.rows() as u64;
-    let mut meta = meta_of(prepared, trained, config);
-    let (refine, learned) = (further.refine.map(|t| &t.refine), further.learned);
-    let shape = FileShape::new(&meta, model, refine, learned, &all_metadata(config));
+    let mut meta = fitted.meta();
+    let shape = fitted.shape(&meta);
     let io = |e| Error::io(output, e);
     let mut writer = Writer::create(target).map_err(io)?;
     writer.write_head(&shape).map_err(io)?;
@@ -355,7 +295,7 @@ pub(crate) fn write_file<T: Target>(
         anchors: model.anchors(),
         block: shape.block,
         side: &model.side,
-        refine: refine.map_or(0, Refine::width),
+        refine: fitted.refine.as_ref().map_or(0, |t| t.refine.width()),
     };
     let blocks = |done: usize, total: usize| report(Stage::Write, done.min(total.saturating_sub(1)), total);
     write_segment(&mut writer, new, &[source], config.ids, &io, &blocks)?;

@@ -2,11 +2,11 @@
 
 use super::{
     drift::{has_drifted, trained_lengths, unlike_lengths},
-    plan::plan_on,
-    rows::{Encoding, check_readable, encode_all, meta_of},
+    fit::fit,
+    rows::{Encoding, encode_all},
 };
 use crate::{
-    config::{Config, Decoder, all_metadata},
+    config::{Config, Decoder},
     device::{Backend, DeviceChoice},
     embedding::Embedding,
     encode::Encoder,
@@ -20,24 +20,19 @@ use crate::{
     format::{
         history::{Written as Appended, bytes as history_bytes},
         model_ref::{ModelRef, hash_of as model_hash},
-        write::{FileShape, metadata_bytes},
+        write::metadata_bytes,
     },
     ids::Ids,
     index::Index,
-    learned::{self, synthesis::Synthesizer},
+    learned::synthesis::Synthesizer,
     ops::{
         dispatch,
         seam::{Ops, WithOps},
     },
     platform::Stopwatch,
     read::source::RowSource,
-    refine::{self, encode::RefineEncoder},
-    report::{Event, ProgressFn, Stage, teller},
-    train::{
-        sample::prepare,
-        sizes::Sizes,
-        transform::{Training, train},
-    },
+    refine::encode::RefineEncoder,
+    report::{Event, ProgressFn, Stage, stage_report, teller},
 };
 use std::{collections::BTreeMap, path::Path};
 
@@ -110,36 +105,11 @@ fn train_on<O: Ops>(ops: &O, rows: &dyn RowSource, path: &Path, config: &Config<
         Decoder::Auto => Config { decoder: Decoder::Off, ..config.clone() },
         _ => config.clone(),
     };
-    let report = stage_report(config.progress);
-    let prepared = prepare(rows, config, &report)?;
-    let (plan, pilot) = plan_on(ops, &prepared, config, &report)?;
-    if config.progress.is_some_and(|progress| progress(&Event::Plan(&plan)).is_break()) {
-        return Err(Error::Cancelled);
-    }
-    let mut trained = train(
-        ops,
-        &Training {
-            unit: prepared.unit.view(),
-            gains: &prepared.gains,
-            queries: prepared.training_queries(),
-            center: prepared.center.clone(),
-            gain_range: prepared.gain_range,
-            sizes: Sizes { decoder: plan.decoder, ..prepared.sizes },
-            pilot,
-            charts: plan.charts,
-            symbols: plan.symbols,
-            config,
-            report: &report,
-        },
-    )?;
-    let refine = refine::train(ops, &trained, &prepared, config, &report)?;
-    let learned = learned::train(ops, &mut trained, &prepared, plan.decoder, config, &report)?;
-    let meta = meta_of(&prepared, &trained, config);
-    let layer = refine.as_ref().map(|t| &t.refine);
-    let shape = FileShape::new(&meta, &trained.model, layer, learned.as_ref(), &all_metadata(config));
-    check_readable(&shape)?;
-    let model_hash = model_hash(&shape.head);
-    let file_bytes = write_whole(path, &shape.head, &[], &teller(config.progress), &|| Ok(()))?;
+    let fitted = fit(ops, rows, config, &watch)?;
+    let meta = fitted.meta();
+    let head = fitted.shape(&meta).head;
+    let model_hash = model_hash(&head);
+    let file_bytes = write_whole(path, &head, &[], &teller(config.progress), &|| Ok(()))?;
     Ok(BuildReport {
         n: 0,
         dim: meta.dim,
@@ -148,7 +118,7 @@ fn train_on<O: Ops>(ops: &O, rows: &dyn RowSource, path: &Path, config: &Config<
         trained_energy: meta.energy,
         drifted: false,
         lengths: None,
-        trained_lengths: trained_lengths(&trained.model),
+        trained_lengths: trained_lengths(&fitted.trained.model),
         model_hash,
         seconds: watch.seconds(),
         backend: ops.backend(),
@@ -331,11 +301,4 @@ pub(crate) fn encode<O: Ops, D: AsRef<[u8]>>(
     let encoded = encode_all(ops, &encoding, None, &report)?;
     index.check_whole()?;
     Ok(encoded)
-}
-
-pub(crate) fn stage_report<'a>(
-    progress: Option<&'a ProgressFn<'a>>,
-) -> impl Fn(Stage, usize, usize) -> Result<(), Error> + use<'a> {
-    let tell = teller(progress);
-    move |stage, done: usize, total: usize| tell(&Event::Progress { stage, done: done as u64, total: total as u64 })
 }
