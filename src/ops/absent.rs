@@ -63,7 +63,7 @@ impl Learn for Absent {
 impl Ops for Absent {
     type Assigned = Absent;
     type Stats = Absent;
-    type Codes<'a> = Absent;
+    type Codes = Absent;
 
     fn assign(&self, _: &Absent, _: &Absent, _: usize) -> Result<Absent, Error> {
         match *self {}
@@ -92,10 +92,10 @@ impl Ops for Absent {
     fn encode(&self, _: &Absent, _: EncodeJob<'_, Absent>) -> Result<Encoded, Error> {
         match *self {}
     }
-    fn load<'a>(&self, _: CodesRef<'a>) -> Result<Absent, Error> {
+    fn load(&self, _: &CodesRef<'_>) -> Result<Absent, Error> {
         match *self {}
     }
-    fn score(&self, _: &Absent, _: &ScoreTables, _: usize) -> Result<Neighbors, Error> {
+    fn score(&self, _: &CodesRef<'_>, _: &Absent, _: &ScoreTables, _: usize) -> Result<Neighbors, Error> {
         match *self {}
     }
 }

@@ -98,8 +98,8 @@ pub(crate) trait Ops: Device + Learn {
     type Assigned;
     /// What [`Ops::reduce`] found, on the device: counts and variances (anchors), means (anchors x d).
     type Stats;
-    /// Codes on the device, or a view of them.
-    type Codes<'a>;
+    /// Codes on the device; nothing where it reads them in the memory of the host.
+    type Codes;
 
     /// The `candidates` (at least 1, at most the number of anchors) nearest anchors of every row in squared L2.
     /// Ties go to the lower number. O(n K d), the n x K distances are never kept.
@@ -139,12 +139,19 @@ pub(crate) trait Ops: Device + Learn {
     /// first to try.
     fn encode(&self, rows: &Self::Rows, job: EncodeJob<'_, Self::Assigned>) -> Result<Encoded, Error>;
 
-    /// Makes codes ready for [`Ops::score`].
-    fn load<'a>(&self, codes: CodesRef<'a>) -> Result<Self::Codes<'a>, Error>;
+    /// Makes codes ready for [`Ops::score`]: copies them to the device, where that has a memory of its own.
+    fn load(&self, codes: &CodesRef<'_>) -> Result<Self::Codes, Error>;
 
     /// The `k` rows of largest score for each query among those within its reach that are allowed, best first; ties go to the lower
-    /// row. As many columns as there are allowed rows, where these are fewer. Scores do not depend on what is allowed.
-    fn score(&self, codes: &Self::Codes<'_>, queries: &ScoreTables, k: usize) -> Result<Neighbors, Error>;
+    /// row. As many columns as there are allowed rows, where these are fewer. Scores do not depend on what is allowed. `loaded` is of
+    /// these codes, whose labels say what a row is called.
+    fn score(
+        &self,
+        codes: &CodesRef<'_>,
+        loaded: &Self::Codes,
+        queries: &ScoreTables,
+        k: usize,
+    ) -> Result<Neighbors, Error>;
 }
 
 /// A job generic over the device that runs it.

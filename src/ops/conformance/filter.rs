@@ -101,9 +101,9 @@ pub(super) fn filtered_rows_are_the_best_allowed<O: Ops>(ops: &O) {
             let mut random = random(seed);
             let store = Store::new(&mut random, spec);
             let queries: Vec<Vec<f64>> = (0..3).map(|_| wide(normals(&mut random, 1, d).as_slice())).collect();
-            let codes = ops.load(store.codes()).unwrap();
+            let codes = ops.load(&store.codes()).unwrap();
             let tables = store.tables(&queries);
-            let all = ops.score(&codes, &tables, n).unwrap();
+            let all = ops.score(&store.codes(), &codes, &tables, n).unwrap();
             let filters = [
                 Filter::None,
                 Filter::One,
@@ -122,7 +122,7 @@ pub(super) fn filtered_rows_are_the_best_allowed<O: Ops>(ops: &O) {
                     let _case = Case::new(format!("seed {seed}, {spec:?}, {filter:?}, k {k}, reach {reach:?}"));
                     let allowed = allowed(&positions, store.codes().labels.cells);
                     let tables = ScoreTables { reach, allowed, ..tables.clone() };
-                    let found = ops.score(&codes, &tables, k).unwrap();
+                    let found = ops.score(&store.codes(), &codes, &tables, k).unwrap();
                     let k = k.min(count);
                     let cells: Vec<BTreeSet<usize>> = (0..queries.len())
                         .map(|q| cells_of(tables.bases.row(q), &sizes, reach.unwrap_or(anchors), k))
@@ -155,12 +155,12 @@ pub(super) fn filtered_among_many_rows<O: Ops>(ops: &O) {
         let mut random = random(seed);
         let store = Many::new(&mut random, spec);
         let cells = store.codes().labels.cells;
-        let loaded = ops.load(store.codes()).unwrap();
+        let loaded = ops.load(&store.codes()).unwrap();
         let queries: Vec<ScoreTables> =
             [40, 3, 1].into_iter().map(|count| store.queries(&mut random, count, None)).collect();
         let all: Vec<Neighbors> = queries
             .iter()
-            .map(|queries| portable.score(&portable.load(store.codes()).unwrap(), queries, spec.n).unwrap())
+            .map(|queries| portable.score(&store.codes(), &(), queries, spec.n).unwrap())
             .collect();
         for (filter, batch, k, reach) in [
             (Filter::One, 0, 10, None),
@@ -185,7 +185,7 @@ pub(super) fn filtered_among_many_rows<O: Ops>(ops: &O) {
                 Case::new(format!("seed {seed}, {spec:?}, {filter:?}, k {k}, reach {reach:?}, batch {batch}"));
             let positions = filter.positions(&mut random, spec.n);
             let tables = ScoreTables { reach, allowed: allowed(&positions, cells), ..queries[batch].clone() };
-            let found = ops.score(&loaded, &tables, k).unwrap();
+            let found = ops.score(&store.codes(), &loaded, &tables, k).unwrap();
             // Rows are numbered as they stand.
             let k = k.min(positions.iter().filter(|may| **may).count());
             let sizes: Vec<usize> = cells
@@ -210,15 +210,15 @@ pub(super) fn filtered_among_many_rows<O: Ops>(ops: &O) {
     let mut random = random(1660);
     let mut store = Many::new(&mut random, many::Spec { n, anchors: 1, ..base });
     store.repeat_first_block();
-    let loaded = ops.load(store.codes()).unwrap();
+    let loaded = ops.load(&store.codes()).unwrap();
     for filter in [Filter::Share(950), Filter::Between(0, 30)] {
         let _case = Case::new(format!("{n} rows, {filter:?}"));
         let positions = filter.positions(&mut random, n);
         let allowed = allowed(&positions, store.codes().labels.cells);
         let tables = ScoreTables { allowed, ..store.queries(&mut random, 1, None) };
-        let found = ops.score(&loaded, &tables, 10).unwrap();
+        let found = ops.score(&store.codes(), &loaded, &tables, 10).unwrap();
         let unfiltered = ScoreTables { allowed: None, ..tables.clone() };
-        let all = portable.score(&portable.load(store.codes()).unwrap(), &unfiltered, n).unwrap();
+        let all = portable.score(&store.codes(), &(), &unfiltered, n).unwrap();
         assert_eq!(found.ids, picked(&all, 10, |_, row| positions[row]).ids);
     }
 }
@@ -230,7 +230,7 @@ pub(super) fn filtered_search_times<O: Ops>(ops: &O, n: usize) {
     let spec = many::Spec { n, dim, symbols, width, anchors, charts, metric: crate::model::kinds::Metric::Cosine };
     let mut random = random(1850);
     let store = Many::new(&mut random, spec);
-    let loaded = ops.load(store.codes()).unwrap();
+    let loaded = ops.load(&store.codes()).unwrap();
     let single: Vec<ScoreTables> = (0..64).map(|_| store.queries(&mut random, 1, None)).collect();
     let batch = [store.queries(&mut random, 64, None)];
     let filters = [None, Some(1.0), Some(0.1), Some(1e-2), Some(1e-3), Some(1e-5)].map(|share: Option<f64>| {
@@ -248,7 +248,7 @@ pub(super) fn filtered_search_times<O: Ops>(ops: &O, n: usize) {
                 let tables: Vec<ScoreTables> =
                     queries.iter().map(|one| ScoreTables { allowed: allowed.clone(), ..one.clone() }).collect();
                 let start = Instant::now();
-                tables.iter().for_each(|one| drop(ops.score(&loaded, one, 10).unwrap()));
+                tables.iter().for_each(|one| drop(ops.score(&store.codes(), &loaded, one, 10).unwrap()));
                 *best = best.min(start.elapsed().as_secs_f64());
             }
         }

@@ -140,14 +140,14 @@ pub(super) fn batches_over_many_rows<O: Ops>(ops: &O) {
         let seed = 1700 + s as u64;
         let mut random = random(seed);
         let store = Many::new(&mut random, spec);
-        let loaded = ops.load(store.codes()).unwrap();
+        let loaded = ops.load(&store.codes()).unwrap();
         for (count, k, reach) in [(40, 10, None), (33, 100, Some(5)), (130, 1, None), (3, 3000, None), (1, 10, None)]
         {
             let _case = Case::new(format!("seed {seed}, {spec:?}, {count} queries, k {k}, reach {reach:?}"));
             let queries = store.queries(&mut random, count, reach);
-            let found = ops.score(&loaded, &queries, k).unwrap();
+            let found = ops.score(&store.codes(), &loaded, &queries, k).unwrap();
             let expected = cpu::Cpu::with(cpu::Level::Portable);
-            let expected = expected.score(&expected.load(store.codes()).unwrap(), &queries, k).unwrap();
+            let expected = expected.score(&store.codes(), &(), &queries, k).unwrap();
             assert_same(&found, &expected);
         }
     }
@@ -161,13 +161,13 @@ pub(super) fn ties_among_many_rows<O: Ops>(ops: &O) {
         let spec = Spec { n, dim: 24, symbols: 19, width: 2, anchors: 1, charts: 1, metric: Metric::Cosine };
         let mut store = Many::new(&mut random, spec);
         store.repeat_first_block();
-        let loaded = ops.load(store.codes()).unwrap();
+        let loaded = ops.load(&store.codes()).unwrap();
         for (count, k) in ks.into_iter().flat_map(|k| [(1, k), (3, k)]) {
             let _case = Case::new(format!("seed {seed}, {spec:?}, {count} queries, k {k}"));
             let queries = store.queries(&mut random, count, None);
-            let found = ops.score(&loaded, &queries, k).unwrap();
+            let found = ops.score(&store.codes(), &loaded, &queries, k).unwrap();
             let expected = cpu::Cpu::with(cpu::Level::Portable);
-            let expected = expected.score(&expected.load(store.codes()).unwrap(), &queries, k).unwrap();
+            let expected = expected.score(&store.codes(), &(), &queries, k).unwrap();
             assert_same(&found, &expected);
             assert_eq!(found.ids, expected.ids);
         }
@@ -203,15 +203,15 @@ pub(super) fn search_times<O: Ops>(ops: &O, n: usize) {
     let mut random = random(1800);
     let store = Many::new(&mut random, spec);
     let start = Instant::now();
-    let loaded = ops.load(store.codes()).unwrap();
+    let loaded = ops.load(&store.codes()).unwrap();
     println!("{n} codes of {} B loaded in {:.2} s", store.shape.bytes() as f64 / 32.0, start.elapsed().as_secs_f64());
     for (count, runs) in [(1, 30), (8, 10), (1024, 5)] {
         let queries = store.queries(&mut random, count, None);
-        let first = ops.score(&loaded, &queries, 10).unwrap();
+        let first = ops.score(&store.codes(), &loaded, &queries, 10).unwrap();
         let mut times: Vec<f64> = (0..runs)
             .map(|_| {
                 let start = Instant::now();
-                let found = ops.score(&loaded, &queries, 10).unwrap();
+                let found = ops.score(&store.codes(), &loaded, &queries, 10).unwrap();
                 let seconds = start.elapsed().as_secs_f64();
                 assert_eq!(found, first, "another answer the second time");
                 seconds

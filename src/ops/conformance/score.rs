@@ -75,9 +75,9 @@ fn assert_store<O: Ops>(ops: &O, seed: u64, spec: Spec, ks: &[usize]) {
     let store = Store::new(&mut random, spec);
     let queries: Vec<Vec<f64>> = (0..5).map(|_| wide(normals(&mut random, 1, spec.d).as_slice())).collect();
     let tables = store.tables(&queries);
-    let codes = ops.load(store.codes()).unwrap();
+    let codes = ops.load(&store.codes()).unwrap();
     for &k in ks {
-        let found = ops.score(&codes, &tables, k).unwrap();
+        let found = ops.score(&store.codes(), &codes, &tables, k).unwrap();
         assert_best(&store, &queries, &found, k);
     }
 }
@@ -182,10 +182,10 @@ pub(super) fn best_of_many_rows<O: Ops>(ops: &O) {
             let mut random = random(seed);
             let store = Store::new(&mut random, spec);
             let queries: Vec<Vec<f64>> = (0..9).map(|_| wide(normals(&mut random, 1, d).as_slice())).collect();
-            let codes = ops.load(store.codes()).unwrap();
+            let codes = ops.load(&store.codes()).unwrap();
             for count in [1, 2, 9] {
                 for k in [1, 10, 70] {
-                    let found = ops.score(&codes, &store.tables(&queries[..count]), k).unwrap();
+                    let found = ops.score(&store.codes(), &codes, &store.tables(&queries[..count]), k).unwrap();
                     assert_best(&store, &queries[..count], &found, k);
                 }
             }
@@ -207,7 +207,7 @@ pub(super) fn probed_rows_are_of_the_best_cells<O: Ops>(ops: &O) {
             let store = Store::new(&mut random, spec);
             let queries: Vec<Vec<f64>> = (0..3).map(|_| wide(normals(&mut random, 1, d).as_slice())).collect();
             let tables = ScoreTables { reach: Some(most), ..store.tables(&queries) };
-            let found = ops.score(&ops.load(store.codes()).unwrap(), &tables, k).unwrap();
+            let found = ops.score(&store.codes(), &ops.load(&store.codes()).unwrap(), &tables, k).unwrap();
             let sizes: Vec<usize> = store.file.cells.windows(2).map(|w| w[1] - w[0]).collect();
             let looked_at: Vec<Vec<usize>> = (0..queries.len())
                 .map(|q| {

@@ -115,7 +115,7 @@ impl Learn for Cpu {
 impl Ops for Cpu {
     type Assigned = Assignments;
     type Stats = CellStats;
-    type Codes<'a> = CodesRef<'a>;
+    type Codes = ();
 
     fn assign(&self, rows: &Mat, anchors: &Mat, candidates: usize) -> Result<Assignments, Error> {
         Ok(assign::assign(rows.view(), anchors.view(), candidates))
@@ -154,11 +154,17 @@ impl Ops for Cpu {
         Ok(encode::encode(self.level, rows.view(), job))
     }
 
-    fn load<'a>(&self, codes: CodesRef<'a>) -> Result<CodesRef<'a>, Error> {
-        Ok(codes)
+    fn load(&self, _: &CodesRef<'_>) -> Result<(), Error> {
+        Ok(())
     }
 
-    fn score(&self, codes: &CodesRef<'_>, queries: &ScoreTables, k: usize) -> Result<Neighbors, Error> {
+    fn score(
+        &self,
+        codes: &CodesRef<'_>,
+        (): &Self::Codes,
+        queries: &ScoreTables,
+        k: usize,
+    ) -> Result<Neighbors, Error> {
         let backwards = self.backwards.fetch_xor(true, Ordering::Relaxed);
         Ok(score::score(self.level, codes, queries, k, backwards))
     }

@@ -1,5 +1,7 @@
 //! Codes on the device, laid out for scanning (cuda/score.cu).
 
+use std::ops::Deref;
+
 use bytemuck::{NoUninit, Zeroable};
 
 use super::{buffer::Buffer, device::Device, images::SCORE, launch::Arg};
@@ -34,11 +36,26 @@ pub(super) struct CodesArg {
     squared: i32,
 }
 
-/// Codes that have been loaded; row numbers stay where they are.
-pub(crate) struct Codes<'a> {
+/// Codes that are searched: what has been loaded, and what stays on the host.
+pub(super) struct Codes<'a> {
     pub(super) labels: RowIds<'a>,
     pub(super) model: &'a Model,
+    loaded: &'a Loaded,
+}
+
+impl Deref for Codes<'_> {
+    type Target = Loaded;
+
+    fn deref(&self) -> &Loaded {
+        self.loaded
+    }
+}
+
+/// Codes on the device.
+pub(crate) struct Loaded {
     pub(super) n: usize,
+    cell_count: usize,
+    chart_count: usize,
     pub(super) symbols: usize,
     pub(super) alphabet: usize,
     words: Buffer<u32>,
@@ -52,8 +69,8 @@ pub(crate) struct Codes<'a> {
     squared: bool,
 }
 
-impl<'a> Codes<'a> {
-    pub(super) fn load(device: &Device, codes: &CodesRef<'a>) -> Result<Codes<'a>, Error> {
+impl Loaded {
+    pub(super) fn new(device: &Device, codes: &CodesRef<'_>) -> Result<Loaded, Error> {
         let (shape, cells) = (codes.shape, codes.labels.cells);
         let n = cells.last().copied().unwrap_or(0);
         if n > u64::from(u32::MAX) {
@@ -85,10 +102,10 @@ impl<'a> Codes<'a> {
             ];
             device.launch(SCORE, "lay_out", [count.div_ceil(8) as u32, 1, 1], 256, 0, &args)?;
         }
-        let loaded = Codes {
-            labels: codes.labels,
-            model: codes.model,
+        let loaded = Loaded {
             n,
+            cell_count: cells.len() - 1,
+            chart_count: codes.model.charts.len(),
             symbols: shape.symbols,
             alphabet: codes.alphabet,
             words,
@@ -112,8 +129,13 @@ impl<'a> Codes<'a> {
         Ok(loaded)
     }
 
+    /// With what of them stays on the host.
+    pub(super) fn of<'a>(&'a self, codes: &CodesRef<'a>) -> Codes<'a> {
+        Codes { labels: codes.labels, model: codes.model, loaded: self }
+    }
+
     pub(super) fn cell_count(&self) -> usize {
-        self.labels.cells.len() - 1
+        self.cell_count
     }
 
     pub(super) fn groups(&self) -> usize {
@@ -121,7 +143,7 @@ impl<'a> Codes<'a> {
     }
 
     pub(super) fn charts(&self) -> usize {
-        self.model.charts.len()
+        self.chart_count
     }
 
     pub(super) fn arg(&self) -> CodesArg {

@@ -122,7 +122,7 @@ impl Learn for Cuda {
 impl Ops for Cuda {
     type Assigned = assign::Assigned;
     type Stats = reduce::Stats;
-    type Codes<'a> = codes::Codes<'a>;
+    type Codes = codes::Loaded;
 
     fn assign(&self, rows: &rows::Rows, anchors: &rows::Rows, candidates: usize) -> Result<assign::Assigned, Error> {
         assign::assign(&self.device, rows, anchors, candidates)
@@ -166,12 +166,18 @@ impl Ops for Cuda {
         encode::encode(&self.device, rows, &job)
     }
 
-    fn load<'a>(&self, codes: CodesRef<'a>) -> Result<codes::Codes<'a>, Error> {
-        codes::Codes::load(&self.device, &codes)
+    fn load(&self, codes: &CodesRef<'_>) -> Result<codes::Loaded, Error> {
+        codes::Loaded::new(&self.device, codes)
     }
 
-    fn score(&self, codes: &codes::Codes<'_>, queries: &ScoreTables, k: usize) -> Result<Neighbors, Error> {
-        score::score(&self.device, codes, queries, k)
+    fn score(
+        &self,
+        codes: &CodesRef<'_>,
+        loaded: &codes::Loaded,
+        queries: &ScoreTables,
+        k: usize,
+    ) -> Result<Neighbors, Error> {
+        score::score(&self.device, &loaded.of(codes), queries, k)
     }
 }
 

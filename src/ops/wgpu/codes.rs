@@ -1,5 +1,7 @@
 //! Codes on the device, laid out for scanning (shaders/score.wgsl), in parts that fit a binding.
 
+use std::ops::Deref;
+
 use bytemuck::Zeroable;
 use rayon::prelude::*;
 
@@ -21,10 +23,24 @@ const RUN: usize = 256;
 /// Factors that there may be.
 const FACTORS: usize = 16;
 
-/// Codes that have been loaded; row numbers stay where they are.
-pub(crate) struct Codes<'a> {
+/// Codes that are searched: what has been loaded, and the row numbers, which stay on the host.
+pub(super) struct Codes<'a> {
     pub(super) labels: RowIds<'a>,
+    loaded: &'a Loaded,
+}
+
+impl Deref for Codes<'_> {
+    type Target = Loaded;
+
+    fn deref(&self) -> &Loaded {
+        self.loaded
+    }
+}
+
+/// Codes on the device.
+pub(crate) struct Loaded {
     pub(super) n: usize,
+    cell_count: usize,
     pub(super) symbols: usize,
     pub(super) alphabet: usize,
     pub(super) charts: usize,
@@ -46,8 +62,8 @@ pub(super) struct Part {
     pub(super) first_cells: Buffer<u32>,
 }
 
-impl<'a> Codes<'a> {
-    pub(super) fn load(device: &Device, codes: &CodesRef<'a>) -> Result<Codes<'a>, Error> {
+impl Loaded {
+    pub(super) fn new(device: &Device, codes: &CodesRef<'_>) -> Result<Loaded, Error> {
         let (shape, cells) = (codes.shape, codes.labels.cells);
         let n = cells.last().copied().unwrap_or(0);
         if n > u64::from(u32::MAX) {
@@ -74,9 +90,9 @@ impl<'a> Codes<'a> {
         let mut factors = [1f32; FACTORS];
         factors.iter_mut().zip(codes.factors).for_each(|(to, from)| *to = *from);
         store.extend(factors.iter().chain(codes.gains).map(|v| v.to_bits()));
-        Ok(Codes {
-            labels: codes.labels,
+        Ok(Loaded {
             n,
+            cell_count: cells.len() - 1,
             symbols: shape.symbols,
             alphabet: codes.alphabet,
             charts: codes.model.charts.len(),
@@ -89,8 +105,13 @@ impl<'a> Codes<'a> {
         })
     }
 
+    /// With the row numbers.
+    pub(super) fn of<'a>(&'a self, codes: &CodesRef<'a>) -> Codes<'a> {
+        Codes { labels: codes.labels, loaded: self }
+    }
+
     pub(super) fn cell_count(&self) -> usize {
-        self.labels.cells.len() - 1
+        self.cell_count
     }
 
     /// What the codes say of a scan's parameters.
