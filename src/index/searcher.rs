@@ -10,7 +10,7 @@ use crate::{
     file::mmap::Watch,
     format::parse::Parsed,
     ids::IdsKind,
-    learned::{self, rescore::LearnedModel},
+    learned::rescore::LearnedModel,
     matrix::{Mat, MatRef},
     model::kinds::Metric,
     neighbors::{Hit, Neighbors, best_of},
@@ -21,9 +21,10 @@ use crate::{
         types::{CodesRef, ScoreTables},
     },
     read::prepare::prepare_queries,
-    refine::rescore::{Part, Rescorer, candidates},
+    refine::rescore::{RefineLayer, candidates},
     search::{
         probe::{self, Probe},
+        rescore::{Part, Rescorer},
         tables::{QueryModel, possible},
     },
 };
@@ -76,8 +77,8 @@ pub struct Searcher<'a> {
 
 /// What scores the best rows of a scan again.
 enum Second<'a> {
-    Refine(Rescorer<'a>),
-    Learned(learned::Rescorer<'a>),
+    Refine(Rescorer<'a, RefineLayer<'a>>),
+    Learned(Rescorer<'a, &'a LearnedModel>),
 }
 
 impl Second<'_> {
@@ -126,7 +127,12 @@ struct LiveSegment<'a> {
     codes: CodesRef<'a>,
 }
 
-impl LiveSegment<'_> {
+impl<'a> LiveSegment<'a> {
+    /// The same for a layer with what that has of its rows.
+    fn part<R>(&self, behind: R) -> Part<'a, R> {
+        Part { position: self.position, row: self.row, codes: self.codes.clone(), behind }
+    }
+
     fn first(&self, numbers: Numbers) -> u64 {
         match numbers {
             Numbers::Rows => self.row,
@@ -221,18 +227,13 @@ impl<'a> WithOps for Open<'a> {
         let rescorer = parsed.refine.as_ref().map(|refine| {
             let part = |live: &LiveSegment<'a>| {
                 let refine = parsed.segments[live.number].refine_rows(self.bytes)?;
-                Some(Part { position: live.position, row: live.row, base: live.codes.clone(), refine })
+                Some(live.part(refine))
             };
-            Second::Refine(Rescorer::new(refine, segments.iter().filter_map(part).collect()))
+            Second::Refine(Rescorer::new(RefineLayer::new(refine), segments.iter().filter_map(part).collect()))
         });
         let rescorer = rescorer.or_else(|| {
-            let part = |live: &LiveSegment<'a>| learned::Part {
-                position: live.position,
-                row: live.row,
-                codes: live.codes.clone(),
-            };
-            let model = self.learned_model?;
-            Some(Second::Learned(learned::Rescorer::new(model, segments.iter().map(part).collect())))
+            let parts = segments.iter().map(|live| live.part(()));
+            Some(Second::Learned(Rescorer::new(self.learned_model?, parts.collect())))
         });
         let masks = parsed.segments.iter().map(|segment| filter::live(segment, self.bytes)).collect();
         let backend = ops.backend();

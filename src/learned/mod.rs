@@ -15,5 +15,4 @@ pub(crate) mod synthesis;
 pub(crate) mod train;
 
 pub(crate) use choice::choose;
-pub(crate) use rescore::{Part, Rescorer};
 pub(crate) use train::{ROWS, train};

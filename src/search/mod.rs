@@ -3,4 +3,5 @@
 pub(crate) mod exact;
 pub(crate) mod probe;
 pub(crate) mod recall;
+pub(crate) mod rescore;
 pub(crate) mod tables;
