@@ -248,9 +248,7 @@ impl<'a> Source<'a> {
             for position in (0..ids.n).filter(|&position| !dead.has(position)) {
                 let (b, i) = ((position / BLOCK as u64) as usize, (position % BLOCK as u64) as usize);
                 let block = &blocks[b * new.block.bytes()..(b + 1) * new.block.bytes()];
-                let nibbles = (factors..new.block.side_nibbles).rev();
-                let code = nibbles.fold(0, |code, s| code << 4 | usize::from(new.block.side(block, s, i)));
-                rows[code] += 1;
+                rows[new.block.gain_code(block, factors, i)] += 1;
             }
         }
         rows.iter().zip(table).for_each(|(&rows, length)| all.add(length, rows));

@@ -61,6 +61,44 @@ impl BlockShape {
         let at = self.side_at() + s * 16;
         nibble(&block[at..at + 16], i)
     }
+
+    /// The code of the gain at place `i` of a block, from the side nibbles behind those of the factor.
+    #[inline(always)]
+    pub(crate) fn gain_code(&self, block: &[u8], factor_nibbles: usize, i: usize) -> usize {
+        let nibbles = (factor_nibbles..self.side_nibbles).rev();
+        nibbles.fold(0, |code, s| code << 4 | usize::from(self.side(block, s, i)))
+    }
+
+    /// What the symbols at place `i` of a block add up to, each with a table of its own.
+    #[inline]
+    pub(crate) fn sum(&self, block: &[u8], i: usize, tables: &[f32]) -> f32 {
+        // Four sums: one would wait for itself.
+        let mut sums = [0f32; 4];
+        match self.kind {
+            CodeKind::Chain => {
+                let (column, shift) = (i % 16, 4 * (i / 16));
+                let value = |plane: &[u8; 16], table: &[f32; 16]| table[usize::from(plane[column] >> shift & 15)];
+                let (planes, tables) = (block.as_chunks::<16>().0, tables.as_chunks::<16>().0);
+                let (fours, rest) = tables.as_chunks::<4>();
+                let (planes, last) = planes.split_at(4 * fours.len());
+                for (planes, tables) in planes.as_chunks::<4>().0.iter().zip(fours) {
+                    for (s, sum) in sums.iter_mut().enumerate() {
+                        *sum += value(&planes[s], &tables[s]);
+                    }
+                }
+                for (sum, (plane, table)) in sums.iter_mut().zip(last.iter().zip(rest)) {
+                    *sum += value(plane, table);
+                }
+            }
+            CodeKind::Pq8 => {
+                let (planes, tables) = (block.as_chunks::<BLOCK>().0, tables.as_chunks::<256>().0);
+                for (t, (plane, table)) in planes.iter().zip(tables).enumerate() {
+                    sums[t % 4] += table[usize::from(plane[i])];
+                }
+            }
+        }
+        (sums[0] + sums[1]) + (sums[2] + sums[3])
+    }
 }
 
 #[inline]

@@ -131,11 +131,7 @@ impl<'a> Decoder<'a> {
                 refine.add(segment, position, out);
             }
             let (block, i) = self.block(segment, position);
-            let mut gain_code = 0;
-            for s in (model.side.factor_nibbles()..shape.side_nibbles).rev() {
-                gain_code = gain_code << 4 | usize::from(shape.side(block, s, i));
-            }
-            let gain = self.parsed.gains(segment)[gain_code];
+            let gain = self.parsed.gains(segment)[shape.gain_code(block, model.side.factor_nibbles(), i)];
             for ((x, mean), center) in out.iter_mut().zip(&model.mean).zip(&model.center) {
                 *x = center + gain * (*x + mean);
             }

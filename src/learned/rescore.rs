@@ -5,7 +5,6 @@ use super::{
     quick::{QuickNet, QuickScratch},
 };
 use crate::{
-    format::rows::BLOCK,
     math::product::{dot, product_lower, product_nt},
     matrix::{Mat, MatRef},
     model::{Model, factor, learned::Learned},
@@ -118,10 +117,10 @@ impl Layer for &LearnedModel {
         let Scratch { symbols, y, moved, exact, quick } = scratch;
         for (r, &Row { part, at }) in rows.iter().enumerate() {
             let (codes, shape) = (&part.codes, part.codes.shape);
-            let block = &codes.blocks[at as usize / BLOCK * shape.bytes()..][..shape.bytes()];
+            let (block, i) = codes.block(at);
             symbols.resize(shape.symbols, 0);
             for (t, symbol) in symbols.iter_mut().enumerate() {
-                *symbol = shape.symbol(block, t, at as usize % BLOCK);
+                *symbol = shape.symbol(block, t, i);
             }
             codewords.fill(codes.labels.cell_of(at), symbols, y.row_mut(r));
         }

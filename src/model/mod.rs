@@ -6,6 +6,7 @@ pub(crate) mod learned;
 pub(crate) mod mlp;
 pub(crate) mod packed;
 pub(crate) mod refine;
+pub(crate) mod score;
 
 use crate::matrix::Mat;
 use kinds::{CodeKind, Metric};

@@ -138,15 +138,28 @@ pub(crate) struct CodesRef<'a> {
     pub(crate) squared: bool,
 }
 
-impl CodesRef<'_> {
+impl<'a> CodesRef<'a> {
+    /// The block of a position, and the place in it.
+    #[inline]
+    pub(crate) fn block(&self, position: u64) -> (&'a [u8], usize) {
+        let (at, stride) = (position as usize, self.shape.bytes());
+        (&self.blocks[at / BLOCK * stride..(at / BLOCK + 1) * stride], at % BLOCK)
+    }
+
     /// The gain of the row at a position.
     pub(crate) fn gain(&self, position: u64) -> f32 {
-        let (at, stride) = (position as usize, self.shape.bytes());
-        let block = &self.blocks[at / BLOCK * stride..(at / BLOCK + 1) * stride];
-        let first = usize::from(!self.factors.is_empty());
-        let code = (first..self.shape.side_nibbles)
-            .fold(0, |code, s| code | usize::from(self.shape.side(block, s, at % BLOCK)) << (4 * (s - first)));
+        let (block, i) = self.block(position);
+        let code = self.shape.gain_code(block, usize::from(!self.factors.is_empty()), i);
         self.gains.get(code).copied().unwrap_or(1.0)
+    }
+
+    /// The inner product with the decoded row at a position, of a query with these tables and bases.
+    #[inline]
+    pub(crate) fn product(&self, tables: &[f32], bases: &[f32], position: u64) -> f32 {
+        let cell = self.labels.cell_of(position);
+        let (chart, per_chart) = (usize::from(self.anchor_chart[cell]), self.shape.symbols * self.alphabet);
+        let (block, i) = self.block(position);
+        bases[cell] + self.shape.sum(block, i, &tables[chart * per_chart..(chart + 1) * per_chart])
     }
 }
 

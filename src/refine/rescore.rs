@@ -1,10 +1,10 @@
 //! The best rows of a scan scored again, with the layer: a few lookups a symbol for each of them.
 
 use crate::{
-    format::{refine::RefineRows, rows::BLOCK},
+    format::refine::RefineRows,
     matrix::MatRef,
-    model::{kinds::CodeKind, refine::Refine},
-    ops::types::{CodesRef, ScoreTables},
+    model::refine::Refine,
+    ops::types::ScoreTables,
     search::{
         rescore::{Again, Layer, Row},
         tables::QueryModel,
@@ -58,7 +58,7 @@ impl<'a> Layer for RefineLayer<'a> {
         for (&Row { part, at }, again) in rows.iter().zip(again) {
             let factor = self.refine.factors().get(usize::from(part.behind.factor(at)));
             *again = Again {
-                product: query.base_product(&part.codes, at) + query.residual_product(part.behind, at),
+                product: part.codes.product(query.tables, query.bases, at) + query.residual_product(part.behind, at),
                 factor: factor.copied().unwrap_or(1.0),
             };
         }
@@ -74,35 +74,9 @@ pub(crate) struct Query<'a> {
 }
 
 impl Query<'_> {
-    /// `<q, u_hat>`.
-    fn base_product(&self, codes: &CodesRef<'_>, position: u64) -> f32 {
-        let shape = codes.shape;
-        let cell = codes.labels.cell_of(position);
-        let (at, stride) = (position as usize, shape.bytes());
-        let (block, i) = (&codes.blocks[at / BLOCK * stride..][..stride], at % BLOCK);
-        let chart = usize::from(codes.anchor_chart[cell]);
-        let per_chart = shape.symbols * codes.alphabet;
-        let tables = &self.tables[chart * per_chart..(chart + 1) * per_chart];
-        // Four sums: one would wait for itself. Four planes of 4-bit symbols are as long as the tables of four symbols.
-        let mut sums = [0f32; 4];
-        let mut first = 0;
-        if shape.kind == CodeKind::Chain {
-            let (column, shift) = (i % 16, 4 * (i / 16));
-            for (table, planes) in tables.as_chunks::<64>().0.iter().zip(block.as_chunks::<64>().0) {
-                for (s, sum) in sums.iter_mut().enumerate() {
-                    *sum += table[16 * s + usize::from(planes[16 * s + column] >> shift & 15)];
-                }
-                first += 4;
-            }
-        }
-        for (t, table) in tables.chunks_exact(codes.alphabet.max(1)).enumerate().skip(first) {
-            sums[t % 4] += table[usize::from(shape.symbol(block, t, i))];
-        }
-        self.bases[cell] + ((sums[0] + sums[1]) + (sums[2] + sums[3]))
-    }
-
     /// `<q, e_hat>`.
     fn residual_product(&self, rows: RefineRows<'_>, position: u64) -> f32 {
+        // Four sums: one would wait for itself.
         let mut sums = [0f32; 4];
         let (tables, last) = self.refine.as_chunks::<64>();
         let (pairs, rest) = rows.packed(position).as_chunks::<2>();

@@ -9,7 +9,7 @@ use crate::{
     error::Error,
     math::{product::product_nt, topk::TopK},
     matrix::{Mat, MatRef},
-    model::kinds::Metric,
+    model::{kinds::Metric, score::score},
     neighbors::Neighbors,
     read::{prepare::prepare_queries, source::RowSource},
 };
@@ -91,13 +91,13 @@ impl Exact {
     /// Offers unit rows with their gains, numbered from `first`.
     pub(crate) fn offer(&mut self, first: u64, unit: MatRef<'_>, gains: &[f32]) {
         const QUERY_CHUNK: usize = 16;
-        let (queries, metric) = (self.queries.view(), self.metric);
+        let (queries, squared) = (self.queries.view(), self.metric == Metric::L2);
         self.tops.par_chunks_mut(QUERY_CHUNK).enumerate().for_each(|(c, tops)| {
             let queries = queries.slice(c * QUERY_CHUNK..c * QUERY_CHUNK + tops.len());
             let mut products = vec![0f32; tops.len() * unit.rows()];
             product_nt(&mut products, queries, unit, 1.0);
             for (top, products) in tops.iter_mut().zip(products.chunks_exact_mut(unit.rows().max(1))) {
-                products.iter_mut().zip(gains).for_each(|(p, &gain)| *p = score(metric, *p, gain));
+                products.iter_mut().zip(gains).for_each(|(p, &gain)| *p = score(squared, gain, 1.0, *p));
                 top.offer_all(products, first, |row| row);
             }
         });
@@ -111,7 +111,7 @@ impl Exact {
     /// As [`Exact::offer`], from the products of the rows with the queries (rows x queries).
     pub(crate) fn offer_products(&mut self, first: u64, products: MatRef<'_>, gains: &[f32]) {
         const QUERY_CHUNK: usize = 16;
-        let metric = self.metric;
+        let squared = self.metric == Metric::L2;
         self.tops.par_chunks_mut(QUERY_CHUNK).enumerate().for_each(|(c, tops)| {
             let own = c * QUERY_CHUNK..c * QUERY_CHUNK + tops.len();
             // Until every query has as many as it wants, its threshold lets all pass.
@@ -120,7 +120,7 @@ impl Exact {
             for (i, &gain) in gains.iter().enumerate() {
                 let mut scores = [f32::NEG_INFINITY; QUERY_CHUNK];
                 let row = &products.row(i)[own.clone()];
-                scores.iter_mut().zip(row).for_each(|(s, &p)| *s = score(metric, p, gain));
+                scores.iter_mut().zip(row).for_each(|(s, &p)| *s = score(squared, gain, 1.0, p));
                 // What is no number is offered too, which says what becomes of it.
                 let below = scores.iter().zip(&thresholds).fold(true, |below, (s, t)| below & (s < t));
                 if !below {
@@ -144,10 +144,4 @@ impl Exact {
         }
         found
     }
-}
-
-/// The score of a row of length `gain` whose unit row gives the product `p`.
-#[inline(always)]
-fn score(metric: Metric, p: f32, gain: f32) -> f32 {
-    if metric == Metric::L2 { 2.0 * gain * p - gain * gain } else { gain * p }
 }

@@ -6,6 +6,7 @@ use crate::{
     error::Error,
     math::topk::TopK,
     matrix::{Mat, MatRef},
+    model::score::score,
     neighbors::Neighbors,
     ops::types::{CodesRef, ScoreTables},
 };
@@ -106,11 +107,7 @@ impl<'a, L: Layer> Rescorer<'a, L> {
                 for (row, again) in rows.iter().zip(&*again) {
                     let (part, Again { product, factor }) = (row.part, *again);
                     let gain = part.codes.gain(row.at);
-                    let score = if part.codes.squared {
-                        2.0 * gain * factor * product - gain * gain
-                    } else {
-                        gain * factor * product
-                    };
+                    let score = score(part.codes.squared, gain, factor, product);
                     top.offer(score, row.at, |at| part.row + part.codes.labels.row(at));
                 }
             }

@@ -11,7 +11,15 @@ use super::{
         sums::{Needs, Quad, RUN, Sums},
     },
 };
-use crate::{format::rows::BLOCK, math::topk::TopK, model::kinds::CodeKind, ops::types::CodesRef};
+use crate::{
+    format::rows::BLOCK,
+    math::topk::TopK,
+    model::{
+        kinds::CodeKind,
+        score::{scale_and_less, score},
+    },
+    ops::types::CodesRef,
+};
 
 /// Positions of one chart and the queries that look at them.
 pub(super) struct Piece<'s, 'q, 'a, const Q: usize> {
@@ -245,12 +253,8 @@ impl WithSimd for Likely<'_, '_> {
 
 /// The score of the row at a position.
 pub(super) fn score_at(codes: &CodesRef<'_>, query: &Query<'_>, position: u64) -> f32 {
-    let (cell, stride) = (codes.labels.cell_of(position), codes.shape.bytes());
-    let (chart, b) = (usize::from(codes.anchor_chart[cell]), (position / BLOCK as u64) as usize);
-    let per_chart = codes.shape.symbols * codes.alphabet;
-    let tables = &query.tables[chart * per_chart..(chart + 1) * per_chart];
-    let block = &codes.blocks[b * stride..(b + 1) * stride];
-    exact(codes, block, position as usize % BLOCK, tables, query.bases[cell])
+    let (block, i) = codes.block(position);
+    scored(codes, block, i, codes.product(query.tables, query.bases, position))
 }
 
 /// Scores the rows of `mask` in a block whose place 0 is the position `first`; `cell` is that of the first of its positions that is
@@ -275,47 +279,23 @@ fn offer(
         while codes.labels.cells[cell + 1] <= row {
             cell += 1;
         }
-        let score = exact(codes, block, i as usize, tables, query.bases[cell]);
+        let product = query.bases[cell] + codes.shape.sum(block, i as usize, tables);
+        let score = scored(codes, block, i as usize, product);
         query.top.offer(score, row, |position| codes.labels.row(position));
     }
 }
 
-/// The score of one row.
-fn exact(codes: &CodesRef<'_>, block: &[u8], i: usize, tables: &[f32], base: f32) -> f32 {
-    let shape = codes.shape;
-    // Four sums: one would wait for itself.
-    let mut sums = [0f32; 4];
-    match shape.kind {
-        CodeKind::Chain => {
-            let shift = 4 * (i / 16);
-            for (t, (plane, table)) in block.as_chunks::<16>().0.iter().zip(tables.as_chunks::<16>().0).enumerate() {
-                sums[t % 4] += table[usize::from(plane[i % 16] >> shift & 15)];
-            }
-        }
-        CodeKind::Pq8 => {
-            for (t, (plane, table)) in
-                block.as_chunks::<BLOCK>().0.iter().zip(tables.as_chunks::<256>().0).enumerate()
-            {
-                sums[t % 4] += table[usize::from(plane[i])];
-            }
-        }
+/// The score of the row at place `i` of a block.
+fn scored(codes: &CodesRef<'_>, block: &[u8], i: usize, mut product: f32) -> f32 {
+    if !codes.factors.is_empty() {
+        product *= codes.factors[usize::from(codes.shape.side(block, 0, i))];
     }
-    let mut score = base + ((sums[0] + sums[1]) + (sums[2] + sums[3]));
-    let with_factor = usize::from(!codes.factors.is_empty());
-    if with_factor == 1 {
-        score *= codes.factors[usize::from(shape.side(block, 0, i))];
-    }
-    let gain = codes.gains[gain_code(codes, block, i)];
-    if codes.squared { 2.0 * gain * score - gain * gain } else { gain * score }
+    score(codes.squared, codes.gains[gain_code(codes, block, i)], 1.0, product)
 }
 
 #[inline(always)]
 fn gain_code(codes: &CodesRef<'_>, block: &[u8], i: usize) -> usize {
-    let mut code = 0;
-    for s in (usize::from(!codes.factors.is_empty())..codes.shape.side_nibbles).rev() {
-        code = code << 4 | usize::from(codes.shape.side(block, s, i));
-    }
-    code
+    codes.shape.gain_code(block, usize::from(!codes.factors.is_empty()), i)
 }
 
 /// What a block's factors and gains make of sums: `scale * s - less`.
@@ -346,9 +326,10 @@ impl Levels {
             for i in 0..BLOCK {
                 let factor = if with_factor { self.scale[i] } else { 1.0 };
                 let gain = codes.gains[gain_code(codes, block, i)];
-                self.scale[i] = if codes.squared { 2.0 * gain * factor } else { gain * factor };
+                let less;
+                (self.scale[i], less) = scale_and_less(codes.squared, gain, factor);
                 // A little less, as what is bounded is rounded on its way.
-                self.less[i] = if codes.squared { gain * gain * (1.0 - 1e-6) } else { 0.0 };
+                self.less[i] = less * (1.0 - 1e-6);
             }
         }
     }
