@@ -1,7 +1,7 @@
 //! What a caller asks of [`compress`](crate::compress).
 
 use crate::{
-    device::{Backend, DeviceChoice},
+    device::{Backend, Compute},
     embedding::Embedding,
     error::Error,
     format,
@@ -85,8 +85,6 @@ pub struct AnnealingConfig {
     pub trim: f32,
     /// Stop once an iteration without noise lowers the energy by less than this share.
     pub tolerance: f32,
-    /// Seed of the start and of the noise.
-    pub seed: u64,
 }
 
 impl Default for AnnealingConfig {
@@ -99,7 +97,6 @@ impl Default for AnnealingConfig {
             learning_rate: 1.0,
             trim: 0.02,
             tolerance: 1e-4,
-            seed: 1,
         }
     }
 }
@@ -112,9 +109,7 @@ pub struct Config<'a> {
     /// What "near" means.
     pub metric: Metric,
     /// Where the arithmetic runs.
-    pub backend: Backend,
-    /// Which device of the backend.
-    pub device: DeviceChoice,
+    pub compute: Compute,
     /// The kind of code.
     pub code: CodeKind,
     /// Settings of the anchors.
@@ -138,8 +133,6 @@ pub struct Config<'a> {
     pub decoder: Decoder,
     /// Seed of everything random. The same rows, settings and seed give the same bytes, whatever the number of threads.
     pub seed: u64,
-    /// CPU threads; `None` is one per core.
-    pub threads: Option<usize>,
     /// Key-value pairs kept in the file, such as the name of the embedding model. Keys must not start with `vlc.`.
     pub metadata: BTreeMap<String, String>,
     /// Receives progress and may cancel.
@@ -151,8 +144,7 @@ impl Default for Config<'_> {
         Config {
             budget: Budget::Ratio(0.03),
             metric: Metric::default(),
-            backend: Backend::default(),
-            device: DeviceChoice::default(),
+            compute: Compute::default(),
             code: CodeKind::default(),
             annealing: AnnealingConfig::default(),
             charts: None,
@@ -163,7 +155,6 @@ impl Default for Config<'_> {
             refine: None,
             decoder: Decoder::Auto,
             seed: 1,
-            threads: None,
             metadata: BTreeMap::new(),
             progress: None,
         }

@@ -24,6 +24,25 @@ impl From<Option<usize>> for DeviceChoice {
     }
 }
 
+/// Where and how wide a call computes.
+///
+/// A [`Backend`] stands for the best of its devices and a thread for each core.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Compute {
+    /// Where the arithmetic runs.
+    pub backend: Backend,
+    /// Which device of the backend.
+    pub device: DeviceChoice,
+    /// CPU threads, at least 1; `None` is the current rayon pool, usually one per core.
+    pub threads: Option<usize>,
+}
+
+impl From<Backend> for Compute {
+    fn from(backend: Backend) -> Compute {
+        Compute { backend, ..Compute::default() }
+    }
+}
+
 /// Where the arithmetic runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "lowercase"))]

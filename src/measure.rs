@@ -5,11 +5,11 @@
 //! warms it up (and makes what a backend keeps of the rows, once), and reading back the labels.
 
 use crate::{
-    device::{Backend, DeviceChoice},
+    device::{Backend, Compute, DeviceChoice},
     error::{Error, InputError},
     matrix::MatRef,
     ops::{
-        dispatch,
+        run,
         seam::{Ops, WithOps},
         types::Step,
     },
@@ -46,7 +46,7 @@ impl Timed {
     }
 }
 
-/// Times finding the nearest of `anchors` (K x d) for each of `rows` (n x d) on that device of `backend`.
+/// Times finding the nearest of `anchors` (K x d) for each of `rows` (n x d) where `compute` says.
 ///
 /// A run is O(n K d); there are `repeats` of them after the one that warms up. Memory on the device: a copy of rows and
 /// anchors, and a few numbers per row. On the CPU they share its memory.
@@ -58,12 +58,11 @@ impl Timed {
 pub fn time_assign(
     rows: MatRef<'_>,
     anchors: MatRef<'_>,
-    backend: Backend,
-    device: DeviceChoice,
+    compute: impl Into<Compute>,
     repeats: usize,
 ) -> Result<Timed, Error> {
     check(rows, anchors, repeats)?;
-    dispatch(backend, device, Job { rows, anchors, iterations: None, repeats })
+    run(&compute.into(), Job { rows, anchors, iterations: None, repeats })
 }
 
 /// Times `iterations` of plain k-means from `start` (K x d): assign the rows, take the mean of each cell, move its anchor
@@ -78,15 +77,14 @@ pub fn time_kmeans(
     rows: MatRef<'_>,
     start: MatRef<'_>,
     iterations: usize,
-    backend: Backend,
-    device: DeviceChoice,
+    compute: impl Into<Compute>,
     repeats: usize,
 ) -> Result<Timed, Error> {
     check(rows, start, repeats)?;
     if iterations == 0 {
         return Err(Error::Config("k-means needs at least one iteration".into()));
     }
-    dispatch(backend, device, Job { rows, anchors: start, iterations: Some(iterations), repeats })
+    run(&compute.into(), Job { rows, anchors: start, iterations: Some(iterations), repeats })
 }
 
 fn check(rows: MatRef<'_>, anchors: MatRef<'_>, repeats: usize) -> Result<(), Error> {
@@ -176,7 +174,6 @@ mod tests {
     use super::*;
     use crate::{config::AnnealingConfig, matrix::Mat, train::anneal};
 
-    const BEST: DeviceChoice = DeviceChoice::Best;
     const N: usize = 500;
     const D: usize = 9;
     const K: usize = 12;
@@ -200,8 +197,8 @@ mod tests {
     fn assignments_are_those_of_brute_force_and_of_annealing() {
         let rows = rows();
         let config = AnnealingConfig { anchors: Some(K), ..AnnealingConfig::default() };
-        let (found, assigned) = anneal(rows.view(), &config, Backend::Cpu).unwrap();
-        let timed = time_assign(rows.view(), found.anchors(), Backend::Cpu, BEST, 3).unwrap();
+        let (found, assigned) = anneal(rows.view(), &config, 1, Backend::Cpu).unwrap();
+        let timed = time_assign(rows.view(), found.anchors(), Backend::Cpu, 3).unwrap();
         let (labels, energy) = nearest(rows.view(), found.anchors());
         assert_eq!(timed.labels, labels);
         assert_eq!(timed.labels, assigned.labels);
@@ -217,7 +214,7 @@ mod tests {
         let mut anchors = Mat::new(start.as_slice().to_vec(), K, D).unwrap();
         let mut before = f64::INFINITY;
         for iterations in 1..=6 {
-            let timed = time_kmeans(rows.view(), start, iterations, Backend::Cpu, BEST, 2).unwrap();
+            let timed = time_kmeans(rows.view(), start, iterations, Backend::Cpu, 2).unwrap();
             let (labels, energy) = nearest(rows.view(), anchors.view());
             assert_eq!(timed.labels, labels, "{iterations}");
             assert!((timed.energy - energy).abs() < 1e-5 * energy, "{} {energy}", timed.energy);
@@ -238,15 +235,16 @@ mod tests {
         let rows = rows();
         let all = rows.view();
         let config = |result: Result<Timed, Error>| matches!(result, Err(Error::Config(_)));
-        assert!(config(time_assign(all, all.slice(0..0), Backend::Cpu, BEST, 1)));
-        assert!(config(time_assign(all.slice(0..0), all, Backend::Cpu, BEST, 1)));
-        assert!(config(time_assign(all, Mat::zeros(3, D + 1).view(), Backend::Cpu, BEST, 1)));
-        assert!(config(time_assign(all, all, Backend::Cpu, BEST, 0)));
-        assert!(config(time_assign(all, all, Backend::Cpu, DeviceChoice::Number(1), 1)));
-        assert!(config(time_kmeans(all, all, 0, Backend::Cpu, BEST, 1)));
+        assert!(config(time_assign(all, all.slice(0..0), Backend::Cpu, 1)));
+        assert!(config(time_assign(all.slice(0..0), all, Backend::Cpu, 1)));
+        assert!(config(time_assign(all, Mat::zeros(3, D + 1).view(), Backend::Cpu, 1)));
+        assert!(config(time_assign(all, all, Backend::Cpu, 0)));
+        let second = Compute { device: DeviceChoice::Number(1), ..Backend::Cpu.into() };
+        assert!(config(time_assign(all, all, second, 1)));
+        assert!(config(time_kmeans(all, all, 0, Backend::Cpu, 1)));
         let mut holed = rows.clone();
         holed.row_mut(7)[2] = f32::NAN;
-        let Err(Error::Input(error)) = time_assign(all, holed.view(), Backend::Cpu, BEST, 1) else {
+        let Err(Error::Input(error)) = time_assign(all, holed.view(), Backend::Cpu, 1) else {
             panic!("a value that is not finite was taken")
         };
         assert_eq!((error.row, error.column), (Some(7), Some(2)));

@@ -1,9 +1,7 @@
 //! What the queries held out from training say of a file that has just been written.
 
 use crate::{
-    device::Backend,
     error::Error,
-    index::searcher::Searcher,
     matrix::Mat,
     neighbors::Neighbors,
     search::{
@@ -54,7 +52,7 @@ pub(crate) fn measure(
         Ok(Neighbors { ids: Mat::new(ids, rows, width)?, scores: Mat::new(scores, rows, width)? })
     };
     let ask = |index: &crate::index::Index<&[u8]>, k: usize| {
-        Searcher::open(index, Backend::Cpu)?.query_prepared(prepared.held.view(), k + with_self)
+        index.view().search_prepared(index.on_cpu()?, prepared.held.view(), k + with_self)
     };
     let truth = without_self(truth)?;
     // More than are asked for, to see where ties go on.

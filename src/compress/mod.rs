@@ -16,9 +16,8 @@ use crate::{
     matrix::MatRef,
     model::learned::Learned,
     ops::{
-        dispatch,
+        run,
         seam::{Ops, WithOps},
-        with_threads,
     },
     platform::Stopwatch,
     read::{prepare::chunk_rows, source::RowSource},
@@ -40,7 +39,7 @@ use std::{io::Cursor, path::Path};
 pub fn compress(rows: MatRef<'_>, config: &Config<'_>) -> Result<Index<Vec<u8>>, Error> {
     check_keys(&config.metadata)?;
     let job = Job { rows: &rows, config, target: Cursor::new(Vec::new()), output: Path::new("memory") };
-    let (target, _) = with_threads(config, || dispatch(config.backend, config.device, job))?;
+    let (target, _) = run(&config.compute, job)?;
     Index::from_bytes(target.into_inner())
 }
 
@@ -59,7 +58,7 @@ pub(crate) fn compress_as_is(rows: &dyn RowSource, path: &Path, config: &Config<
     publish_at(path, &teller(config.progress), |file| {
         let target = FileTarget(file.try_clone().map_err(|e| Error::io(path, e))?);
         let job = Job { rows, config, target, output: path };
-        with_threads(config, || dispatch(config.backend, config.device, job)).map(|(_, report)| report)
+        run(&config.compute, job).map(|(_, report)| report)
     })
 }
 

@@ -9,14 +9,14 @@ use crate::{
     matrix::{Mat, MatRef, copy_rows},
     model::kinds::DecoderShape,
     ops::{
-        dispatch,
+        run,
         seam::{Ops, WithOps},
     },
     read::source::RowSource,
     report::{Plan, QuerySource, Stage},
     train::{
-        self,
         allocate::{Shape, symbol_bits},
+        anneal::anneal as anneal_on,
         chart::Spectrum,
         pilot::Pilot,
         sample::{Prepared, prepare},
@@ -38,7 +38,7 @@ pub fn plan(rows: &dyn RowSource, config: &Config<'_>) -> Result<Plan, Error> {
             plan_on(&ops, &prepared, self.1, &|_, _, _| Ok(())).map(|(plan, _)| plan)
         }
     }
-    crate::ops::with_threads(config, || dispatch(config.backend, config.device, Job(rows, config)))
+    run(&config.compute, Job(rows, config))
 }
 
 /// Rows of the pilot sample: at least this many, at most [`PILOT_MOST`], an eighth of the store in between.
@@ -192,10 +192,9 @@ impl<'a> Piloted<'a> {
             anchors: Some(anchors),
             iterations: PILOT_ITERATIONS,
             temperature: 0.0,
-            seed,
             ..AnnealingConfig::default()
         };
-        let (found, _) = train::anneal_on(ops, pilot.slice(0..trained), &settings, |_| Ok(()))?;
+        let (found, _) = anneal_on(ops, pilot.slice(0..trained), &settings, seed, |_| Ok(()))?;
         let anchors = found.into_anchors();
         let held = pilot.slice(held);
         let assigned = ops.assign(&ops.upload(held)?, &ops.upload(anchors.view())?, 1)?;

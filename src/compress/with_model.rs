@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     config::{Config, Decoder},
-    device::{Backend, DeviceChoice},
+    device::{Backend, Compute},
     embedding::Embedding,
     encode::Encoder,
     error::{Error, InputError},
@@ -26,7 +26,7 @@ use crate::{
     index::Index,
     learned::synthesis::Synthesizer,
     ops::{
-        dispatch,
+        run,
         seam::{Ops, WithOps},
     },
     platform::Stopwatch,
@@ -92,7 +92,7 @@ pub fn train_to(rows: &dyn RowSource, path: impl AsRef<Path>, config: &Config<'_
         }
     }
     let job = Job(rows, path.as_ref(), config);
-    crate::ops::with_threads(config, || dispatch(config.backend, config.device, job))
+    run(&config.compute, job)
 }
 
 fn train_on<O: Ops>(ops: &O, rows: &dyn RowSource, path: &Path, config: &Config<'_>) -> Result<BuildReport, Error> {
@@ -157,8 +157,7 @@ pub fn compress_with_model(
         }
     }
     let job = Job { rows, model: model.as_ref(), path: path.as_ref(), refer, metadata, options };
-    let config = Config { threads: options.threads, ..Config::default() };
-    crate::ops::with_threads(&config, || dispatch(options.backend, options.device, job))
+    run(&options.compute, job)
 }
 
 fn encode_on<O: Ops>(
@@ -253,11 +252,7 @@ pub struct EncodeOptions<'a> {
     /// The embedding model that the rows are from: refused where the file is of another.
     pub embedding: Option<Embedding>,
     /// Where the arithmetic runs.
-    pub backend: Backend,
-    /// Which device of the backend.
-    pub device: DeviceChoice,
-    /// CPU threads; `None` is one per core.
-    pub threads: Option<usize>,
+    pub compute: Compute,
     /// Receives progress and may cancel.
     pub progress: Option<&'a ProgressFn<'a>>,
 }

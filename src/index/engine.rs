@@ -82,6 +82,12 @@ impl<O: Ops> Scan for Loaded<O> {
     }
 }
 
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("backend", &self.backend).finish_non_exhaustive()
+    }
+}
+
 impl Engine {
     /// Makes an index ready. On the CPU this copies nothing.
     pub(crate) fn open(view: &View<'_>, backend: Backend, device: DeviceChoice) -> Result<Engine, Error> {

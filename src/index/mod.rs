@@ -1,22 +1,17 @@
 //! An index: the bytes of a `.vlc` file, wherever they are, ready to be asked.
 
 pub(crate) mod decode;
+pub(crate) mod engine;
 pub(crate) mod filter;
 pub(crate) mod find;
 pub(crate) mod info;
 pub(crate) mod live;
 pub(crate) mod searcher;
 pub(crate) mod select;
-
-use std::{
-    cell::Cell,
-    ops::{ControlFlow, Range},
-    path::{Path, PathBuf},
-    sync::OnceLock,
-    time::Duration,
-};
+pub(crate) mod view;
 
 use crate::{
+    device::{Backend, DeviceChoice},
     embedding::Embedding,
     error::{Error, ParseError},
     file::{
@@ -29,7 +24,16 @@ use crate::{
     model::kinds::Metric,
     search::tables::QueryModel,
 };
+use engine::Engine;
 use live::Live;
+use std::{
+    cell::Cell,
+    ops::{ControlFlow, Range},
+    path::{Path, PathBuf},
+    sync::OnceLock,
+    time::Duration,
+};
+use view::{Behind, View};
 
 /// A compressed store over bytes of any kind: a mapped file, a vector, a slice.
 #[derive(Debug)]
@@ -44,7 +48,10 @@ pub struct Index<D> {
     looked_up: OnceLock<()>,
     /// Unpacked for the first query.
     query_model: OnceLock<QueryModel>,
+    refine_model: OnceLock<QueryModel>,
     learned_model: OnceLock<LearnedModel>,
+    /// For searches on the CPU, once there has been one.
+    on_cpu: OnceLock<Engine>,
 }
 
 impl Index<MappedFile> {
@@ -175,7 +182,9 @@ impl<D: AsRef<[u8]>> Index<D> {
             watch: None,
             looked_up: OnceLock::new(),
             query_model: OnceLock::new(),
+            refine_model: OnceLock::new(),
             learned_model: OnceLock::new(),
+            on_cpu: OnceLock::new(),
         }
     }
 
@@ -197,24 +206,35 @@ impl<D: AsRef<[u8]>> Index<D> {
         &self.parsed
     }
 
-    pub(crate) fn query_model(&self) -> &QueryModel {
-        self.query_model.get_or_init(|| QueryModel::new(&self.parsed.model))
+    /// What a search reads of it.
+    pub(crate) fn view(&self) -> View<'_> {
+        let model = &self.parsed.model;
+        let behind = match (&self.parsed.refine, &self.parsed.learned) {
+            (Some(refine), _) => {
+                Behind::Refine(refine, self.refine_model.get_or_init(|| QueryModel::new(refine.model())))
+            }
+            (None, Some(learned)) => {
+                let make = || LearnedModel::new(learned, model, self.parsed.meta.alpha);
+                Behind::Learned(self.learned_model.get_or_init(make))
+            }
+            (None, None) => Behind::Nothing,
+        };
+        let query_model = self.query_model.get_or_init(|| QueryModel::new(model));
+        View { parsed: &self.parsed, bytes: self.bytes(), watch: self.watch.as_ref(), query_model, behind }
     }
 
-    /// What scoring rows again with the learned decoder takes, where there is one.
-    pub(crate) fn learned_model(&self) -> Option<&LearnedModel> {
-        let learned = self.parsed.learned.as_ref()?;
-        let make = || LearnedModel::new(learned, &self.parsed.model, self.parsed.meta.alpha);
-        Some(self.learned_model.get_or_init(make))
+    /// Itself, ready to be searched on the CPU.
+    pub(crate) fn on_cpu(&self) -> Result<&Engine, Error> {
+        if let Some(engine) = self.on_cpu.get() {
+            return Ok(engine);
+        }
+        let engine = Engine::open(&self.view(), Backend::Cpu, DeviceChoice::Best)?;
+        Ok(self.on_cpu.get_or_init(|| engine))
     }
 
     /// The file it was opened from.
     pub(crate) fn path(&self) -> Option<&Path> {
         self.path.as_deref()
-    }
-
-    pub(crate) fn watch(&self) -> Option<&Watch> {
-        self.watch.as_ref()
     }
 
     /// Refuses to go on where the mapped file has been truncated; also after work, whose outcome is of no use then. The calls of this

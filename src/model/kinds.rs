@@ -123,7 +123,8 @@ impl FromStr for DecoderShape {
             let layers = layers.unwrap_or(usual.layers);
             Some(DecoderShape { width, layers, bits: bits.unwrap_or(usual.bits) })
         };
-        let message = || format!("decoder {text:?}: a width, layers and bits such as 512, 512x2 or 512x2@8 are expected");
+        let message =
+            || format!("decoder {text:?}: a width, layers and bits such as 512, 512x2 or 512x2@8 are expected");
         parse().ok_or_else(|| Error::Config(message()))
     }
 }

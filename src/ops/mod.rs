@@ -14,6 +14,7 @@ pub(crate) mod layout;
 pub(crate) mod mlp;
 pub(crate) mod reach;
 pub(crate) mod seam;
+pub(crate) mod threads;
 pub(crate) mod types;
 #[cfg(all(feature = "gpu-wgpu", not(target_family = "wasm")))]
 pub(crate) mod wgpu;
@@ -25,8 +26,7 @@ pub(crate) use allowed::Allowed;
 pub use types::Assignments;
 
 use crate::{
-    config::Config,
-    device::{Backend, DeviceInfo},
+    device::{Backend, Compute, DeviceInfo},
     error::Error,
 };
 use seam::WithOps;
@@ -187,20 +187,12 @@ fn wgpu_health(device: DeviceChoice) -> Result<Health, Error> {
     match open_wgpu(device)? {}
 }
 
-/// Runs `job` on as many threads as the caller asked for.
-pub(crate) fn with_threads<R: Send>(
-    config: &Config<'_>,
-    job: impl FnOnce() -> Result<R, Error> + Send,
-) -> Result<R, Error> {
-    match config.threads {
-        None => job(),
-        Some(0) => Err(Error::Config("threads must be at least 1".into())),
-        Some(threads) => {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-            let pool = pool.map_err(|e| Error::Config(format!("{threads} threads could not be started: {e}")))?;
-            pool.install(job)
-        }
-    }
+/// Runs `job` where the caller asked for it.
+pub(crate) fn run<J: WithOps + Send>(compute: &Compute, job: J) -> Result<J::Output, Error>
+where
+    J::Output: Send,
+{
+    threads::with_threads(compute.threads, || dispatch(compute.backend, compute.device, job))
 }
 
 /// The number asked for, of a backend without software adapters.

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// A device that holds rows: copies to it, from it and on it.
-pub(crate) trait Device: 'static {
+pub(crate) trait Device: Send + Sync + 'static {
     /// A row-major f32 matrix on the device, freed on drop.
     type Rows;
 
@@ -99,7 +99,7 @@ pub(crate) trait Ops: Device + Learn {
     /// What [`Ops::reduce`] found, on the device: counts and variances (anchors), means (anchors x d).
     type Stats;
     /// Codes on the device; nothing where it reads them in the memory of the host.
-    type Codes;
+    type Codes: Send + Sync;
 
     /// The `candidates` (at least 1, at most the number of anchors) nearest anchors of every row in squared L2.
     /// Ties go to the lower number. O(n K d), the n x K distances are never kept.

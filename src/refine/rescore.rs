@@ -20,13 +20,13 @@ pub(crate) fn candidates(k: usize) -> usize {
 /// The layer, ready to score rows: O(d active) a query and O(symbols) a row.
 pub(crate) struct RefineLayer<'a> {
     refine: &'a Refine,
-    queries: QueryModel,
+    queries: &'a QueryModel,
 }
 
 impl<'a> RefineLayer<'a> {
-    /// O(d active) memory and time.
-    pub(crate) fn new(refine: &'a Refine) -> Self {
-        RefineLayer { refine, queries: QueryModel::new(refine.model()) }
+    /// `queries` is of the layer's model.
+    pub(crate) fn new(refine: &'a Refine, queries: &'a QueryModel) -> Self {
+        RefineLayer { refine, queries }
     }
 }
 

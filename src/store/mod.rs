@@ -16,14 +16,13 @@ use crate::{
         drift::{AppendReport, DRIFT, expected_energy, trained_lengths},
         with_model::{EncodeOptions, encode},
     },
-    config::Config,
     error::{Error, ParseError},
     file::{disk::Folder, lengths::Lengths, mmap::MappedFile},
     format,
     ids::Ids,
     index::Index,
     ops::{
-        dispatch,
+        run,
         seam::{Ops, WithOps},
     },
     platform::Stopwatch,
@@ -130,8 +129,7 @@ impl Store {
             }
         }
         let job = Job(self, rows, options);
-        let config = Config { threads: options.threads, ..Config::default() };
-        crate::ops::with_threads(&config, || dispatch(options.backend, options.device, job))
+        run(&options.compute, job)
     }
 
     /// Deletes rows by id. They are not found from then on; their bytes stay until the file is compacted, which it is by itself

@@ -39,6 +39,7 @@ pub(crate) fn anneal<O: Ops>(
     ops: &O,
     rows: MatRef<'_>,
     config: &AnnealingConfig,
+    seed: u64,
     each: impl FnMut(usize) -> Result<(), Error>,
 ) -> Result<(AnchorSet, Assignments), Error> {
     let count = check(rows, config)?;
@@ -49,8 +50,8 @@ pub(crate) fn anneal<O: Ops>(
     let moved = offset.iter().any(|&m| m != 0.0).then(|| subtract(rows, &offset));
     let centred = moved.as_ref().map_or(rows, Mat::view);
     let resident = ops.upload(centred)?;
-    let begin = start(ops, &resident, rows.rows(), count, config.seed)?;
-    let (mut anchors, assigned) = anneal_from(ops, &resident, centred, begin, config, each)?;
+    let begin = start(ops, &resident, rows.rows(), count, seed)?;
+    let (mut anchors, assigned) = anneal_from(ops, &resident, centred, begin, config, seed, each)?;
     for k in 0..count {
         anchors.row_mut(k).iter_mut().zip(&offset).for_each(|(a, o)| *a += o);
     }
@@ -64,6 +65,7 @@ pub(crate) fn anneal_from<O: Ops>(
     rows: MatRef<'_>,
     begin: Mat,
     config: &AnnealingConfig,
+    seed: u64,
     mut each: impl FnMut(usize) -> Result<(), Error>,
 ) -> Result<(Mat, Assignments), Error> {
     let count = begin.rows();
@@ -79,7 +81,7 @@ pub(crate) fn anneal_from<O: Ops>(
         let hot = iteration < noisy;
         let stats = ops.reduce(resident, &assigned, count, if hot { config.trim } else { 0.0 })?;
         let cells = ops.cells(&stats)?;
-        let noise = hot.then(|| noise(&cells, rows.dim(), temperature, config.seed, iteration));
+        let noise = hot.then(|| noise(&cells, rows.dim(), temperature, seed, iteration));
         let step = Step { learning_rate: config.learning_rate, noise: noise.as_ref().map(Mat::view) };
         let before = if two { Some(ops.download(&anchors)?) } else { None };
         ops.update(&mut anchors, &stats, step)?;
@@ -87,9 +89,9 @@ pub(crate) fn anneal_from<O: Ops>(
         if before.is_some() || cells.counts.contains(&0) {
             let near = ops.assignments(&assigned)?;
             let mut moved = ops.download_owned(anchors)?;
-            refill(&mut moved, &cells, rows, &near, config.seed, iteration);
+            refill(&mut moved, &cells, rows, &near, seed, iteration);
             if let Some(before) = before {
-                relocating = relocate(rows, before.view(), &near, &mut moved, config.seed, iteration) > 0;
+                relocating = relocate(rows, before.view(), &near, &mut moved, seed, iteration) > 0;
             }
             anchors = ops.upload_owned(moved)?;
         }

@@ -19,18 +19,19 @@ pub(crate) use anneal::{anneal as anneal_on, check_settings as check_annealing};
 
 use crate::{
     config::AnnealingConfig,
-    device::{Backend, DeviceChoice},
+    device::Compute,
     error::Error,
     matrix::MatRef,
     ops::{
-        dispatch,
+        run,
         seam::{Ops, WithOps},
         types::Assignments,
     },
 };
 use anneal::AnchorSet;
 
-/// Finds `config.anchors` anchors for `rows` (n x d) by annealed, robust k-means, and which is nearest to each row.
+/// Finds `config.anchors` anchors for `rows` (n x d) by annealed, robust k-means, and which is nearest to each row. The same rows, settings and seed give the
+/// same anchors.
 ///
 /// O(iterations n K d) time; memory for a copy of the rows.
 ///
@@ -40,18 +41,19 @@ use anneal::AnchorSet;
 pub fn anneal(
     rows: MatRef<'_>,
     config: &AnnealingConfig,
-    backend: Backend,
+    seed: u64,
+    compute: impl Into<Compute>,
 ) -> Result<(AnchorSet, Assignments), Error> {
-    struct Job<'a>(MatRef<'a>, &'a AnnealingConfig);
+    struct Job<'a>(MatRef<'a>, &'a AnnealingConfig, u64);
     impl WithOps for Job<'_> {
         type Output = (AnchorSet, Assignments);
         fn run<O: Ops>(self, ops: O) -> Result<Self::Output, Error> {
-            anneal_on(&ops, self.0, self.1, |_| Ok(()))
+            anneal_on(&ops, self.0, self.1, self.2, |_| Ok(()))
         }
     }
     if let Some(at) = rows.as_slice().iter().position(|v| !v.is_finite()) {
         let error = crate::error::InputError::new(None, "the value is not finite: drop or mend the row");
         return Err(error.at_row(at / rows.dim()).at_column(at % rows.dim()).into());
     }
-    dispatch(backend, DeviceChoice::Best, Job(rows, config))
+    run(&compute.into(), Job(rows, config, seed))
 }

@@ -203,10 +203,9 @@ fn independent<O: Ops>(
                 anchors: Some(rows.rows().min(256)),
                 iterations: 15,
                 temperature: 0.0,
-                seed: seed.wrapping_add(t as u64),
                 ..AnnealingConfig::default()
             };
-            let (found, _) = anneal(ops, part.view(), &config, |_| Ok(()))?;
+            let (found, _) = anneal(ops, part.view(), &config, seed.wrapping_add(t as u64), |_| Ok(()))?;
             for v in 0..width {
                 tables.extend((0..256).map(|c| {
                     // Fewer rows than codewords: the rest repeat the first, which wins every tie.

@@ -175,7 +175,6 @@ fn find_anchors<O: Ops>(ops: &O, t: &Training<'_>, z: &O::Rows) -> Result<Vec<u3
     let settings = |iterations: usize, temperature: f32| AnnealingConfig {
         iterations: iterations.min(config.annealing.iterations),
         temperature,
-        seed: config.seed,
         ..config.annealing.clone()
     };
     let report = |done: usize| (t.report)(Stage::Anchors, done, ON_SOME + ON_ALL);
@@ -186,14 +185,14 @@ fn find_anchors<O: Ops>(ops: &O, t: &Training<'_>, z: &O::Rows) -> Result<Vec<u3
         let picked: Vec<u32> = picked.into_iter().map(|i| i as u32).collect();
         let settings = settings(ON_SOME, config.annealing.temperature);
         let on_some = ops.select(&resident, &picked)?;
-        (begin, _) = anneal_from(ops, &on_some, some.view(), begin, &settings, report)?;
+        (begin, _) = anneal_from(ops, &on_some, some.view(), begin, &settings, config.seed, report)?;
     }
     // What has settled on some rows stays cool on all.
     let (rest, temperature) =
         if wanted < placed.rows() { (ON_ALL, 0.0) } else { (ON_SOME + ON_ALL, config.annealing.temperature) };
     let report = |done: usize| report(ON_SOME + ON_ALL - rest + done);
     let settings = settings(rest, temperature);
-    let (_, assigned) = anneal_from(ops, &resident, placed.view(), begin, &settings, report)?;
+    let (_, assigned) = anneal_from(ops, &resident, placed.view(), begin, &settings, config.seed, report)?;
     report(rest)?;
     Ok(assigned.labels)
 }
@@ -221,8 +220,8 @@ fn group_anchors<O: Ops>(
     let picked = Random::new(seed, PURPOSE_CHARTS).sample(z.rows(), CHART_ROWS);
     let mut rows = Mat::zeros(picked.len(), z.dim());
     picked.iter().enumerate().for_each(|(r, &i)| rows.row_mut(r).copy_from_slice(z.row(i)));
-    let settings = AnnealingConfig { anchors: Some(wanted.min(rows.rows())), seed, ..AnnealingConfig::default() };
-    let (centres, _) = anneal(ops, rows.view(), &settings, |_| Ok(()))?;
+    let settings = AnnealingConfig { anchors: Some(wanted.min(rows.rows())), ..AnnealingConfig::default() };
+    let (centres, _) = anneal(ops, rows.view(), &settings, seed, |_| Ok(()))?;
     let assigned = ops.assign(&ops.upload(cells)?, &ops.upload(centres.anchors())?, 1)?;
     let assigned = ops.assignments(&assigned)?;
     let mut numbers = vec![None; centres.anchors().rows()];

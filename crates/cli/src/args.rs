@@ -3,10 +3,7 @@
 use std::{ops::Range, path::Path};
 
 use clap::ValueEnum;
-use vlc::{
-    Backend, CodeKind, DeviceChoice, InputError, Mat, Metric, Probe, RowSource, SearchOptions,
-    VectorFile,
-};
+use vlc::{Backend, CodeKind, DeviceChoice, InputError, Mat, Metric, Probe, RowSource, SearchOptions, VectorFile};
 
 use crate::error::CliError;
 

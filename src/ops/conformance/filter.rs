@@ -158,10 +158,8 @@ pub(super) fn filtered_among_many_rows<O: Ops>(ops: &O) {
         let loaded = ops.load(&store.codes()).unwrap();
         let queries: Vec<ScoreTables> =
             [40, 3, 1].into_iter().map(|count| store.queries(&mut random, count, None)).collect();
-        let all: Vec<Neighbors> = queries
-            .iter()
-            .map(|queries| portable.score(&store.codes(), &(), queries, spec.n).unwrap())
-            .collect();
+        let all: Vec<Neighbors> =
+            queries.iter().map(|queries| portable.score(&store.codes(), &(), queries, spec.n).unwrap()).collect();
         for (filter, batch, k, reach) in [
             (Filter::One, 0, 10, None),
             (Filter::Share(1), 0, 10, None),
