@@ -1,4 +1,4 @@
-// The nearest anchors of every row: |a|^2 / 2 - <x, a> orders anchors as the distance does. Follows product.wgsl.
+// The nearest anchors of every row: |a|^2 / 2 - <x, a> orders anchors as the distance does. Follows shared/product.wgsl.
 struct AssignParams {
     row0: u32,      // of the rows bound: the first to take
     rows: u32,      // how many

@@ -4,10 +4,10 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::{
+    encode_pairs::{Costs, Trellis, squares},
+    encode_survivors::{Paths, SURVIVORS, viterbi},
     lengths,
     simd::Level,
-    trellis::{Costs, Trellis, squares},
-    viterbi::{Paths, SURVIVORS, viterbi},
 };
 use crate::{
     matrix::MatRef,

@@ -3,6 +3,8 @@
 pub(crate) mod assign;
 pub(crate) mod blocks;
 pub(crate) mod encode;
+pub(crate) mod encode_pairs;
+pub(crate) mod encode_survivors;
 pub(crate) mod lengths;
 pub(crate) mod mlp;
 pub(crate) mod panels;
@@ -12,9 +14,7 @@ pub(crate) mod reduce;
 pub(crate) mod scan;
 pub(crate) mod score;
 pub(crate) mod simd;
-pub(crate) mod trellis;
 pub(crate) mod update;
-pub(crate) mod viterbi;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

@@ -16,7 +16,7 @@ pub(super) const THREADS: u32 = 256;
 const PIECE: usize = 32_768;
 const ROOM: usize = 1 << 26;
 
-/// Where a layer stands (cuda/mlp_fit.cu).
+/// Where a layer stands (cuda/fit.cu).
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
 pub(super) struct Place {

@@ -4,7 +4,7 @@ use super::{
     buffer::{Bind, Buffer},
     device::Device,
     error::failure,
-    kernel::{ITERATIONS, Kernel, Source},
+    kernel::{ITERATIONS, Kernel, Source, source},
     project::SIDE,
     rows::{GROUPS, MOST_GROUPS, Rows},
 };
@@ -16,23 +16,9 @@ use crate::{
     },
 };
 
-static WIDE: Source = Source {
-    name: "assign, wide",
-    text: concat!(
-        include_str!("../../../shaders/four_wide.wgsl"),
-        include_str!("../../../shaders/product.wgsl"),
-        include_str!("../../../shaders/assign.wgsl")
-    ),
-};
-static NARROW: Source = Source {
-    name: "assign, narrow",
-    text: concat!(
-        include_str!("../../../shaders/four_narrow.wgsl"),
-        include_str!("../../../shaders/product.wgsl"),
-        include_str!("../../../shaders/assign.wgsl")
-    ),
-};
-static SETTLE: Source = Source { name: "settle", text: include_str!("../../../shaders/settle.wgsl") };
+static WIDE: Source = source!("shared/four_wide", "shared/product", "assign");
+static NARROW: Source = source!("shared/four_narrow", "shared/product", "assign");
+static SETTLE: Source = source!("assign_settle");
 
 const HALF_LENGTHS: Kernel = Kernel { source: &SETTLE, entry: "half_lengths", constants: &[] };
 const ONE_OF_SPLITS: Kernel = Kernel { source: &SETTLE, entry: "settle", constants: &[] };
@@ -57,9 +43,9 @@ const fn search(source: &'static Source, next: bool) -> Kernel {
 
 /// Tiles that fill a device: with fewer tiles of rows the anchors are split.
 const FILL: usize = 512;
-/// Columns of a step of a product (shaders/product.wgsl).
+/// Columns of a step of a product (shaders/shared/product.wgsl).
 const DEPTH: usize = 8;
-/// Rows of a group that measures distances, and invocations for each (shaders/settle.wgsl).
+/// Rows of a group that measures distances, and invocations for each (shaders/assign_settle.wgsl).
 const GROUP_ROWS: usize = 8;
 const LANES: usize = 32;
 /// Numbers of anchors go through f32.

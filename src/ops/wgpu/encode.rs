@@ -1,4 +1,5 @@
-//! Codes of rows (shaders/encode.wgsl and what follows it): the exact search in whole numbers of 24 bits, where the CPU has 16.
+//! Codes of rows (shaders/encode_*.wgsl, each behind shared/encode.wgsl): the exact search in whole numbers of 24 bits, where the
+//! CPU has 16.
 
 use rayon::prelude::*;
 
@@ -6,7 +7,7 @@ use super::{
     assign::Assigned,
     buffer::Buffer,
     device::Device,
-    kernel::{ITERATIONS, Kernel, Source},
+    kernel::{ITERATIONS, Kernel, Source, source},
     project::product,
     rows::{GROUPS, Part, Rows},
 };
@@ -20,21 +21,9 @@ use crate::{
     },
 };
 
-macro_rules! source {
-    ($name:literal) => {
-        Source {
-            name: $name,
-            text: concat!(
-                include_str!("../../../shaders/encode.wgsl"),
-                include_str!(concat!("../../../shaders/", $name, ".wgsl"))
-            ),
-        }
-    };
-}
-
-static PAIRS: Source = source!("pairs");
-static SURVIVORS: Source = source!("survivors");
-static INDEPENDENT: Source = source!("independent");
+static PAIRS: Source = source!("shared/encode", "encode_pairs");
+static SURVIVORS: Source = source!("shared/encode", "encode_survivors");
+static INDEPENDENT: Source = source!("shared/encode", "encode_independent");
 
 const ENCODE_PAIRS: Kernel = Kernel { source: &PAIRS, entry: "encode_pairs", constants: &[] };
 const ENCODE_SURVIVORS: Kernel = Kernel { source: &SURVIVORS, entry: "encode_survivors", constants: &[] };
@@ -45,12 +34,12 @@ const LENGTHS: Kernel = Kernel { source: &INDEPENDENT, entry: "lengths", constan
 pub(super) static KERNELS: &[&Kernel] =
     &[&ENCODE_PAIRS, &ENCODE_SURVIVORS, &ENCODE_INDEPENDENT, &CODEWORDS, &LENGTHS];
 
-/// Rows of a group, and words of scratch that a symbol takes (shaders/encode.wgsl).
+/// Rows of a group, and words of scratch that a symbol takes (shaders/shared/encode.wgsl).
 const ROWS: usize = 2;
 const LANES: usize = 32;
 /// Bytes of scratch: groups beyond those that it is enough for would wait for others anyway.
 const SCRATCH: usize = 64 << 20;
-/// Costs alone are cut off at 2^24, with 4 bits below them for where they came from (shaders/pairs.wgsl).
+/// Costs alone are cut off at 2^24, with 4 bits below them for where they came from (shaders/encode_pairs.wgsl).
 const CUT: f32 = 16_777_216.0;
 const TAG: u32 = 4;
 /// Words of what is found of a row before its symbols.
@@ -101,7 +90,7 @@ fn exact(code: &Code) -> bool {
     code.kind == CodeKind::Chain && code.lags <= chain::LAGS
 }
 
-/// Writes what the exact search takes, in the order of shaders/encode.wgsl; returns the steps of whole numbers in 1.
+/// Writes what the exact search takes, in the order of shaders/shared/encode.wgsl; returns the steps of whole numbers in 1.
 fn costs(code: &Code, out: &mut [u32]) -> f32 {
     const STATES: usize = chain::STATES;
     const SQUARE: usize = STATES * STATES;

@@ -25,6 +25,20 @@ pub(super) struct Source {
     pub(super) text: &'static str,
 }
 
+/// A shader of these files of shaders/, one behind the other; what they are named is its name.
+macro_rules! source {
+    ($first:literal $(, $more:literal)*) => {
+        Source {
+            name: concat!($first $(, " + ", $more)*),
+            text: concat!(
+                include_str!(concat!("../../../shaders/", $first, ".wgsl"))
+                $(, include_str!(concat!("../../../shaders/", $more, ".wgsl")))*
+            ),
+        }
+    };
+}
+pub(super) use source;
+
 /// An entry point of a shader, and what its `override` constants are. Each module lists its own for shader_tests.rs.
 pub(super) struct Kernel {
     pub(super) source: &'static Source,

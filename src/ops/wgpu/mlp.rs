@@ -6,7 +6,7 @@ use super::{
     buffer::{Bind, Buffer},
     device::Device,
     error::{failure, lock},
-    kernel::{Kernel, Source},
+    kernel::{Kernel, Source, source},
     rows::{GROUPS, Part, Rows},
 };
 use crate::{
@@ -16,8 +16,8 @@ use crate::{
     ops::layout::{FitRowsParams, MlpParams},
 };
 
-static PRODUCTS: Source = Source { name: "mlp", text: include_str!("../../../shaders/mlp.wgsl") };
-pub(super) static FIT: Source = Source { name: "fit", text: include_str!("../../../shaders/fit.wgsl") };
+static PRODUCTS: Source = source!("mlp");
+pub(super) static FIT: Source = source!("fit");
 
 static FORWARD: Kernel = product("forward", &[]);
 static FORWARD_LAST: Kernel = product("forward_last", &[]);

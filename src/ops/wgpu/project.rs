@@ -3,34 +3,20 @@
 use super::{
     buffer::{Bind, Buffer},
     device::Device,
-    kernel::{Kernel, Source},
+    kernel::{Kernel, Source, source},
     rows::Rows,
 };
 use crate::{error::Error, matrix::MatRef, ops::layout::ProjectParams};
 
-static WIDE: Source = Source {
-    name: "project, wide",
-    text: concat!(
-        include_str!("../../../shaders/four_wide.wgsl"),
-        include_str!("../../../shaders/product.wgsl"),
-        include_str!("../../../shaders/project.wgsl")
-    ),
-};
-static NARROW: Source = Source {
-    name: "project, narrow",
-    text: concat!(
-        include_str!("../../../shaders/four_narrow.wgsl"),
-        include_str!("../../../shaders/product.wgsl"),
-        include_str!("../../../shaders/project.wgsl")
-    ),
-};
+static WIDE: Source = source!("shared/four_wide", "shared/product", "project");
+static NARROW: Source = source!("shared/four_narrow", "shared/product", "project");
 
 static PROJECT_WIDE: Kernel = Kernel { source: &WIDE, entry: "project", constants: &[] };
 static PROJECT_NARROW: Kernel = Kernel { source: &NARROW, entry: "project", constants: &[] };
 #[cfg(test)]
 pub(super) static KERNELS: &[&Kernel] = &[&PROJECT_WIDE, &PROJECT_NARROW];
 
-/// Rows of a tile (shaders/product.wgsl).
+/// Rows of a tile (shaders/shared/product.wgsl).
 pub(super) const SIDE: usize = 128;
 
 pub(super) fn project(device: &Device, rows: &Rows, offset: &[f32], transform: MatRef<'_>) -> Result<Rows, Error> {

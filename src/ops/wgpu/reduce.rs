@@ -1,10 +1,10 @@
-//! Robust statistics of cells: rows sorted by cell (shaders/sort.wgsl), summed part by part in whole numbers (shaders/reduce.wgsl).
+//! Robust statistics of cells: rows sorted by cell (shaders/reduce_sort.wgsl), summed part by part in whole numbers (shaders/reduce.wgsl).
 
 use super::{
     assign::Assigned,
     buffer::{Bind, Buffer},
     device::Device,
-    kernel::{Kernel, Source},
+    kernel::{Kernel, Source, source},
     rows::{GROUPS, MOST_GROUPS, Part, Rows},
 };
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-/// Invocations of a workgroup, rows that one sorts, and values of a digit (shaders/sort.wgsl).
+/// Invocations of a workgroup, rows that one sorts, and values of a digit (shaders/reduce_sort.wgsl).
 const THREADS: usize = 256;
 const SORTED: usize = 2048;
 const DIGITS: usize = 16;
@@ -29,8 +29,8 @@ const SCRATCH: usize = 64 << 20;
 /// Invocations that look for the largest values.
 const LANES: usize = 1 << 16;
 
-static SORT: Source = Source { name: "sort", text: include_str!("../../../shaders/sort.wgsl") };
-static REDUCE: Source = Source { name: "reduce", text: include_str!("../../../shaders/reduce.wgsl") };
+static SORT: Source = source!("reduce_sort");
+static REDUCE: Source = source!("reduce");
 static COLUMN_MAXIMA: Kernel = kernel(&REDUCE, "column_maxima");
 static SORT_COUNT: Kernel = kernel(&SORT, "sort_count");
 static SORT_MOVE: Kernel = kernel(&SORT, "sort_move");

@@ -6,7 +6,7 @@ use super::{
     buffer::Buffer,
     device::Device,
     error::failure,
-    kernel::{Kernel, Source},
+    kernel::{Kernel, Source, source},
 };
 use crate::{
     error::Error,
@@ -14,7 +14,7 @@ use crate::{
     ops::layout::SelectParams,
 };
 
-static SELECT: Source = Source { name: "select", text: include_str!("../../../shaders/select.wgsl") };
+static SELECT: Source = source!("select");
 const SELECT_ROWS: Kernel = Kernel { source: &SELECT, entry: "select_rows", constants: &[] };
 #[cfg(test)]
 pub(super) static KERNELS: &[&Kernel] = &[&SELECT_ROWS];

@@ -11,7 +11,7 @@ use super::{
     codes::{Codes, Part},
     device::Device,
     groups::{Groups, PartGroups},
-    kernel::{Kernel, Source},
+    kernel::{Kernel, Source, source},
 };
 use crate::{
     error::Error,
@@ -25,7 +25,7 @@ use crate::{
     },
 };
 
-static SCORE: Source = Source { name: "score", text: include_str!("../../../shaders/score.wgsl") };
+static SCORE: Source = source!("score");
 static SCAN_1: Kernel = Kernel { source: &SCORE, entry: "scan_1", constants: &[] };
 static SCAN_2: Kernel = Kernel { source: &SCORE, entry: "scan_2", constants: &[] };
 static SCAN_ANY: Kernel = Kernel { source: &SCORE, entry: "scan_any", constants: &[] };

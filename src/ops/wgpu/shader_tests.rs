@@ -5,6 +5,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
+    path::Path,
 };
 
 use naga::{
@@ -76,8 +77,9 @@ fn compile(kernel: &Kernel) -> (Module, Vec<GlobalVariable>) {
 #[test]
 fn every_shader_belongs_to_a_kernel() {
     let sources = sources();
-    for file in fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders")).unwrap() {
-        let path = file.unwrap().path();
+    let folders = ["shaders", "shaders/shared"].map(|folder| Path::new(env!("CARGO_MANIFEST_DIR")).join(folder));
+    let files = folders.iter().flat_map(|folder| fs::read_dir(folder).unwrap()).map(|file| file.unwrap().path());
+    for path in files.filter(|path| path.is_file()) {
         let text = fs::read_to_string(&path).unwrap();
         assert!(sources.values().any(|source| source.contains(&text)), "no kernel is of {}", path.display());
     }

@@ -3,7 +3,7 @@
 use super::{
     buffer::Bind,
     device::Device,
-    kernel::{Kernel, Source},
+    kernel::{Kernel, Source, source},
     reduce::{Stats, strided},
     rows::Rows,
 };
@@ -12,7 +12,7 @@ use crate::{
     ops::{layout::UpdateParams, types::Step},
 };
 
-static UPDATE: Source = Source { name: "update", text: include_str!("../../../shaders/update.wgsl") };
+static UPDATE: Source = source!("update");
 static PLAIN: Kernel = Kernel { source: &UPDATE, entry: "update", constants: &[] };
 static NOISY: Kernel = Kernel { source: &UPDATE, entry: "update_noisy", constants: &[] };
 #[cfg(test)]

@@ -1,4 +1,4 @@
-// pq8, where every subspace has the nearest codeword of its own; and the lengths of decoded rows of any code. Follows encode.wgsl.
+// pq8, where every subspace has the nearest codeword of its own; and the lengths of decoded rows of any code. Follows shared/encode.wgsl.
 
 const BATCH = 16u;   // symbols that are decided together
 const PITCH = 33u;   // LANES and what is decided

@@ -1,8 +1,8 @@
-//! The training of the residual network (cuda/mlp_fit.cu).
+//! The training of the residual network (cuda/fit.cu).
 
 use super::{
     device::Device,
-    images::MLP_FIT,
+    images::FIT,
     launch::Arg,
     mlp::{Batch, Net, THREADS},
     rows::Rows,
@@ -72,7 +72,7 @@ impl Net {
             Arg::from(&batch.parts),
         ];
         let parts = (batch.parts.len() / parameters) as u32;
-        device.launch(MLP_FIT, "gradient", [self.tiles() as u32, parts, 1], THREADS, 0, &args)?;
+        device.launch(FIT, "gradient", [self.tiles() as u32, parts, 1], THREADS, 0, &args)?;
         let adam = step.adam();
         let adam =
             Adam { rate: adam.rate, keep: adam.keep, mean_scale: adam.mean_scale, square_scale: adam.square_scale };
@@ -91,7 +91,7 @@ impl Net {
             Arg::from(&self.seen),
         ];
         let blocks = parameters.div_ceil(4 * THREADS as usize);
-        device.launch(MLP_FIT, "move_all", [blocks as u32, 1, 1], THREADS, 0, &args)?;
+        device.launch(FIT, "move_all", [blocks as u32, 1, 1], THREADS, 0, &args)?;
         self.batch = Some(batch);
         Ok(())
     }

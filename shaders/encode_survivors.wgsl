@@ -1,5 +1,5 @@
 // The search of chain codes of more than two lags: 16 states with four survivors each, that carry their own past (per-survivor processing,
-// Raheli et al., 1995). Follows encode.wgsl.
+// Raheli et al., 1995). Follows shared/encode.wgsl.
 
 // The squared error of each survivor so far, and its symbols, the last one lowest; four survivors of a state together.
 var<workgroup> path_costs: array<vec4<f32>, ROWS * STATES>;

@@ -3,7 +3,7 @@
 // Chain codes of up to two lags: the Viterbi algorithm over the 256 pairs of neighbouring symbols, which is exact. The squared error is a
 // constant, a term per symbol that is linear in the row, and terms of two symbols one or two steps apart that all rows share
 // (src/ops/chain.rs). Costs are whole numbers of up to 24 bits above 4 bits for the symbol they came from, so that a minimum carries
-// its origin along. Chain codes of more lags: survivors.wgsl. pq8: every subspace on its own.
+// its origin along. Chain codes of more lags: encode_survivors.wgsl. pq8: every subspace on its own.
 //
 // The rows of a group are in step, as barriers take it: a row past the end repeats the last one, a repeated try is tried again.
 struct EncodeParams {

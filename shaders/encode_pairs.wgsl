@@ -1,4 +1,4 @@
-// The exact search of chain codes of up to two lags. Follows encode.wgsl.
+// The exact search of chain codes of up to two lags. Follows shared/encode.wgsl.
 const TAG = 4u;            // bits below a cost
 const CUT = 16777216.0;    // what a symbol may cost alone, 2^24: no choice that is dearer is on the best path
 // Costs are lowered every so many steps, by the least of them. In between that grows by at most 2^24 a step, and what is 2^24 above it
