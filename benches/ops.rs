@@ -11,8 +11,9 @@ use divan::{
     counter::{BytesCount, ItemsCount},
 };
 use vlc::{
-    AnchorSet, AnnealingConfig, Assignments, Backend, Budget, CodeKind, Config, Index, Mat, Metric, RowSource,
-    VectorFile, exact_neighbors, read::read_all, recall,
+    AnnealingConfig, Backend, Budget, CodeKind, Config, Index, Mat, Metric,
+    measure::{AnchorSet, Assignments, exact_neighbors, recall},
+    read::{RowSource, VectorFile, read_all},
 };
 
 const ROWS: usize = 10_000;
@@ -65,7 +66,7 @@ fn normal(number: u64) -> f32 {
 /// One iteration without noise: the start, two assignments, a reduction, an update.
 fn anneal_once(anchors: usize) -> (AnchorSet, Assignments) {
     let config = AnnealingConfig { anchors: Some(anchors), iterations: 1, temperature: 0.0, ..Default::default() };
-    vlc::anneal(BASE.view(), &config, Backend::Cpu).expect("anchors")
+    vlc::measure::anneal(BASE.view(), &config, Backend::Cpu).expect("anchors")
 }
 
 fn main() {

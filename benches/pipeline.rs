@@ -8,7 +8,11 @@ use std::sync::LazyLock;
 
 use divan::{Bencher, black_box, counter::ItemsCount};
 use tempfile::TempDir;
-use vlc::{Budget, Config, Index, Mat, Metric, Neighbors, VectorFile, exact_neighbors, read::read_all, recall};
+use vlc::{
+    Budget, Config, Index, Mat, Metric, Neighbors,
+    measure::{exact_neighbors, recall},
+    read::{VectorFile, read_all},
+};
 
 const K: usize = 10;
 /// Shares of float32, and the recall@10 below which a speed would not be worth having.

@@ -7,8 +7,8 @@
 use std::{error::Error, str::FromStr, time::Instant};
 
 use vlc::{
-    AnnealingConfig, Backend, VectorFile,
-    read::{read_all, write_npy_f32},
+    AnnealingConfig, Backend,
+    read::{VectorFile, read_all, write_npy_f32},
 };
 
 const USAGE: &str = "usage: anchors ROWS [--anchors N] [--iterations N] [--seed N] [--temperature X] [--cooling X] \
@@ -37,7 +37,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let rows = read_all(&VectorFile::open(&path)?)?;
     let start = Instant::now();
-    let (anchors, assigned) = vlc::anneal(rows.view(), &config, Backend::Cpu)?;
+    let (anchors, assigned) = vlc::measure::anneal(rows.view(), &config, Backend::Cpu)?;
     let seconds = start.elapsed().as_secs_f64();
 
     if let Some(output) = output {

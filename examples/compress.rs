@@ -6,7 +6,11 @@
 
 use std::{collections::BTreeMap, error::Error, path::PathBuf};
 
-use vlc::{Budget, Config, Index, RowSource, VectorFile, read::read_all, write_index};
+use vlc::{
+    Budget, Config, Index,
+    read::{RowSource, VectorFile, read_all},
+    write_index,
+};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let bundled = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/data/docs-minilm-384-5k");

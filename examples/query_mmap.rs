@@ -8,7 +8,10 @@
 
 use std::{error::Error, path::Path, time::Instant};
 
-use vlc::{Budget, Config, Index, RowSource, VectorFile};
+use vlc::{
+    Budget, Config, Index,
+    read::{RowSource, VectorFile},
+};
 
 const K: usize = 10;
 

@@ -1,7 +1,7 @@
 //! What a caller asks of [`compress`](crate::compress).
 
 use crate::{
-    device::{Backend, Compute},
+    backend::{Backend, Compute},
     embedding::Embedding,
     error::Error,
     format,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{error::Error, printable};
+use crate::{error::Error, escape::printable};
 
 const NAME: &str = "vlc.embedding.name";
 const HASH: &str = "vlc.embedding.hash";

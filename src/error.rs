@@ -1,6 +1,6 @@
 //! What can go wrong, one variant per kind of remedy.
 
-use crate::{device::Backend, printable};
+use crate::{backend::Backend, escape::printable};
 use std::path::{Path, PathBuf};
 
 /// What can go wrong. Each variant belongs to one remedy, and to one exit code of the command line.

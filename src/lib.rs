@@ -5,42 +5,42 @@
 //! (`format`), map it ([`Index`]), [search](Searcher) it.
 #![warn(missing_docs, unreachable_pub)]
 
+mod backend;
 mod compress;
 mod config;
-mod device;
 mod embedding;
 mod encode;
 mod error;
+mod escape;
 mod file;
-pub mod format;
+mod format;
 mod ids;
 mod index;
 mod learned;
 mod math;
 mod matrix;
-pub mod measure;
 mod model;
 mod neighbors;
-pub mod ops;
+mod ops;
 mod platform;
-mod printable;
 pub mod read;
 mod refine;
 mod report;
 mod search;
 mod store;
-pub mod train;
+mod timing;
+mod train;
 
+pub use backend::{Backend, Compute, DeviceChoice};
 pub use compress::{
     compress, compress_to,
     drift::{AppendReport, DRIFT, LONGER},
     plan::plan,
-    with_model::EncodeOptions,
+    with_model::{BuildReport, EncodeOptions, compress_with_model, train_to},
 };
 pub use config::{AnnealingConfig, Budget, Config, Decoder};
-pub use device::{Backend, DeviceChoice};
 pub use embedding::Embedding;
-pub use error::{Error, InputError};
+pub use error::{Error, InputError, ParseError};
 pub use file::{guard::guard_mappings, mmap::MappedFile};
 pub use ids::Ids;
 pub use index::{
@@ -53,19 +53,42 @@ pub use index::{
 pub use matrix::{Mat, MatRef};
 pub use model::kinds::{CodeKind, DecoderShape, Metric};
 pub use neighbors::{Hit, Neighbors};
-pub use ops::types::Assignments;
-pub use printable::{Printable, is_unprintable, printable};
-pub use read::{file::VectorFile, source::RowSource};
 pub use report::{Event, HeldOutRecall, Plan, ProgressFn, QuerySource, Report, Stage};
-pub use search::{
-    exact::{exact_neighbors, exact_neighbors_with},
-    probe::Probe,
-    recall::{recall, recall_among, recall_beside},
-};
+pub use search::probe::Probe;
 pub use store::{
-    BuildReport, DeleteReport, SalvageReport, Store, compress_with_model, merge, salvage, train_to, transcode,
+    DeleteReport, Store,
+    merge::{merge, transcode},
+    salvage::{SalvageReport, salvage},
 };
-pub use train::{anneal, anneal::AnchorSet};
+
+/// The newest version of the file that this build reads, and the one it writes.
+pub use format::header::VERSION as FORMAT_VERSION;
+
+/// The devices there are, and how they are.
+pub mod device {
+    pub use crate::{
+        backend::{DeviceInfo, Health},
+        ops::{devices, health},
+    };
+}
+
+/// How good answers are, and how fast the operations of training: exact neighbours, recall, anchors, times.
+pub mod measure {
+    pub use crate::{
+        ops::types::Assignments,
+        search::{
+            exact::{exact_neighbors, exact_neighbors_with},
+            recall::{recall, recall_among, recall_beside},
+        },
+        timing::{Timed, time_assign, time_kmeans},
+        train::{anneal, anneal::AnchorSet},
+    };
+}
+
+/// Names that come from files, made fit for a terminal and a log.
+pub mod text {
+    pub use crate::escape::{Printable, is_unprintable, printable};
+}
 
 /// The result of a call of this library.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -1,6 +1,6 @@
 //! What this library says of its work: progress while it runs, and what came of it.
 
-use crate::{device::Backend, error::Error, model::kinds::DecoderShape};
+use crate::{backend::Backend, error::Error, model::kinds::DecoderShape};
 use std::ops::ControlFlow;
 
 /// What a compression gave. Seconds are 0 where there is no clock (WebAssembly in a browser).

@@ -13,8 +13,8 @@ use std::{
 use common::{Random, clustered, config, listing, roomy, works};
 use tempfile::TempDir;
 use vlc::{
-    Backend, Budget, CodeKind, Config, DeviceChoice, Error, Event, InputError, Mat, MatRef, Metric, RowSource,
-    Searcher, Stage,
+    Backend, Budget, CodeKind, Config, DeviceChoice, Error, Event, InputError, Mat, MatRef, Metric, Searcher, Stage,
+    read::RowSource,
 };
 
 const METRICS: [Metric; 3] = [Metric::Cosine, Metric::Dot, Metric::L2];
@@ -160,7 +160,7 @@ fn queries_are_checked() {
         assert_eq!(index.query(rows.row(0), 10_000).unwrap().len(), 200);
         let none = index.query_batch(MatRef::new(&[], 0, 6).unwrap(), 3).unwrap();
         assert_eq!(none.ids.rows(), 0);
-        let truth = vlc::exact_neighbors(&rows.view(), rows.view(), 0, metric);
+        let truth = vlc::measure::exact_neighbors(&rows.view(), rows.view(), 0, metric);
         setting(truth.unwrap_err());
         assert!(index.decode(190..201).is_err() && index.decode(200..200).unwrap().rows() == 0);
     }

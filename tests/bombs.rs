@@ -506,13 +506,14 @@ fn long_calls_can_be_cancelled() {
 
     let rows = Random(6).mat(2_000_000, DIM);
     let looked = AtomicUsize::new(0);
-    let exact = vlc::exact_neighbors_with(&rows.view(), rows.view().slice(0..1), 3, Metric::Dot, |done, total| {
-        assert!(done < total);
-        match looked.fetch_add(1, Ordering::Relaxed) {
-            0 => ControlFlow::Continue(()),
-            _ => ControlFlow::Break(()),
-        }
-    });
+    let exact =
+        vlc::measure::exact_neighbors_with(&rows.view(), rows.view().slice(0..1), 3, Metric::Dot, |done, total| {
+            assert!(done < total);
+            match looked.fetch_add(1, Ordering::Relaxed) {
+                0 => ControlFlow::Continue(()),
+                _ => ControlFlow::Break(()),
+            }
+        });
     assert!(matches!(exact, Err(Error::Cancelled)));
     assert_eq!(looked.load(Ordering::Relaxed), 2);
 

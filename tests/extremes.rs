@@ -6,7 +6,9 @@ mod common;
 use common::{Random, clustered, config, example, roomy, works};
 use vlc::{
     Backend, Budget, CodeKind, Config, Decoder, DecoderShape, DeviceChoice, EncodeOptions, Error, Index, Mat, MatRef,
-    Metric, Neighbors, Searcher, Store, exact_neighbors, ops::health, recall,
+    Metric, Neighbors, Searcher, Store,
+    device::health,
+    measure::{exact_neighbors, recall},
 };
 
 const METRICS: [Metric; 3] = [Metric::Cosine, Metric::Dot, Metric::L2];

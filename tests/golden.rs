@@ -116,7 +116,7 @@ fn bless(golden: &Golden) {
 #[test]
 fn files_of_every_version_are_read() {
     for golden in &FILES {
-        if golden.version == vlc::format::VERSION && std::env::var_os("VLC_BLESS").is_some_and(|v| v == "1") {
+        if golden.version == vlc::FORMAT_VERSION && std::env::var_os("VLC_BLESS").is_some_and(|v| v == "1") {
             bless(golden);
         }
         let file = path(&format!("{}.vlc", golden.name));

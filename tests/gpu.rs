@@ -5,9 +5,9 @@
 use std::sync::{Mutex, PoisonError};
 
 use vlc::{
-    Backend, Budget, Config, DeviceChoice, Error, MatRef, Searcher, VectorFile, compress,
-    ops::{Health, health},
-    read::read_all,
+    Backend, Budget, Config, DeviceChoice, Error, MatRef, Searcher, compress,
+    device::{Health, health},
+    read::{VectorFile, read_all},
 };
 
 fn required(backend: Backend) -> bool {

@@ -18,8 +18,10 @@ use common::{
     sections::{assemble, part, sections, segm},
 };
 use vlc::{
-    EncodeOptions, Error, Index, Metric, RowSource, Store, VectorFile, exact_neighbors, format::ParseError,
-    guard_mappings, merge,
+    EncodeOptions, Error, Index, Metric, ParseError, Store, guard_mappings,
+    measure::exact_neighbors,
+    merge,
+    read::{RowSource, VectorFile},
 };
 
 const DIM: usize = 8;

@@ -19,7 +19,7 @@ use common::{
         segm, tomb,
     },
 };
-use vlc::{CodeKind, Config, EncodeOptions, Error, Ids, Index, Metric, Store, format::ParseError};
+use vlc::{CodeKind, Config, EncodeOptions, Error, Ids, Index, Metric, ParseError, Store};
 use vlc_reference::{
     container,
     header::{self, Fields, Slot, slot_bytes},

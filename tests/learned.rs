@@ -17,8 +17,9 @@ use common::{
 };
 use vlc::{
     Backend, Budget, CodeKind, Config, Decoder, DecoderShape, EncodeOptions, Error, Ids, Index, MappedFile, Mat,
-    Metric, SearchOptions, Searcher, Store, compress_to, compress_with_model, exact_neighbors, merge, plan, recall,
-    train_to, transcode,
+    Metric, SearchOptions, Searcher, Store, compress_to, compress_with_model,
+    measure::{exact_neighbors, recall},
+    merge, plan, train_to, transcode,
 };
 
 const DIM: usize = 12;

@@ -11,7 +11,9 @@ use common::{
 };
 use vlc::{
     Budget, Config, Decoder, EncodeOptions, Error, Index, Mat, MatRef, Metric, Neighbors, Store, compress_to,
-    compress_with_model, exact_neighbors, merge, recall, train_to,
+    compress_with_model,
+    measure::{exact_neighbors, recall},
+    merge, train_to,
 };
 
 const PART: usize = 1200;

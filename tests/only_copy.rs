@@ -288,7 +288,7 @@ fn earlier_versions_go_on() {
         assert_eq!(store.delete(&one).unwrap().deleted, 1);
         let index = store.index().unwrap();
         index.verify().unwrap();
-        assert_eq!(index.info().version, vlc::format::VERSION);
+        assert_eq!(index.info().version, vlc::FORMAT_VERSION);
         assert!(index.info().generation > info.generation);
         let mut expected = before;
         expected.remove(&first);

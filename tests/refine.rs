@@ -19,8 +19,9 @@ use common::{
 };
 use vlc::{
     Backend, Budget, CodeKind, Config, EncodeOptions, Error, Filter, Ids, Index, MappedFile, Mat, Metric, Neighbors,
-    Probe, SearchOptions, Searcher, Store, compress_to, compress_with_model, exact_neighbors, merge, recall,
-    train_to, transcode,
+    Probe, SearchOptions, Searcher, Store, compress_to, compress_with_model,
+    measure::{exact_neighbors, recall},
+    merge, train_to, transcode,
 };
 
 const DIM: usize = 12;

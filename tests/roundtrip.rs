@@ -20,9 +20,9 @@ fn narrow(rows: &Mat, count: usize) -> Mat {
 }
 
 fn recall_of<D: AsRef<[u8]>>(index: &Index<D>, rows: &Mat, queries: &Mat) -> f64 {
-    let truth = vlc::exact_neighbors(&rows.view(), queries.view(), 10, index.metric()).unwrap();
+    let truth = vlc::measure::exact_neighbors(&rows.view(), queries.view(), 10, index.metric()).unwrap();
     let found = index.query_batch(queries.view(), 10).unwrap();
-    vlc::recall(&found, &truth, 10)
+    vlc::measure::recall(&found, &truth, 10)
 }
 
 /// The whole of it at one size; gives the recall.
@@ -76,9 +76,9 @@ fn assert_lengths_are_served(metric: Metric) {
     let some = queries.view().slice(0..40);
     assert_answers(&file, some, &index.query_batch(some, 10).unwrap(), 10);
 
-    let truth = vlc::exact_neighbors(&rows.view(), queries.view(), 10, metric).unwrap();
+    let truth = vlc::measure::exact_neighbors(&rows.view(), queries.view(), 10, metric).unwrap();
     let found = index.query_batch(queries.view(), 10).unwrap();
-    let ours = vlc::recall(&found, &truth, 10);
+    let ours = vlc::measure::recall(&found, &truth, 10);
     let (decoded, dim) = (file.decode_all(), rows.dim());
     let squares: Vec<f64> = decoded.chunks_exact(dim).map(|x| distance::dot(x, x)).collect();
     let mut theirs = 0.0;

@@ -7,8 +7,12 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use common::{Random, clustered, config};
 use vlc::{
-    Budget, Config, Embedding, EncodeOptions, Error, Ids, Index, Mat, Metric, Neighbors, RowSource, Store,
-    VectorFile, compress_to, compress_with_model, exact_neighbors, merge, recall, train_to, transcode,
+    Budget, Config, Embedding, EncodeOptions, Error, Ids, Index, Mat, Metric, Neighbors, Store, compress_to,
+    compress_with_model,
+    measure::{exact_neighbors, recall},
+    merge,
+    read::{RowSource, VectorFile},
+    train_to, transcode,
 };
 
 const DIM: usize = 12;

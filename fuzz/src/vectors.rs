@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use vlc::{RowSource, VectorFile, read::read_all};
+use vlc::read::{RowSource, VectorFile, read_all};
 
 use crate::folder::folder;
 

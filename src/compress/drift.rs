@@ -1,6 +1,6 @@
 //! How well a model fits rows that came later.
 
-use crate::{device::Backend, format::parse::Parsed, model::Model};
+use crate::{backend::Backend, format::parse::Parsed, model::Model};
 
 /// What an append gave.
 #[derive(Debug, Clone, PartialEq)]

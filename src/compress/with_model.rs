@@ -6,8 +6,8 @@ use super::{
     rows::{Encoding, encode_all},
 };
 use crate::{
+    backend::{Backend, Compute},
     config::{Config, Decoder},
-    device::{Backend, Compute},
     embedding::Embedding,
     encode::Encoder,
     error::{Error, InputError},

@@ -1,6 +1,6 @@
 use super::{maps::forward, *};
 use crate::{
-    device::{Backend, DeviceChoice},
+    backend::{Backend, DeviceChoice},
     math::rng::Random,
     model::{
         Code, Quantized, Side,

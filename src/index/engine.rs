@@ -1,13 +1,11 @@
 //! An index made ready on one backend: its codes on the device, and which rows are deleted. It borrows nothing, so that threads can share it.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
 use super::{
-    filter,
-    view::{LiveSegment, Masks, View},
+    masks::{Masks, live},
+    view::{LiveSegment, Numbers, View},
 };
 use crate::{
-    device::{Backend, DeviceChoice},
+    backend::{Backend, DeviceChoice},
     error::Error,
     neighbors::{Neighbors, best_of},
     ops::{
@@ -17,14 +15,7 @@ use crate::{
         types::ScoreTables,
     },
 };
-
-/// What the ids of hits are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Numbers {
-    Rows,
-    /// Positions; those of a segment follow those of the ones before.
-    Positions,
-}
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Codes that are ready to be searched.
 pub(crate) struct Engine {
@@ -99,7 +90,7 @@ impl Engine {
                 let View { parsed, bytes, .. } = *self.0;
                 let segments = self.0.segments();
                 let codes = segments.iter().map(|segment| ops.load(&segment.codes)).collect::<Result<_, _>>()?;
-                let live = parsed.segments.iter().map(|segment| filter::live(segment, bytes)).collect();
+                let live = parsed.segments.iter().map(|segment| live(segment, bytes)).collect();
                 let backend = ops.backend();
                 let turn = (backend != Backend::Cpu).then(|| Mutex::new(()));
                 Ok(Engine { live, backend, loaded: Box::new(Loaded { ops, codes, turn }) })

@@ -1,11 +1,12 @@
 //! Which rows a search may return: a list of ids that are allowed, or of those that are not.
 
+pub(crate) use super::masks::{set, without_deleted, words_of};
 use std::sync::Arc;
 
 use super::{Index, find::positions};
 use crate::{
     error::Error,
-    format::{parse::Parsed, rows::BLOCK, segment::Segment},
+    format::parse::Parsed,
     ids::{Ids, Wanted},
     ops::allowed::Allowed,
 };
@@ -88,28 +89,5 @@ impl<D: AsRef<[u8]>> Index<D> {
         self.check_whole()?;
         let count = masks.iter().map(|mask| mask.count()).sum();
         Ok(RowFilter { masks, count, commit: parsed.layout.commit.table_hash })
-    }
-}
-
-/// The rows of a segment that are not deleted; `None` where none is, or all are and the segment is not searched.
-/// O(n / 32 + deleted).
-pub(crate) fn live(segment: &Segment, bytes: &[u8]) -> Option<Arc<Allowed>> {
-    (segment.deleted > 0 && segment.live() > 0)
-        .then(|| Arc::new(without_deleted(segment, bytes, vec![u32::MAX; words_of(segment)])))
-}
-
-fn without_deleted(segment: &Segment, bytes: &[u8], mut words: Vec<u32>) -> Allowed {
-    segment.deleted_positions(bytes).for_each(|position| set(&mut words, position, false));
-    Allowed::new(words, &segment.cells)
-}
-
-fn words_of(segment: &Segment) -> usize {
-    segment.n.div_ceil(BLOCK as u64) as usize
-}
-
-fn set(words: &mut [u32], position: u64, to: bool) {
-    let bit = 1 << (position % BLOCK as u64);
-    if let Some(word) = words.get_mut((position / BLOCK as u64) as usize) {
-        *word = if to { *word | bit } else { *word & !bit };
     }
 }

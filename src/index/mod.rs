@@ -6,12 +6,14 @@ pub(crate) mod filter;
 pub(crate) mod find;
 pub(crate) mod info;
 pub(crate) mod live;
+pub(crate) mod masks;
+pub(crate) mod search;
 pub(crate) mod searcher;
 pub(crate) mod select;
 pub(crate) mod view;
 
 use crate::{
-    device::{Backend, DeviceChoice},
+    backend::{Backend, DeviceChoice},
     embedding::Embedding,
     error::{Error, ParseError},
     file::{

@@ -6,7 +6,7 @@ use rayon::ThreadPool;
 
 use super::{Index, engine::Engine, filter::RowFilter, view::View};
 use crate::{
-    device::{Backend, Compute},
+    backend::{Backend, Compute},
     error::Error,
     matrix::MatRef,
     neighbors::{Hit, Neighbors},

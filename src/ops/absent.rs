@@ -6,7 +6,7 @@ use super::{
     types::{Assignments, Cells, CodesRef, EncodeJob, Encoded, ScoreTables, Step},
 };
 use crate::{
-    device::{Backend, DeviceChoice},
+    backend::{Backend, DeviceChoice},
     error::Error,
     matrix::{Mat, MatRef},
     model::mlp::Mlp,

@@ -19,14 +19,13 @@ pub(crate) mod types;
 #[cfg(all(feature = "gpu-wgpu", not(target_family = "wasm")))]
 pub(crate) mod wgpu;
 
-pub use crate::device::DeviceChoice;
-pub use crate::device::Health;
+pub use crate::backend::DeviceChoice;
+pub use crate::backend::Health;
 #[allow(unused_imports, reason = "who makes one is above the seam")]
 pub(crate) use allowed::Allowed;
-pub use types::Assignments;
 
 use crate::{
-    device::{Backend, Compute, DeviceInfo},
+    backend::{Backend, Compute, DeviceInfo},
     error::Error,
 };
 use seam::WithOps;

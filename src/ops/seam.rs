@@ -6,7 +6,7 @@ use super::{
     types::{Assignments, Cells, CodesRef, EncodeJob, Encoded, ScoreTables, Step},
 };
 use crate::{
-    device::Backend,
+    backend::Backend,
     error::Error,
     matrix::{Mat, MatRef},
     model::mlp::Mlp,

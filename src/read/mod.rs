@@ -22,4 +22,5 @@ pub use file::VectorFile;
 pub use format::FileFormat;
 pub use ids::{read_ids, read_text_ids, write_ids};
 pub use sink::Sink;
+pub use source::{RowSource, read_all};
 pub use write::{NpyWriter, write_lines, write_npy_f32, write_npy_i64};

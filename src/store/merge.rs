@@ -4,12 +4,12 @@ use std::path::Path;
 
 use super::join::{all_ids, join, parts};
 use crate::{
+    backend::Backend,
     compress::{
         drift::{has_drifted, trained_lengths},
         with_model::{BuildReport, write_whole},
     },
     config::Config,
-    device::Backend,
     error::Error,
     file::{head, mmap::MappedFile},
     format::history::{Written as Appended, bytes as history_bytes},

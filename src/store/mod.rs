@@ -32,10 +32,7 @@ use crate::{
 use edit::{Editor, NewRows};
 use std::path::{Path, PathBuf};
 
-pub use crate::compress::with_model::{BuildReport, compress_with_model, train_to};
 pub(crate) use crate::file::publish::Tell;
-pub use merge::{merge, transcode};
-pub use salvage::{SalvageReport, salvage};
 
 /// What a deletion gave.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -18,8 +18,8 @@ pub(crate) use crate::math::center::center;
 pub(crate) use anneal::{anneal as anneal_on, check_settings as check_annealing};
 
 use crate::{
+    backend::Compute,
     config::AnnealingConfig,
-    device::Compute,
     error::Error,
     matrix::MatRef,
     ops::{

@@ -13,7 +13,7 @@ pub mod sections;
 
 use std::path::{Path, PathBuf};
 
-use vlc::{Budget, Config, Ids, Index, Mat, MatRef, Metric, Neighbors, VectorFile};
+use vlc::{Budget, Config, Ids, Index, Mat, MatRef, Metric, Neighbors, read::VectorFile};
 use vlc_reference::{Id, Store, distance, file::File, store::Row};
 
 /// A stream of random numbers (Steele et al., SplitMix64).

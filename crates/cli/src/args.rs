@@ -3,7 +3,10 @@
 use std::{ops::Range, path::Path};
 
 use clap::ValueEnum;
-use vlc::{Backend, CodeKind, DeviceChoice, InputError, Mat, Metric, Probe, RowSource, SearchOptions, VectorFile};
+use vlc::{
+    Backend, CodeKind, DeviceChoice, InputError, Mat, Metric, Probe, SearchOptions,
+    read::{RowSource, VectorFile},
+};
 
 use crate::error::CliError;
 

@@ -2,7 +2,7 @@
 
 use std::{error::Error, io, path::Path, process::ExitCode};
 
-use vlc::printable;
+use vlc::text::printable;
 
 use crate::{
     interrupt,

@@ -38,7 +38,7 @@ impl Log for Stderr {
             Level::Info => "",
             Level::Debug | Level::Trace => "debug: ",
         };
-        say(&format!("vlc: {kind}{}", vlc::printable(record.args())));
+        say(&format!("vlc: {kind}{}", vlc::text::printable(record.args())));
     }
 
     fn flush(&self) {}

@@ -90,7 +90,8 @@ fn main() -> ExitCode {
 
 /// Says what is wrong with the arguments, or prints the help. Arguments may be names of files with anything in them.
 fn refuse(error: &clap::Error) -> ExitCode {
-    if error.use_stderr() && std::env::args_os().any(|arg| arg.to_string_lossy().contains(vlc::is_unprintable)) {
+    if error.use_stderr() && std::env::args_os().any(|arg| arg.to_string_lossy().contains(vlc::text::is_unprintable))
+    {
         output::say(error.render().to_string().trim_end());
     } else {
         // There is nobody to tell when that fails.

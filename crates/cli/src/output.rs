@@ -7,7 +7,7 @@ use std::{
 
 use serde::Serialize;
 use serde_json::ser::Formatter;
-use vlc::{is_unprintable, printable};
+use vlc::text::{is_unprintable, printable};
 
 use crate::{args::Common, error::CliError, progress::BARS};
 

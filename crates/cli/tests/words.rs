@@ -47,7 +47,7 @@ fn run_with(dir: &TempDir, args: &str, more: &[&str]) -> std::process::Output {
 #[track_caller]
 fn clean(bytes: &[u8]) -> String {
     let text = String::from_utf8(bytes.to_vec()).unwrap();
-    let odd: Vec<char> = text.chars().filter(|&c| vlc::is_unprintable(c) && c != '\n' && c != '\t').collect();
+    let odd: Vec<char> = text.chars().filter(|&c| vlc::text::is_unprintable(c) && c != '\n' && c != '\t').collect();
     assert!(odd.is_empty(), "{odd:?} in {text:?}");
     text
 }

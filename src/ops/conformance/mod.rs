@@ -18,7 +18,7 @@ pub(crate) mod store;
 use std::{collections::BTreeSet, io::Write, sync::Mutex};
 
 use crate::{
-    device::{Backend, DeviceChoice},
+    backend::{Backend, DeviceChoice},
     error::Error,
     math::rng::Random,
     matrix::Mat,
@@ -90,8 +90,8 @@ suite!(cpu_portable, crate::ops::cpu::simd::Level::Portable, crate::ops::conform
 suite!(cpu_avx2, crate::ops::cpu::simd::Level::Avx2, crate::ops::conformance::check_level);
 suite!(cpu_avx512, crate::ops::cpu::simd::Level::Avx512, crate::ops::conformance::check_level);
 suite!(cpu_neon, crate::ops::cpu::simd::Level::Neon, crate::ops::conformance::check_level);
-suite!(wgpu, crate::device::Backend::Wgpu, crate::ops::conformance::check);
-suite!(cuda, crate::device::Backend::Cuda, crate::ops::conformance::check);
+suite!(wgpu, crate::backend::Backend::Wgpu, crate::ops::conformance::check);
+suite!(cuda, crate::backend::Backend::Cuda, crate::ops::conformance::check);
 
 /// Prints the times of searches among `n` rows, or `VLC_ROWS` of them; see [`many::search_times`].
 fn search_times(backend: Backend, n: usize) {

@@ -19,7 +19,7 @@ pub(crate) mod update;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::{
-    device::Backend,
+    backend::Backend,
     error::Error,
     matrix::{Mat, MatRef},
     model::mlp::Mlp,

@@ -2,7 +2,7 @@ use rayon::prelude::*;
 
 use super::*;
 use crate::{
-    device::{Backend, DeviceChoice},
+    backend::{Backend, DeviceChoice},
     ops::{
         conformance::{required, skip},
         cuda::error::{is_out_of_memory, last_error},

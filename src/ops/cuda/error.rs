@@ -4,7 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use cudarc::driver::result::DriverError;
 
-use crate::{device::Backend, error::Error};
+use crate::{backend::Backend, error::Error};
 
 /// A call of the driver that failed.
 #[derive(Debug, thiserror::Error)]

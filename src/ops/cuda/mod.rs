@@ -28,7 +28,7 @@ pub(crate) mod transfer;
 pub(crate) mod update;
 
 use crate::{
-    device::{Backend, DeviceInfo, Health},
+    backend::{Backend, DeviceInfo, Health},
     error::Error,
     matrix::{Mat, MatRef},
     model::mlp::Mlp,

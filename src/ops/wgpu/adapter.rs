@@ -8,7 +8,7 @@ use wgpu::{
 
 use super::error::{DRIVER, lock, unavailable};
 use crate::{
-    device::{Backend, DeviceChoice, DeviceInfo},
+    backend::{Backend, DeviceChoice, DeviceInfo},
     error::Error,
 };
 

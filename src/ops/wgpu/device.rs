@@ -7,7 +7,7 @@ use super::{
     kernel::{Pipeline, PipelineKey},
     pace::Pace,
 };
-use crate::{device::DeviceChoice, error::Error};
+use crate::{backend::DeviceChoice, error::Error};
 use std::{
     collections::HashMap,
     ops::Deref,

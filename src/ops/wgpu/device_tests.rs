@@ -9,7 +9,7 @@ use super::{
     kernel::{Kernel, Source},
 };
 use crate::{
-    device::{Backend, DeviceChoice},
+    backend::{Backend, DeviceChoice},
     error::Error,
     ops::conformance::{required, skip},
 };

@@ -1,6 +1,6 @@
 //! What goes wrong on a wgpu device, and the last of it.
 
-use crate::{device::Backend, error::Error};
+use crate::{backend::Backend, error::Error};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// A failure in wgpu's words or ours.

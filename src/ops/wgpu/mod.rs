@@ -31,7 +31,7 @@ pub(crate) mod transfer;
 pub(crate) mod update;
 
 use crate::{
-    device::{Backend, DeviceChoice, DeviceInfo, Health},
+    backend::{Backend, DeviceChoice, DeviceInfo, Health},
     error::Error,
     matrix::{Mat, MatRef},
     model::mlp::Mlp,

@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 
 use serde::Serialize;
-use vlc::{EncodeOptions, Event, RowSource, VectorFile};
+use vlc::{
+    EncodeOptions, Event,
+    read::{RowSource, VectorFile},
+};
 
 use crate::{
     args::Compute,

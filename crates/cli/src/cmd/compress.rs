@@ -2,7 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use vlc::{Config, RowSource, VectorFile, read};
+use vlc::{
+    Config,
+    read::{self, RowSource, VectorFile},
+};
 
 use crate::{
     args::{self, Compute, read_queries},

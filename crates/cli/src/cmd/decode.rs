@@ -8,8 +8,9 @@ use std::{
 
 use serde::Serialize;
 use vlc::{
-    Ids, Index, MatRef, printable,
+    Ids, Index, MatRef,
     read::{NpyWriter, Sink},
+    text::printable,
 };
 
 use crate::{

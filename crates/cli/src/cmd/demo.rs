@@ -3,7 +3,10 @@
 use std::{fmt::Write as _, path::Path, time::Instant};
 
 use serde::Serialize;
-use vlc::{Budget, Config, Event, Index, Mat, Metric, RowSource, Searcher, VectorFile, read::read_all};
+use vlc::{
+    Budget, Config, Event, Index, Mat, Metric, Searcher,
+    read::{RowSource, VectorFile, read_all},
+};
 
 use crate::{
     args::Compute,
@@ -67,7 +70,7 @@ fn demo(args: &Args, out: &Output) -> Result<(), CliError> {
     let progress = Progress::new(out);
     progress.update("exact search", 0, 1);
     let start = Instant::now();
-    let truth = vlc::exact_neighbors(&base, queries.view(), K, Metric::Cosine)?;
+    let truth = vlc::measure::exact_neighbors(&base, queries.view(), K, Metric::Cosine)?;
     let truth_seconds = start.elapsed().as_secs_f64();
 
     let mut demo = Demo {
@@ -123,7 +126,7 @@ fn one(
         file_bytes: report.file_bytes,
         bytes_per_vector: report.bytes_per_vector,
         ratio: report.ratio,
-        recall: vlc::recall(&found, truth, K),
+        recall: vlc::measure::recall(&found, truth, K),
         seconds: report.seconds,
         queries_per_second: queries.rows() as f64 / seconds.max(1e-9),
         backend: report.backend.to_string(),

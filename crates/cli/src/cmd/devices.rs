@@ -31,7 +31,7 @@ struct Device {
 }
 
 pub(crate) fn run(_: Args, out: &Output) -> Result<(), CliError> {
-    let devices: Vec<Device> = vlc::ops::devices()
+    let devices: Vec<Device> = vlc::device::devices()
         .into_iter()
         .map(|d| Device {
             backend: d.backend.to_string(),

@@ -3,7 +3,10 @@
 use std::{path::PathBuf, time::Instant};
 
 use serde::Serialize;
-use vlc::{InputError, RowSource, Searcher, VectorFile};
+use vlc::{
+    InputError, Searcher,
+    read::{RowSource, VectorFile},
+};
 
 use crate::{
     args::{Compute, Probing, read_queries},
@@ -111,10 +114,11 @@ fn eval(args: &Args, out: &Output) -> Result<(), CliError> {
     let start = Instant::now();
     // More than are asked for, to see where ties go on.
     let with_ties = (2 * k + 1).min(index.len());
-    let truth = vlc::exact_neighbors_with(&base, queries.view(), with_ties, index.metric(), |done, total| {
-        progress.update("exact search", done, total);
-        interrupt::flow()
-    })?;
+    let truth =
+        vlc::measure::exact_neighbors_with(&base, queries.view(), with_ties, index.metric(), |done, total| {
+            progress.update("exact search", done, total);
+            interrupt::flow()
+        })?;
     let truth_seconds = start.elapsed().as_secs_f64();
 
     progress.update("searching", 0, 1);
@@ -127,8 +131,8 @@ fn eval(args: &Args, out: &Output) -> Result<(), CliError> {
     drop(progress);
 
     let evaluation = Evaluation {
-        recall_at_k: vlc::recall_beside(&found, &wide, &truth, k),
-        recall_k_at_100: vlc::recall_among(&wide, &truth, k, k.max(100)),
+        recall_at_k: vlc::measure::recall_beside(&found, &wide, &truth, k),
+        recall_k_at_100: vlc::measure::recall_among(&wide, &truth, k, k.max(100)),
         k: args.k,
         queries: queries.rows(),
         bytes_per_vector: info.bytes_per_vector,

@@ -1,7 +1,7 @@
 //! `vlc health`.
 
 use serde::Serialize;
-use vlc::{Backend, DeviceChoice, ops::Health};
+use vlc::{Backend, DeviceChoice, device::Health};
 
 use crate::{
     args::{BackendArg, DeviceArg},
@@ -60,11 +60,11 @@ pub(crate) fn run(args: Args, out: &Output) -> Result<(), CliError> {
     // A software adapter needs no backend beside it: one alone has them.
     let asked = args.backend.map(Backend::from).or((choice == DeviceChoice::Software).then_some(Backend::Wgpu));
     let devices = match asked {
-        Some(backend) => vec![Device::new(vlc::ops::health(backend, choice)?)],
-        None => vlc::ops::devices()
+        Some(backend) => vec![Device::new(vlc::device::health(backend, choice)?)],
+        None => vlc::device::devices()
             .into_iter()
             .filter(|d| d.available && !d.software)
-            .map(|d| match vlc::ops::health(d.backend, d.number.into()) {
+            .map(|d| match vlc::device::health(d.backend, d.number.into()) {
                 Ok(health) => Device::new(health),
                 Err(error) => {
                     let message = error.to_string();

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use clap::ValueEnum;
 use serde::Serialize;
-use vlc::{CodeKind, IdKind, Metric, printable};
+use vlc::{CodeKind, IdKind, Metric, text::printable};
 
 use crate::{
     args::{CodeArg, MetricArg},

@@ -6,7 +6,7 @@ use std::{
 };
 
 use serde::Serialize;
-use vlc::{IdKind, Index, Mat, MatRef, Searcher, printable, read::Sink};
+use vlc::{IdKind, Index, Mat, MatRef, Searcher, read::Sink, text::printable};
 
 use crate::{
     args::{Compute, Probing, read_queries},

@@ -6,7 +6,7 @@ use std::{
 };
 
 use serde::Serialize;
-use vlc::{Event, printable, read::write_ids};
+use vlc::{Event, read::write_ids, text::printable};
 
 use crate::{
     error::{CliError, io_error},

@@ -3,7 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use vlc::{Config, RowSource, VectorFile};
+use vlc::{
+    Config,
+    read::{RowSource, VectorFile},
+};
 
 use crate::{
     args::{self, Compute, read_queries},

@@ -29,8 +29,8 @@ pub(crate) struct House {
 pub(crate) const HOUSE: House = House {
     rooms: &[
         "platform",
-        "printable",
-        "device",
+        "escape",
+        "backend",
         "error",
         "ids",
         "matrix",
@@ -47,7 +47,7 @@ pub(crate) const HOUSE: House = House {
         "encode",
         "search",
         "train",
-        "measure",
+        "timing",
         "refine",
         "learned",
         "index",

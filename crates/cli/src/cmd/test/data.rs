@@ -3,7 +3,10 @@
 use std::path::Path;
 
 use serde::Serialize;
-use vlc::{Mat, VectorFile, read::read_all};
+use vlc::{
+    Mat,
+    read::{VectorFile, read_all},
+};
 
 use crate::{data, error::CliError};
 

@@ -7,7 +7,7 @@ mod pipeline;
 use std::cmp::Reverse;
 
 use serde::Serialize;
-use vlc::{Backend, DeviceChoice, ops::DeviceInfo};
+use vlc::{Backend, DeviceChoice, device::DeviceInfo};
 
 use crate::{
     args::{DeviceArg, Threads},
@@ -112,7 +112,7 @@ pub(crate) fn run(args: Args, only: Option<Backend>, out: &Output) -> Result<(),
 }
 
 fn test(args: &Args, only: Option<Backend>, out: &Output) -> Result<(), CliError> {
-    let mut bench = Bench { tested: tested(&vlc::ops::devices(), only, args.device.choice())?, failed: None };
+    let mut bench = Bench { tested: tested(&vlc::device::devices(), only, args.device.choice())?, failed: None };
     let missing = bench.tested.iter().find(|t| only == Some(t.backend) && !t.available);
     if let Some(Tested { backend, reason, .. }) = missing {
         let reason = reason.clone().unwrap_or_default();
@@ -203,7 +203,7 @@ mod tests {
 
     /// A device as the library would list it.
     fn device(backend: Backend, number: Option<usize>, name: &str, memory: u64, software: bool) -> DeviceInfo {
-        let mut device = vlc::ops::devices().remove(0);
+        let mut device = vlc::device::devices().remove(0);
         (device.backend, device.number, device.name) = (backend, number, name.into());
         (device.available, device.memory_bytes, device.software) = (number.is_some(), Some(memory), software);
         device.detail = format!("what {name} is");

@@ -64,7 +64,7 @@ pub(super) fn run(
     let dir = tempfile::tempdir().map_err(|e| io_error(&std::env::temp_dir(), e))?;
     let data = if large { Data::synthetic()? } else { Data::embedded(dir.path())? };
     progress.update("exact search", 0, 1);
-    let truth = vlc::exact_neighbors(&data.base.view(), data.queries.view(), K, Metric::Cosine)?;
+    let truth = vlc::measure::exact_neighbors(&data.base.view(), data.queries.view(), K, Metric::Cosine)?;
 
     let path = dir.path().join("test.vlc");
     let mut cpu: Option<(f64, f64, f64)> = None;
@@ -132,7 +132,7 @@ fn measure(
         encode_seconds: report.encode_seconds,
         energy: report.energy,
         energy_difference_percent: 0.0,
-        recall: vlc::recall(&found, truth, K),
+        recall: vlc::measure::recall(&found, truth, K),
         recall_difference: 0.0,
         queries_per_second: data.queries.rows() as f64 / seconds.max(1e-9),
         speedup: 1.0,

@@ -92,8 +92,8 @@ mod tests {
         is_clean(Error::Uncertain { path: path.clone(), source: std::io::Error::other(ODD) });
         is_clean(ParseError::Feature { bit: 1, name: ODD.into() });
         is_clean(Error::Locked { path: path.clone(), pid: None });
-        is_clean(Error::Unavailable { backend: crate::device::Backend::Cuda, reason: ODD.into() });
-        is_clean(Error::Device { backend: crate::device::Backend::Cuda, source: ODD.into() });
+        is_clean(Error::Unavailable { backend: crate::backend::Backend::Cuda, reason: ODD.into() });
+        is_clean(Error::Device { backend: crate::backend::Backend::Cuda, source: ODD.into() });
         is_clean(InputError::new(Some(Path::new(ODD)), "bad").at_row(1));
         is_clean(Error::from(InputError::new(None, ODD)));
         for source in [

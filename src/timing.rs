@@ -5,7 +5,7 @@
 //! warms it up (and makes what a backend keeps of the rows, once), and reading back the labels.
 
 use crate::{
-    device::{Backend, Compute, DeviceChoice},
+    backend::{Backend, Compute, DeviceChoice},
     error::{Error, InputError},
     matrix::MatRef,
     ops::{
