@@ -61,6 +61,8 @@ pub use store::{
     salvage::{SalvageReport, salvage},
 };
 
+/// The first bytes of a `.vlc` file, of any version.
+pub use format::header::MAGIC as FORMAT_MAGIC;
 /// The newest version of the file that this build reads, and the one it writes.
 pub use format::header::VERSION as FORMAT_VERSION;
 

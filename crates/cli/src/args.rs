@@ -38,8 +38,8 @@ pub(crate) struct Probing {
 
 impl Probing {
     /// As the library takes it.
-    pub(crate) fn options(self) -> SearchOptions {
-        SearchOptions::probing(self.probe).refining(!self.no_refine)
+    pub(crate) fn options(self, k: usize) -> SearchOptions<'static> {
+        SearchOptions::new(k).probing(self.probe).refining(!self.no_refine)
     }
 }
 
@@ -56,9 +56,14 @@ pub(crate) struct Compute {
 }
 
 impl Compute {
-    /// Which device of the backend.
-    pub(crate) fn device(&self) -> DeviceChoice {
-        self.device.choice()
+    /// As the library takes it.
+    pub(crate) fn choice(&self) -> vlc::Compute {
+        vlc::Compute { threads: self.threads.count(), ..self.on_these_threads() }
+    }
+
+    /// The same on the threads at hand, where [`Threads::install`] has seen to their number.
+    pub(crate) fn on_these_threads(&self) -> vlc::Compute {
+        vlc::Compute { backend: self.backend.into(), device: self.device.choice(), threads: None }
     }
 }
 

@@ -7,8 +7,7 @@ use std::{
 };
 
 use vlc::{
-    Index,
-    format::MAGIC,
+    FORMAT_MAGIC, Index,
     read::{Destination, Sink},
 };
 
@@ -198,8 +197,8 @@ fn is_pipe(_: &Path) -> bool {
 
 /// Whether a file begins as a store does, whatever became of the rest.
 fn is_store(path: &Path) -> bool {
-    let mut start = [0; MAGIC.len()];
-    File::open(path).and_then(|mut file| file.read_exact(&mut start)).is_ok() && start == MAGIC
+    let mut start = [0; FORMAT_MAGIC.len()];
+    File::open(path).and_then(|mut file| file.read_exact(&mut start)).is_ok() && start == FORMAT_MAGIC
 }
 
 /// What an existing file is, in words. Of a store no more is read than its model.

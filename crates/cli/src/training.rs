@@ -74,7 +74,7 @@ impl Training {
         compute: &Compute,
         progress: &'a ProgressFn<'a>,
     ) -> Config<'a> {
-        let annealing = AnnealingConfig { anchors: self.anchors.map(|n| n as usize), ..seeded(self.seed) };
+        let annealing = AnnealingConfig { anchors: self.anchors.map(|n| n as usize), ..AnnealingConfig::default() };
         Config {
             budget: match (self.bytes, self.bytes_codes) {
                 (Some(bytes), _) => Budget::BytesPerVector(bytes),
@@ -83,22 +83,15 @@ impl Training {
             },
             decoder: self.decoder,
             metric: self.metric.into(),
-            backend: compute.backend.into(),
-            device: compute.device(),
+            compute: compute.choice(),
             code: self.code.into(),
             annealing,
             charts: self.charts.map(|n| n as usize),
             queries,
             refine: self.refine.map(|bytes| bytes as usize),
             seed: self.seed,
-            threads: compute.threads.count(),
             progress: Some(progress),
             ..Default::default()
         }
     }
-}
-
-/// The default search for anchors with a seed.
-pub(crate) fn seeded(seed: u64) -> AnnealingConfig {
-    AnnealingConfig { seed, ..Default::default() }
 }

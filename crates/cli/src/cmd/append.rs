@@ -90,9 +90,7 @@ pub(crate) fn run(args: Args, out: &Output) -> Result<(), CliError> {
         ids: ids.as_ref(),
         // Checked above.
         embedding: None,
-        backend: args.compute.backend.into(),
-        device: args.compute.device(),
-        threads: args.compute.threads.count(),
+        compute: args.compute.choice(),
         progress: Some(&on_event),
     };
     let report = store.append(&more, &options)?;

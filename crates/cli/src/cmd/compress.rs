@@ -134,9 +134,7 @@ fn encode(args: &Args, base: &VectorFile, model: &Path, config: &Config<'_>) -> 
     let options = vlc::EncodeOptions {
         ids: config.ids,
         embedding: config.embedding.clone(),
-        backend: config.backend,
-        device: config.device,
-        threads: config.threads,
+        compute: config.compute,
         progress: config.progress,
     };
     Ok(vlc::compress_with_model(base, model, &args.output, args.refer, &config.metadata, &options)?)

@@ -1,6 +1,8 @@
 //! `vlc demo`.
 
+use std::sync::Arc;
 use std::{fmt::Write as _, path::Path, time::Instant};
+use vlc::SearchOptions;
 
 use serde::Serialize;
 use vlc::{
@@ -108,18 +110,16 @@ fn one(
     };
     let config = Config {
         budget: Budget::Ratio(ratio),
-        backend: args.compute.backend.into(),
-        device: args.compute.device(),
+        compute: args.compute.choice(),
         queries: Some(sample.view()),
-        threads: args.compute.threads.count(),
         progress: Some(&on_event),
         ..Default::default()
     };
     let report = vlc::compress_to(base, path, &config)?;
-    let index = Index::open(path)?;
-    let searcher = Searcher::open_on(&index, args.compute.backend.into(), args.compute.device())?;
+    let index = Arc::new(Index::open(path)?);
+    let searcher = index.searcher(args.compute.choice())?;
     let start = Instant::now();
-    let found = searcher.query_batch(queries.view(), K)?;
+    let found = searcher.search(queries.view(), &SearchOptions::new(K))?;
     let seconds = start.elapsed().as_secs_f64();
     Ok(Run {
         asked_ratio: ratio,

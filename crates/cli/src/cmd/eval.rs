@@ -1,5 +1,6 @@
 //! `vlc eval`.
 
+use std::sync::Arc;
 use std::{path::PathBuf, time::Instant};
 
 use serde::Serialize;
@@ -70,7 +71,7 @@ pub(crate) fn run(args: Args, out: &Output) -> Result<(), CliError> {
 }
 
 fn eval(args: &Args, out: &Output) -> Result<(), CliError> {
-    let index = args.model.open(&args.index)?;
+    let index = Arc::new(args.model.open(&args.index)?);
     let info = index.info();
     if info.next_row != info.n {
         let message = format!(
@@ -106,7 +107,7 @@ fn eval(args: &Args, out: &Output) -> Result<(), CliError> {
         return Err(vlc::Error::Input(InputError::new(Some(&args.queries), "there are no queries in it")).into());
     }
     note_base_as_queries((&args.index, &index), (&args.queries, queries.rows()), out);
-    let searcher = Searcher::open_on(&index, args.compute.backend.into(), args.compute.device())?;
+    let searcher = index.searcher(args.compute.on_these_threads())?;
     let k = index.len().min(args.k as usize);
 
     let progress = Progress::new(out);
@@ -123,10 +124,10 @@ fn eval(args: &Args, out: &Output) -> Result<(), CliError> {
 
     progress.update("searching", 0, 1);
     // First the wider search, which also warms up the device and the page cache.
-    let options = args.probing.options();
-    let wide = searcher.search_rows(queries.view(), with_ties.max(100).min(index.len()), &options)?;
+    let options = args.probing.options(k).by_row_number();
+    let wide = searcher.search(queries.view(), &options.hits(with_ties.max(100).min(index.len())))?;
     let start = Instant::now();
-    let found = searcher.search_rows(queries.view(), k, &options)?;
+    let found = searcher.search(queries.view(), &options)?;
     let seconds = start.elapsed().as_secs_f64();
     drop(progress);
 

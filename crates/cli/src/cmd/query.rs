@@ -1,5 +1,6 @@
 //! `vlc query`.
 
+use std::sync::Arc;
 use std::{
     path::{Path, PathBuf},
     time::Instant,
@@ -110,8 +111,8 @@ struct Targets {
 pub(crate) fn run(args: Args, out: &Output) -> Result<(), CliError> {
     let targets = targets(&args, out)?;
     args.compute.threads.install(|| match args.no_mmap {
-        true => query(&args.model.read(&args.index)?, &args, &targets, out),
-        false => query(&args.model.open(&args.index)?, &args, &targets, out),
+        true => query(&Arc::new(args.model.read(&args.index)?), &args, &targets, out),
+        false => query(&Arc::new(args.model.open(&args.index)?), &args, &targets, out),
     })
 }
 
@@ -145,7 +146,12 @@ fn targets(args: &Args, out: &Output) -> Result<Targets, CliError> {
     Ok(Targets { hits: Some((hits, format)), scores })
 }
 
-fn query<D: AsRef<[u8]>>(index: &Index<D>, args: &Args, targets: &Targets, out: &Output) -> Result<(), CliError> {
+fn query<D: AsRef<[u8]> + Send + Sync + 'static>(
+    index: &Arc<Index<D>>,
+    args: &Args,
+    targets: &Targets,
+    out: &Output,
+) -> Result<(), CliError> {
     args.embedding.check(index, out)?;
     let text = index.info().ids == IdKind::Text;
     if let Some((target, Format::Npy)) = targets.hits.as_ref().filter(|_| text) {
@@ -155,7 +161,7 @@ fn query<D: AsRef<[u8]>>(index: &Index<D>, args: &Args, targets: &Targets, out: 
     }
     let queries = read_queries(&args.queries, index.dim())?;
     note_base_as_queries((&args.index, index), (&args.queries, queries.rows()), out);
-    let searcher = Searcher::open_on(index, args.compute.backend.into(), args.compute.device())?;
+    let searcher = index.searcher(args.compute.on_these_threads())?;
     let start = Instant::now();
     let hits = search(index, &searcher, &queries, args, out)?;
     let seconds = start.elapsed().as_secs_f64();
@@ -297,7 +303,7 @@ fn line<'a>(ids: impl Iterator<Item = Id<'a>>) -> Result<String, CliError> {
 
 fn search<D: AsRef<[u8]>>(
     index: &Index<D>,
-    searcher: &Searcher<'_>,
+    searcher: &Searcher,
     queries: &Mat,
     args: &Args,
     out: &Output,
@@ -305,7 +311,8 @@ fn search<D: AsRef<[u8]>>(
     let filter = args.filter.ready(index, out)?;
     let rows = filter.as_ref().map_or(index.len(), |filter| filter.len() as usize);
     let k = rows.min(args.k as usize);
-    let options = args.probing.options();
+    let mut options = args.probing.options(k);
+    options.filter = filter.as_ref();
     let mut hits = Hits { k, ids: Vec::new(), scores: Vec::new() };
     if k == 0 {
         return Ok(hits);
@@ -316,10 +323,7 @@ fn search<D: AsRef<[u8]>>(
         interrupt::check()?;
         progress.update("searching", first as u64, queries.rows() as u64);
         let chunk = queries.view().slice(first..queries.rows().min(first + batch));
-        let found = match &filter {
-            Some(filter) => searcher.search_filtered(chunk, k, &options, filter)?,
-            None => searcher.search(chunk, k, &options)?,
-        };
+        let found = searcher.search(chunk, &options)?;
         hits.ids.extend_from_slice(found.ids.as_slice());
         hits.scores.extend_from_slice(found.scores.as_slice());
     }

@@ -11,7 +11,6 @@ use crate::{
     output::Output,
     outputs::{ForceArg, input},
     report::{Listener, Report},
-    training::seeded,
 };
 
 /// Compress a .vlc file anew, to another size, without the original vectors
@@ -63,12 +62,9 @@ pub(crate) fn run(args: Args, out: &Output) -> Result<(), CliError> {
     let config = Config {
         // One of the two is given.
         budget: args.bytes.map_or(Budget::Ratio(args.ratio.unwrap_or(0.03)), Budget::BytesPerVector),
-        backend: args.compute.backend.into(),
-        device: args.compute.device(),
-        annealing: seeded(args.seed),
+        compute: args.compute.choice(),
         queries: queries.as_ref().map(|q| q.view()),
         seed: args.seed,
-        threads: args.compute.threads.count(),
         progress: Some(&on_event),
         ..Config::default()
     };

@@ -5,6 +5,7 @@ mod operations;
 mod pipeline;
 
 use std::cmp::Reverse;
+use vlc::Compute;
 
 use serde::Serialize;
 use vlc::{Backend, DeviceChoice, device::DeviceInfo};
@@ -68,8 +69,8 @@ impl Tested {
     }
 
     /// As the library takes it.
-    fn choice(&self) -> DeviceChoice {
-        self.number.into()
+    fn compute(&self) -> Compute {
+        Compute { device: self.number.into(), ..self.backend.into() }
     }
 
     fn is_cpu(&self) -> bool {

@@ -100,7 +100,7 @@ impl Set {
                 (self.shape.rows, self.shape.repeats)
             };
             let rows = self.rows.view().slice(0..n);
-            let timed = time_assign(rows, self.start.view(), on.backend, on.choice(), repeats)?;
+            let timed = time_assign(rows, self.start.view(), on.compute(), repeats)?;
             let mut timing = self.timing(&timed, n, 1);
             let (seconds, cpu) = cpu.get_or_insert_with(|| (timing.seconds, timed.clone()));
             if self.in_part() {
@@ -122,8 +122,7 @@ impl Set {
                 return Ok(Err("not run: the CPU would take minutes"));
             }
             let Shape { rows: n, repeats, .. } = self.shape;
-            let timed =
-                time_kmeans(self.rows.view(), self.start.view(), ITERATIONS, on.backend, on.choice(), repeats)?;
+            let timed = time_kmeans(self.rows.view(), self.start.view(), ITERATIONS, on.compute(), repeats)?;
             let mut timing = self.timing(&timed, n, ITERATIONS);
             if self.in_part() {
                 timing.agrees = assign.energy_on(on).is_none_or(|before| timed.energy < before);

@@ -1,6 +1,8 @@
 //! The whole path: the same vectors compressed and searched on each backend.
 
+use std::sync::Arc;
 use std::{path::Path, time::Instant};
+use vlc::{Compute, SearchOptions};
 
 use serde::Serialize;
 use vlc::{Budget, Config, Event, Index, Metric, Neighbors, Searcher};
@@ -110,21 +112,21 @@ fn measure(
         }
         interrupt::flow()
     };
+    let compute = Compute { threads, ..on.compute() };
     let config = Config {
         budget: Budget::Ratio(data.ratio),
-        backend: on.backend,
-        device: on.choice(),
+        compute,
         queries: Some(data.sample.view()),
-        threads,
         progress: Some(&on_event),
         ..Default::default()
     };
     let report = vlc::compress_to(&data.base.view(), path, &config)?;
-    let index = Index::open(path)?;
-    let searcher = Searcher::open_on(&index, on.backend, on.choice())?;
-    searcher.query_batch(data.queries.view(), K)?;
+    let index = Arc::new(Index::open(path)?);
+    let searcher = index.searcher(on.compute())?;
+    let options = SearchOptions::new(K);
+    searcher.search(data.queries.view(), &options)?;
     let start = Instant::now();
-    let found = searcher.query_batch(data.queries.view(), K)?;
+    let found = searcher.search(data.queries.view(), &options)?;
     let seconds = start.elapsed().as_secs_f64();
     Ok(Measured {
         seconds: report.seconds,
