@@ -104,34 +104,40 @@ pub(crate) fn plan_on<O: Ops>(
         }
     }
     report(Stage::Plan, steps, steps)?;
-    let Some(Best { fit, decoder, anchors: found, spectrum }) = best else {
+    let Some(best) = best else {
         return Err(refused.unwrap_or_else(|| too_small(sizes, 0)));
     };
-    let n = sizes.n as f64;
-    let bytes_per_vector = fit.file_bytes as f64 / n;
-    let plan = Plan {
+    let plan = plan_of(prepared, pilot.view(), &best, charts, config);
+    Ok((plan, Pilot { space, anchors: best.anchors, spectrum: best.spectrum }))
+}
+
+/// The plan, in the words of whoever asked for it.
+fn plan_of(prepared: &Prepared<'_>, pilot: MatRef<'_>, best: &Best, charts: usize, config: &Config<'_>) -> Plan {
+    let Best { fit, decoder, anchors, .. } = best;
+    let (sizes, anchors) = (&prepared.sizes, anchors.rows());
+    let bytes_per_vector = fit.file_bytes as f64 / sizes.n as f64;
+    Plan {
         n: sizes.n,
         dim: sizes.dim as u32,
         file_bytes: fit.file_bytes,
         bytes_per_vector,
         ratio: bytes_per_vector / (4.0 * sizes.dim as f64),
-        anchors: found.rows(),
+        anchors,
         // Charts need anchors to divide among them.
-        charts: charts.min(found.rows()),
+        charts: charts.min(anchors),
         symbols: fit.symbols,
         code_bytes: (fit.symbols * symbol_bits(config.code)) as f64 / 8.0,
         model_bytes: fit.model_bytes.ceil() as u64,
-        decoder,
+        decoder: *decoder,
         decoder_bytes: fit.decoder_bytes,
-        expected_recall: expected_recall(prepared, pilot.view(), fit.distortion, config),
+        expected_recall: expected_recall(prepared, pilot, fit.distortion, config),
         expected_recall_source: if prepared.training_queries().is_some() {
             QuerySource::Sample
         } else {
             QuerySource::Rows
         },
-        peak_memory_bytes: peak_memory(sizes, sample.rows(), fit.symbols, decoder),
-    };
-    Ok((plan, Pilot { space, anchors: found, spectrum }))
+        peak_memory_bytes: peak_memory(sizes, prepared.unit.rows(), fit.symbols, *decoder),
+    }
 }
 
 /// What the planner has settled on so far.

@@ -106,6 +106,17 @@ impl Encoding<'_> {
         Record { shape, refine: self.refine.map_or(0, |(refine, _)| refine.width()) }
     }
 
+    /// Reads `count` rows from `start` on as unit rows, with their lengths.
+    fn read(&self, start: usize, count: usize, mut buffer: Mat) -> Result<(Mat, Vec<f32>), Error> {
+        let (rows, model) = (self.rows, self.model);
+        if count != buffer.rows() {
+            buffer = Mat::zeros(count, rows.dim());
+        }
+        read_parts(rows, start, &mut buffer)?;
+        let gains = to_unit(&mut buffer, model.metric, &model.center, |i, fault| fault.at(rows.path(), start + i))?;
+        Ok((buffer, gains))
+    }
+
     /// Puts the codes of the rows at `gains` into records.
     fn fill(&self, record: Record, found: &Found, gains: &[f32], records: &mut [u8]) {
         let (side_levels, symbols, codes) = (&self.model.side, self.model.symbols(), &found.codes);
@@ -191,15 +202,7 @@ pub(crate) fn encode_all<O: Ops>(
     // Large enough that waiting for the last unit of work of each step costs little.
     // A model may have more symbols than the rows have values.
     let step = (ops.chunks() * chunk_rows(dim.max(model.symbols() / 4))).min(n).max(1);
-    let read = |start: usize, mut buffer: Mat| -> Result<(Mat, Vec<f32>), Error> {
-        let count = step.min(n - start);
-        if count != buffer.rows() {
-            buffer = Mat::zeros(count, dim);
-        }
-        read_parts(rows, start, &mut buffer)?;
-        let gains = to_unit(&mut buffer, model.metric, &model.center, |i, fault| fault.at(rows.path(), start + i))?;
-        Ok((buffer, gains))
-    };
+    let read = |start: usize, buffer: Mat| encoding.read(start, step.min(n - start), buffer);
     let mut encode = |start: usize, buffer: &Mat, gains: &[f32]| -> Result<Found, Error> {
         let resident = ops.upload(buffer.view())?;
         if let Some(exact) = &mut exact {

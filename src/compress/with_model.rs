@@ -178,24 +178,7 @@ fn encode_on<O: Ops>(
     let parsed = index.parsed();
     let encoded = encode(ops, &index, rows, path, options)?;
 
-    let mut head = head::of(parsed, index.bytes());
-    if refer && parsed.model_ref.is_none() {
-        let name = model_path.file_name().and_then(|name| name.to_str());
-        let name = name.ok_or_else(|| Error::Config("the model's file name is not UTF-8; rename it".into()))?;
-        head.retain(|(kind, _)| ![*b"MEAN", *b"CHRT", *b"ANCH", *b"SIDE", *b"RFNM", *b"DECO"].contains(kind));
-        let model_ref = ModelRef { hash: parsed.model_hash, name: name.to_owned() };
-        head::set(&mut head, *b"MREF", model_ref.to_bytes());
-    } else if !refer && parsed.model_ref.is_some() {
-        return Err(Error::Config(
-            "the model is not in this file, which names another; give that as the model".into(),
-        ));
-    }
-    let mut all = parsed.metadata.clone();
-    all.extend(metadata.clone());
-    if let Some(embedding) = &options.embedding {
-        embedding.put(&mut all);
-    }
-    head::set(&mut head, *b"KEYV", metadata_bytes(&all));
+    let mut head = head_with(&index, model_path, refer, metadata, options)?;
     let n = rows.rows() as u64;
     let written = Appended { first: 0, rows: n, error: encoded.error };
     head::set(&mut head, *b"HIST", history_bytes(&[written]));
@@ -223,6 +206,36 @@ fn encode_on<O: Ops>(
         seconds: watch.seconds(),
         backend: ops.backend(),
     })
+}
+
+/// The head of the model's file, for other rows.
+fn head_with<D: AsRef<[u8]>>(
+    index: &Index<D>,
+    model_path: &Path,
+    refer: bool,
+    metadata: &BTreeMap<String, String>,
+    options: &EncodeOptions<'_>,
+) -> Result<head::Head, Error> {
+    let parsed = index.parsed();
+    let mut head = head::of(parsed, index.bytes());
+    if refer && parsed.model_ref.is_none() {
+        let name = model_path.file_name().and_then(|name| name.to_str());
+        let name = name.ok_or_else(|| Error::Config("the model's file name is not UTF-8; rename it".into()))?;
+        head.retain(|(kind, _)| ![*b"MEAN", *b"CHRT", *b"ANCH", *b"SIDE", *b"RFNM", *b"DECO"].contains(kind));
+        let model_ref = ModelRef { hash: parsed.model_hash, name: name.to_owned() };
+        head::set(&mut head, *b"MREF", model_ref.to_bytes());
+    } else if !refer && parsed.model_ref.is_some() {
+        return Err(Error::Config(
+            "the model is not in this file, which names another; give that as the model".into(),
+        ));
+    }
+    let mut all = parsed.metadata.clone();
+    all.extend(metadata.clone());
+    if let Some(embedding) = &options.embedding {
+        embedding.put(&mut all);
+    }
+    head::set(&mut head, *b"KEYV", metadata_bytes(&all));
+    Ok(head)
 }
 
 /// Writes a whole file. Gives its bytes and what its model is known by.

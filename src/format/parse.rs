@@ -152,27 +152,7 @@ fn parse_layout(
     whole: bool,
 ) -> Result<Parsed, ParseError> {
     let entries = &layout.entries;
-    let model_bytes: u64 = entries.iter().filter(|e| OPEN.contains(&e.kind)).map(|e| e.len).sum();
-    if model_bytes > MAX_MODEL {
-        return Err(ParseError::invalid(
-            "section table",
-            format!("{model_bytes} bytes of model; {MAX_MODEL} are allowed"),
-        ));
-    }
-    let segments = entries.iter().filter(|e| e.kind == *b"SEGM").count();
-    for e in entries {
-        let open = OPEN.contains(&e.kind);
-        check_place(e, layout.version, segments)?;
-        if !open && !LATER.contains(&e.kind) && e.flags & FLAG_MUST_KNOW != 0 {
-            return Err(ParseError::Unknown(e.name()));
-        }
-        if open {
-            intact(bytes, e)?;
-        }
-        if e.kind == sums::KIND && whole {
-            sums::check(entries, e)?;
-        }
-    }
+    check_entries(bytes, &layout, whole)?;
     let section = |kind: &'static str| {
         let found = entries.iter().find(|e| e.segment == 0 && e.kind == kind.as_bytes());
         found.map(|e| &bytes[e.range()]).ok_or(ParseError::Missing(kind))
@@ -229,6 +209,33 @@ fn parse_layout(
         block,
         gains,
     })
+}
+
+/// Checks the table as a whole, and the sections that are read when a file is opened.
+fn check_entries(bytes: &[u8], layout: &header::Layout, whole: bool) -> Result<(), ParseError> {
+    let entries = &layout.entries;
+    let model_bytes: u64 = entries.iter().filter(|e| OPEN.contains(&e.kind)).map(|e| e.len).sum();
+    if model_bytes > MAX_MODEL {
+        return Err(ParseError::invalid(
+            "section table",
+            format!("{model_bytes} bytes of model; {MAX_MODEL} are allowed"),
+        ));
+    }
+    let segments = entries.iter().filter(|e| e.kind == *b"SEGM").count();
+    for e in entries {
+        let open = OPEN.contains(&e.kind);
+        check_place(e, layout.version, segments)?;
+        if !open && !LATER.contains(&e.kind) && e.flags & FLAG_MUST_KNOW != 0 {
+            return Err(ParseError::Unknown(e.name()));
+        }
+        if open {
+            intact(bytes, e)?;
+        }
+        if e.kind == sums::KIND && whole {
+            sums::check(entries, e)?;
+        }
+    }
+    Ok(())
 }
 
 /// The model, and what may stand behind its codes.

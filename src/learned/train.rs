@@ -7,7 +7,10 @@ use crate::{
     config::Config,
     encode::{RowCodes, encode_rows},
     error::Error,
-    math::{product::squared_distance, rng::Random},
+    math::{
+        product::{dot, squared_distance},
+        rng::Random,
+    },
     matrix::{Mat, MatRef},
     model::{
         kinds::{DecoderShape, Metric},
@@ -115,15 +118,7 @@ pub(crate) fn train<O: Ops>(
     report(Stage::Decoder, total, total)?;
     drop((net, rows, targets, y));
 
-    // The last steps see the rows as a reader of the file will.
-    let picked = calibration_sample(prepared.unit.rows(), config.seed);
-    let (unit, gains) = gather(prepared.unit.view(), &prepared.gains, &picked);
-    let decoded = as_read(ops, base, &learned, unit.view())?;
-    let norms: Vec<f32> =
-        (0..decoded.rows()).map(|i| crate::math::product::dot(decoded.row(i), decoded.row(i)).sqrt()).collect();
-    let queries = prepared.training_queries();
-    base.alpha = choose_alpha(&base.model, &norms, decoded.view(), unit.view(), &gains, queries);
-    base.energy = energy(unit.view(), decoded.view());
+    calibrate(ops, base, &learned, prepared, config.seed)?;
     if !held.is_empty() {
         let held: Vec<usize> = held.into_iter().map(|i| numbers[i]).collect();
         let unit = unit_rows(prepared, config.metric, &held)?;
@@ -131,6 +126,25 @@ pub(crate) fn train<O: Ops>(
         learned.unseen_energy = energy(unit.view(), decoded.view());
     }
     Ok(Some(learned))
+}
+
+/// Fits exponent and error of the base to what the network makes of rows.
+fn calibrate<O: Ops>(
+    ops: &O,
+    base: &mut Trained,
+    learned: &Learned,
+    prepared: &Prepared<'_>,
+    seed: u64,
+) -> Result<(), Error> {
+    // As a reader of the file will see them.
+    let picked = calibration_sample(prepared.unit.rows(), seed);
+    let (unit, gains) = gather(prepared.unit.view(), &prepared.gains, &picked);
+    let decoded = as_read(ops, base, learned, unit.view())?;
+    let norms: Vec<f32> = (0..decoded.rows()).map(|i| dot(decoded.row(i), decoded.row(i)).sqrt()).collect();
+    let queries = prepared.training_queries();
+    base.alpha = choose_alpha(&base.model, &norms, decoded.view(), unit.view(), &gains, queries);
+    base.energy = energy(unit.view(), decoded.view());
+    Ok(())
 }
 
 /// What a reader of the file will see of unit rows once they are encoded.

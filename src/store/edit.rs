@@ -137,20 +137,7 @@ impl<D: Disk> Editor<'_, D> {
         if parsed.rows_are_bare() && stored > MOST_BARE_ROWS {
             return Err(bare(stored));
         }
-        let mut kept = parsed.segments.len();
-        let mut taken = count;
-        // Those on a scale of lengths that does not hold the new ones stay by themselves, so that no row changes.
-        let scale = parsed.segments.last().and_then(Segment::scale);
-        let side = &parsed.model.side;
-        let holds = |&length: &f32| scale.map_or_else(|| side.holds(length), |scale| scale.holds(length));
-        let any = kept >= CROWDED;
-        let goes_along = rows.lengths.iter().all(holds);
-        let joins = |segment: &Segment| any || (goes_along && segment.scale() == scale);
-        while kept > 0 && parsed.segments[kept - 1].live() <= TAKEN_WITH * taken && joins(&parsed.segments[kept - 1])
-        {
-            kept -= 1;
-            taken += parsed.segments[kept].live();
-        }
+        let kept = kept_beside(parsed, rows);
         self.check(parsed, bytes, |e| is_of_segment(e) && usize::from(e.segment) >= kept)?;
         let tail = &parsed.segments[kept..];
         let first = tail.first().map_or(parsed.next_row(), |s| s.first);
@@ -298,6 +285,24 @@ impl<D: Disk> Editor<'_, D> {
 /// Whether a section has the ids of rows.
 fn is_ids(entry: &SectionEntry) -> bool {
     [*b"IDSU", *b"IDSS"].contains(&entry.kind)
+}
+
+/// How many segments stay as they are when rows are appended; those behind them become one with the rows.
+fn kept_beside(parsed: &Parsed, rows: &NewRows<'_>) -> usize {
+    let mut kept = parsed.segments.len();
+    let mut taken = rows.labels.len() as u64;
+    // Those on a scale of lengths that does not hold the new ones stay by themselves, so that no row changes.
+    let scale = parsed.segments.last().and_then(Segment::scale);
+    let side = &parsed.model.side;
+    let holds = |&length: &f32| scale.map_or_else(|| side.holds(length), |scale| scale.holds(length));
+    let any = kept >= CROWDED;
+    let goes_along = rows.lengths.iter().all(holds);
+    let joins = |segment: &Segment| any || (goes_along && segment.scale() == scale);
+    while kept > 0 && parsed.segments[kept - 1].live() <= TAKEN_WITH * taken && joins(&parsed.segments[kept - 1]) {
+        kept -= 1;
+        taken += parsed.segments[kept].live();
+    }
+    kept
 }
 
 /// Refuses ids that cannot be added: of another kind, or there already.

@@ -36,43 +36,20 @@ pub fn merge<P: AsRef<Path>>(
 ) -> Result<BuildReport, Error> {
     let watch = Stopwatch::start();
     let indexes: Vec<Index<MappedFile>> = files.iter().map(Index::open).collect::<Result<_, _>>()?;
-    let Some((first, others)) = indexes.split_first() else {
+    let Some(first) = indexes.first() else {
         return Err(Error::Config("there are no files to merge; name at least one".into()));
     };
-    let name = |i: usize| files[i].as_ref().display();
     // What is written gets new hashes: only what is sound is copied.
     for (index, file) in indexes.iter().zip(files) {
         index.verify().map_err(|error| error.of_file(file.as_ref()))?;
     }
-    for (i, other) in others.iter().enumerate() {
-        let differs = if first.parsed().model_hash != other.parsed().model_hash {
-            "models"
-        } else if first.parsed().metadata != other.parsed().metadata {
-            "metadata"
-        } else if first.parsed().model_ref != other.parsed().model_ref {
-            "places of their models"
-        } else {
-            continue;
-        };
-        let message = format!(
-            "{} and {} have different {differs}; files that were encoded with one model file can be merged",
-            name(0),
-            name(i + 1)
-        );
-        return Err(Error::Config(message));
-    }
+    check_alike(files, &indexes)?;
     let mut written = Appended { first: 0, rows: 0, error: 0 };
-    let mut kind = None;
-    for (i, index) in indexes.iter().enumerate().filter(|(_, index)| !index.parsed().segments.is_empty()) {
-        let own = index.parsed().ids_kind();
-        if *kind.get_or_insert(own) != own {
-            let message = format!("{} has ids of another kind than {}", name(i), name(0));
-            return Err(Error::Config(message));
-        }
-        for entry in &index.parsed().history {
-            written.rows += entry.rows;
-            written.error += entry.error;
-        }
+    for entry in
+        indexes.iter().filter(|index| !index.parsed().segments.is_empty()).flat_map(|index| &index.parsed().history)
+    {
+        written.rows += entry.rows;
+        written.error += entry.error;
     }
     let of = |index| -> Vec<_> {
         let index: &Index<MappedFile> = index;
@@ -104,6 +81,38 @@ pub fn merge<P: AsRef<Path>>(
         seconds: watch.seconds(),
         backend: Backend::Cpu,
     })
+}
+
+/// Refuses files that have not all the same model, metadata and kind of ids.
+fn check_alike<P: AsRef<Path>>(files: &[P], indexes: &[Index<MappedFile>]) -> Result<(), Error> {
+    let name = |i: usize| files[i].as_ref().display();
+    let first = indexes[0].parsed();
+    for (i, other) in indexes.iter().enumerate().skip(1) {
+        let differs = if first.model_hash != other.parsed().model_hash {
+            "models"
+        } else if first.metadata != other.parsed().metadata {
+            "metadata"
+        } else if first.model_ref != other.parsed().model_ref {
+            "places of their models"
+        } else {
+            continue;
+        };
+        let message = format!(
+            "{} and {} have different {differs}; files that were encoded with one model file can be merged",
+            name(0),
+            name(i)
+        );
+        return Err(Error::Config(message));
+    }
+    let mut kind = None;
+    for (i, index) in indexes.iter().enumerate().filter(|(_, index)| !index.parsed().segments.is_empty()) {
+        let own = index.parsed().ids_kind();
+        if *kind.get_or_insert(own) != own {
+            let message = format!("{} has ids of another kind than {}", name(i), name(0));
+            return Err(Error::Config(message));
+        }
+    }
+    Ok(())
 }
 
 /// Compresses a file anew, to a smaller budget, without the original rows: what it decodes to takes their place, so the error of the new file

@@ -42,6 +42,25 @@ impl Prepared<'_> {
     pub(crate) fn training_queries(&self) -> Option<MatRef<'_>> {
         self.queries.as_ref().map(Mat::view)
     }
+
+    /// Divides sample queries into those that training sees and those that are held out.
+    fn divide(&mut self, given: MatRef<'_>, metric: Metric) -> Result<(), Error> {
+        let dim = self.unit.dim();
+        if given.dim() != dim {
+            let message = format!("the sample queries have {} dimensions, the rows have {dim}", given.dim());
+            return Err(InputError::new(None, message).into());
+        }
+        let mut all = Mat::new(given.as_slice().to_vec(), given.rows(), dim)?;
+        let lengths = to_unit(&mut all, metric, &self.center, |i, fault| match fault.at(None, i) {
+            Error::Input(e) => InputError { message: format!("in the sample queries: {}", e.message), ..e }.into(),
+            other => other,
+        })?;
+        let every = HELD_OUT.max(given.rows().div_ceil(HELD_MOST));
+        let (kept, out): (Vec<usize>, Vec<usize>) = (0..all.rows()).partition(|i| i % every != every - 1);
+        self.held = with_lengths(all.view(), &out, &lengths, metric);
+        self.queries = Some(copy_rows(all.view(), &kept));
+        Ok(())
+    }
 }
 
 /// Values of the training sample at most. A few copies of them are what training takes of memory.
@@ -100,27 +119,25 @@ pub(crate) fn prepare<'a>(
     }
     report(Stage::Sample, sample.len(), sample.len())?;
 
-    let (mut queries, mut held, mut held_rows) = (None, Mat::zeros(0, dim), None);
+    let mut prepared = Prepared {
+        rows,
+        sizes,
+        center,
+        gain_range,
+        unit,
+        gains,
+        queries: None,
+        held: Mat::zeros(0, dim),
+        held_rows: None,
+    };
     if let Some(given) = config.queries {
-        if given.dim() != dim {
-            let message = format!("the sample queries have {} dimensions, the rows have {dim}", given.dim());
-            return Err(InputError::new(None, message).into());
-        }
-        let mut all = Mat::new(given.as_slice().to_vec(), given.rows(), dim)?;
-        let lengths = to_unit(&mut all, config.metric, &center, |i, fault| match fault.at(None, i) {
-            Error::Input(e) => InputError { message: format!("in the sample queries: {}", e.message), ..e }.into(),
-            other => other,
-        })?;
-        let every = HELD_OUT.max(given.rows().div_ceil(HELD_MOST));
-        let (kept, out): (Vec<usize>, Vec<usize>) = (0..all.rows()).partition(|i| i % every != every - 1);
-        held = with_lengths(all.view(), &out, &lengths, config.metric);
-        queries = Some(copy_rows(all.view(), &kept));
+        prepared.divide(given, config.metric)?;
     } else if n > 2 * TARGET_K {
         let picked = random.sample(sample.len(), HELD_ROWS);
-        held = with_lengths(unit.view(), &picked, &gains, config.metric);
-        held_rows = Some(picked.iter().map(|&i| sample[i]).collect());
+        prepared.held = with_lengths(prepared.unit.view(), &picked, &prepared.gains, config.metric);
+        prepared.held_rows = Some(picked.iter().map(|&i| sample[i]).collect());
     }
-    Ok(Prepared { rows, sizes, center, gain_range, unit, gains, queries, held, held_rows })
+    Ok(prepared)
 }
 
 /// Rows of the sample, at most.

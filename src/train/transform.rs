@@ -122,8 +122,12 @@ pub(crate) fn train<O: Ops>(ops: &O, t: &Training<'_>) -> Result<Trained, Error>
     let encoder = Encoder::of(&model, &|| (t.report)(Stage::Codes, last, last))?;
     (t.report)(Stage::Codes, last, last)?;
 
-    // The last steps see the rows as a reader of the file will: encoded and decoded.
-    let rows = calibrate::sample(t.unit.rows(), config.seed);
+    calibrated(ops, t, model, encoder)
+}
+
+/// The last steps, which see the rows as a reader of the file will: encoded and decoded.
+fn calibrated<O: Ops>(ops: &O, t: &Training<'_>, mut model: Model, encoder: Encoder) -> Result<Trained, Error> {
+    let rows = calibrate::sample(t.unit.rows(), t.config.seed);
     let (unit, gains) = calibrate::gather(t.unit, t.gains, &rows);
     let encoded = encode_rows(ops, &encoder, &model, &ops.upload(unit.view())?)?;
     let decoded = encoder.decode(&model, &encoded);

@@ -20,7 +20,7 @@ const COMPRESS: &str = "compress base.npy --ratio 0.12 --backend cpu";
 
 /// Vectors and their compressed file, made once for all tests.
 struct Store {
-    files: Vec<(String, Vec<u8>)>,
+    files: Files,
     report: Value,
 }
 
@@ -34,20 +34,11 @@ static STORE: LazyLock<Store> = LazyLock::new(|| {
     write("sample.npy", "queries-train.i8.npy", 200);
     let args = "-o base.vlc --queries sample.npy --meta model=all-MiniLM-L6-v2 --threads 2 --seed 7";
     let report = json(&dir, &format!("{COMPRESS} {args}"));
-    let read = |(name, _)| {
-        let bytes = fs::read(dir.path().join(&name)).unwrap();
-        (name, bytes)
-    };
-    Store { files: listing(&dir).into_iter().map(read).collect(), report }
+    Store { files: Files::of(&dir), report }
 });
 
-/// A directory of a test's own with these files.
 fn store() -> TempDir {
-    let dir = tempfile::tempdir().unwrap();
-    for (name, bytes) in &STORE.files {
-        fs::write(dir.path().join(name), bytes).unwrap();
-    }
-    dir
+    STORE.files.copy()
 }
 
 #[test]

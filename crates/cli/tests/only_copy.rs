@@ -24,7 +24,7 @@ const ROWS: usize = 700;
 const MORE: usize = 40;
 
 /// A model, two parts made with it, and vectors.
-static FILES: LazyLock<Vec<(String, Vec<u8>)>> = LazyLock::new(|| {
+static FILES: LazyLock<Files> = LazyLock::new(|| {
     let dir = tempfile::tempdir().unwrap();
     let all = values("base.i8.npy", ROWS + MORE);
     write_npy(dir.path().join("base.npy"), "|i1", (ROWS, DIM), &all[..ROWS * DIM]);
@@ -33,16 +33,11 @@ static FILES: LazyLock<Vec<(String, Vec<u8>)>> = LazyLock::new(|| {
     text(&dir, "train base.npy -o model.vlc --ratio 0.2 --backend cpu --anchors 4 -q");
     text(&dir, "compress base.npy -o a.vlc --model model.vlc --backend cpu -q");
     text(&dir, "compress more.npy -o part.vlc --model model.vlc --backend cpu -q");
-    let read = |(name, _)| (fs::read(dir.path().join(&name)).unwrap(), name);
-    listing(&dir).into_iter().map(read).map(|(bytes, name)| (name, bytes)).collect()
+    Files::of(&dir)
 });
 
 fn files() -> TempDir {
-    let dir = tempfile::tempdir().unwrap();
-    for (name, bytes) in FILES.iter() {
-        fs::write(dir.path().join(name), bytes).unwrap();
-    }
-    dir
+    FILES.copy()
 }
 
 fn rounds(variable: &str, usual: usize) -> usize {

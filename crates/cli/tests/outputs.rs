@@ -17,27 +17,18 @@ const ROWS: usize = 300;
 const QUERY: &str = "query a.vlc queries.npy -k 3 --backend cpu";
 
 /// Vectors, queries, a model, a store made with it, and one that refers to it.
-static FILES: LazyLock<Vec<(String, Vec<u8>)>> = LazyLock::new(|| {
+static FILES: LazyLock<Files> = LazyLock::new(|| {
     let dir = tempfile::tempdir().unwrap();
     write_npy(dir.path().join("base.npy"), "|i1", (ROWS, DIM), &values("base.i8.npy", ROWS));
     write_npy(dir.path().join("queries.npy"), "|i1", (7, DIM), &values("queries.i8.npy", 7));
     text(&dir, "train base.npy -o model.vlc --ratio 40% --decoder off --backend cpu -q");
     text(&dir, "compress base.npy -o a.vlc --model model.vlc --backend cpu -q");
     text(&dir, "compress base.npy -o refers.vlc --model model.vlc --refer --backend cpu -q");
-    let read = |(name, _)| (fs::read(dir.path().join(&name)).unwrap(), name);
-    listing(&dir).into_iter().map(read).map(|(bytes, name)| (name, bytes)).collect()
+    Files::of(&dir)
 });
 
 fn files() -> TempDir {
-    let dir = tempfile::tempdir().unwrap();
-    for (name, bytes) in FILES.iter() {
-        fs::write(dir.path().join(name), bytes).unwrap();
-    }
-    dir
-}
-
-fn read(dir: &TempDir, name: &str) -> Vec<u8> {
-    fs::read(dir.path().join(name)).unwrap()
+    FILES.copy()
 }
 
 /// The bytes of an .npy file on stdout.

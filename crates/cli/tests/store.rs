@@ -15,7 +15,7 @@ const ROWS: usize = PARTS[0] + PARTS[1];
 const TRAIN: &str = "train base.npy -o model.vlc --ratio 0.12 --backend cpu --seed 3";
 
 /// Vectors in two parts, queries, and a model.
-static FILES: LazyLock<Vec<(String, Vec<u8>)>> = LazyLock::new(|| {
+static FILES: LazyLock<Files> = LazyLock::new(|| {
     let dir = tempfile::tempdir().unwrap();
     let all = values("base.i8.npy", ROWS);
     let (first, second) = all.split_at(PARTS[0] * DIM);
@@ -27,26 +27,17 @@ static FILES: LazyLock<Vec<(String, Vec<u8>)>> = LazyLock::new(|| {
     let report = json(&dir, TRAIN);
     assert_fields(&report, "dim file_bytes energy model seconds backend");
     assert_eq!(report["file_bytes"], fs::metadata(dir.path().join("model.vlc")).unwrap().len());
-    let read = |(name, _)| (fs::read(dir.path().join(&name)).unwrap(), name);
-    listing(&dir).into_iter().map(read).map(|(bytes, name)| (name, bytes)).collect()
+    Files::of(&dir)
 });
 
 fn files() -> TempDir {
-    let dir = tempfile::tempdir().unwrap();
-    for (name, bytes) in FILES.iter() {
-        fs::write(dir.path().join(name), bytes).unwrap();
-    }
-    dir
+    FILES.copy()
 }
 
 /// Writes ids as text: one of `name` for each row.
 fn write_ids(dir: &TempDir, file: &str, rows: std::ops::Range<usize>, name: impl Fn(usize) -> String) {
     let lines: String = rows.map(|row| name(row) + "\n").collect();
     fs::write(dir.path().join(file), lines).unwrap();
-}
-
-fn read(dir: &TempDir, name: &str) -> Vec<u8> {
-    fs::read(dir.path().join(name)).unwrap()
 }
 
 /// The ids found for each query, as text.

@@ -15,7 +15,7 @@ const ROWS: usize = 300;
 const ODD: &str = "é\u{1b}[31m\u{7f}\u{9b}\u{202e}\u{2066}\u{200b}\u{200f}\u{feff}\u{61c}z";
 
 /// Vectors, queries, and a model.
-static FILES: LazyLock<Vec<(String, Vec<u8>)>> = LazyLock::new(|| {
+static FILES: LazyLock<Files> = LazyLock::new(|| {
     let dir = tempfile::tempdir().unwrap();
     write_npy(dir.path().join("base.npy"), "|i1", (ROWS, DIM), &values("base.i8.npy", ROWS));
     write_npy(dir.path().join("queries.npy"), "|i1", (7, DIM), &values("queries.i8.npy", 7));
@@ -24,16 +24,11 @@ static FILES: LazyLock<Vec<(String, Vec<u8>)>> = LazyLock::new(|| {
     let ids: String = (0..ROWS).map(|row| format!("doc-{row}\n")).collect();
     fs::write(dir.path().join("ids.txt"), ids).unwrap();
     text(&dir, "compress base.npy -o named.vlc --model model.vlc --ids ids.txt --backend cpu -q");
-    let read = |(name, _)| (fs::read(dir.path().join(&name)).unwrap(), name);
-    listing(&dir).into_iter().map(read).map(|(bytes, name)| (name, bytes)).collect()
+    Files::of(&dir)
 });
 
 fn files() -> TempDir {
-    let dir = tempfile::tempdir().unwrap();
-    for (name, bytes) in FILES.iter() {
-        fs::write(dir.path().join(name), bytes).unwrap();
-    }
-    dir
+    FILES.copy()
 }
 
 /// Runs with arguments that may have blanks in them.

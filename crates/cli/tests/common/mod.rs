@@ -65,6 +65,28 @@ pub(crate) fn listing(dir: &TempDir) -> BTreeSet<(String, u64)> {
         .collect()
 }
 
+/// The files of a directory, made once for the tests of a program.
+pub(crate) struct Files(Vec<(String, Vec<u8>)>);
+
+impl Files {
+    pub(crate) fn of(dir: &TempDir) -> Files {
+        Files(listing(dir).into_iter().map(|(name, _)| (name.clone(), read(dir, &name))).collect())
+    }
+
+    /// A directory of a test's own with these files.
+    pub(crate) fn copy(&self) -> TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, bytes) in &self.0 {
+            fs::write(dir.path().join(name), bytes).unwrap();
+        }
+        dir
+    }
+}
+
+pub(crate) fn read(dir: &TempDir, name: &str) -> Vec<u8> {
+    fs::read(dir.path().join(name)).unwrap()
+}
+
 #[track_caller]
 pub(crate) fn assert_fields(value: &Value, fields: &str) {
     for field in fields.split_whitespace() {
