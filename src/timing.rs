@@ -5,7 +5,7 @@
 //! warms it up (and makes what a backend keeps of the rows, once), and reading back the labels.
 
 use crate::{
-    backend::{Backend, Compute, DeviceChoice},
+    backend::Compute,
     error::{Error, InputError},
     matrix::MatRef,
     ops::{
@@ -172,6 +172,7 @@ fn kmeans<O: Ops>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::{Backend, DeviceChoice};
     use crate::{config::AnnealingConfig, matrix::Mat, train::anneal};
 
     const N: usize = 500;

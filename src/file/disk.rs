@@ -3,7 +3,7 @@
 
 use super::{
     lock::{self, Held, beside},
-    mmap::{Mapping, Watch},
+    mmap::{MappedFile, Watch},
 };
 use crate::{error::Error, format};
 use std::{
@@ -303,18 +303,18 @@ pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
 }
 
 impl DiskFile for File {
-    type Bytes = Mapping;
+    type Bytes = MappedFile;
 
     fn len(&self) -> io::Result<u64> {
         Ok(self.metadata()?.len())
     }
 
-    fn bytes(&self) -> io::Result<Mapping> {
-        Mapping::of_store(self)
+    fn bytes(&self) -> io::Result<MappedFile> {
+        MappedFile::of(self.try_clone()?)
     }
 
-    fn watch(&self, bytes: &Mapping, path: &Path) -> Option<Watch> {
-        Watch::of(self, bytes, path)
+    fn watch(&self, bytes: &MappedFile, path: &Path) -> Option<Watch> {
+        Watch::new(bytes, path)
     }
 
     fn write_at(&mut self, at: u64, bytes: &[u8]) -> io::Result<()> {

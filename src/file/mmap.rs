@@ -87,6 +87,11 @@ pub struct MappedFile {
 }
 
 impl MappedFile {
+    /// Of a file that is open.
+    pub(crate) fn of(file: File) -> io::Result<MappedFile> {
+        Ok(MappedFile { map: Mapping::of_store(&file)?, file })
+    }
+
     pub(crate) fn open(path: &Path) -> Result<MappedFile, Error> {
         let file = File::open(path).map_err(|e| Error::io(path, e))?;
         let kind = file.metadata().map_err(|e| Error::io(path, e))?;
@@ -94,8 +99,7 @@ impl MappedFile {
             let reason = io::Error::new(io::ErrorKind::InvalidInput, "not a regular file");
             return Err(Error::io(path, reason));
         }
-        let map = Mapping::of_store(&file).map_err(|e| Error::io(path, e))?;
-        Ok(MappedFile { map, file })
+        MappedFile::of(file).map_err(|e| Error::io(path, e))
     }
 }
 
@@ -110,11 +114,7 @@ pub(crate) struct Watch {
 
 impl Watch {
     pub(crate) fn new(mapped: &MappedFile, path: &Path) -> Option<Watch> {
-        Watch::of(&mapped.file, &mapped.map, path)
-    }
-
-    /// For the mapping of an open file.
-    pub(crate) fn of(file: &File, map: &Mapping, path: &Path) -> Option<Watch> {
+        let MappedFile { map, file } = mapped;
         Some(Watch { file: file.try_clone().ok()?, len: map.len() as u64, mark: map.mark(), path: path.to_owned() })
     }
 

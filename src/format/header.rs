@@ -9,6 +9,7 @@ use std::collections::HashSet;
 
 use xxhash_rust::xxh3::xxh3_64;
 
+/// The first bytes of a `.vlc` file, of any version.
 pub const MAGIC: [u8; 8] = *b"\x89VLC\r\n\x1a\n";
 pub(crate) const ALIGN: u64 = 64;
 /// Bytes of the header with its slots, since version 2.

@@ -31,4 +31,4 @@ pub(crate) use parse::{MOST_PAIRS, Parsed, check_model, check_sections, parse, v
 pub(crate) use rows::BLOCK;
 pub(crate) use salvage::sound;
 
-pub use header::{MAGIC, VERSION};
+pub(crate) use header::{MAGIC, VERSION};

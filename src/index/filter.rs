@@ -1,6 +1,8 @@
 //! Which rows a search may return: a list of ids that are allowed, or of those that are not.
 
 pub(crate) use super::masks::{set, without_deleted, words_of};
+use crate::format::segment::Segment;
+use crate::ids::IdsKind;
 use std::sync::Arc;
 
 use super::{Index, find::positions};
@@ -66,16 +68,10 @@ impl<D: AsRef<[u8]>> Index<D> {
     /// # Errors
     /// [`Error::Config`] for ids of another kind than the store's, [`Error::Format`] where what they are looked up in is damaged.
     pub fn filter(&self, filter: Filter<'_>) -> Result<RowFilter, Error> {
-        let (parsed, bytes) = (self.parsed(), self.bytes());
         let (Filter::Allow(ids) | Filter::Deny(ids)) = filter;
-        parsed.check_kind(Some(ids))?;
-        self.check_lookup()?;
-        let wanted = Wanted::new(ids);
-        let masks = parsed.segments.iter().map(|segment| {
-            // Nothing of it is searched, and what it says it holds need not have any bytes.
-            if segment.live() == 0 {
-                return Arc::new(Allowed::new(Vec::new(), &vec![0; segment.cells.len()]));
-            }
+        self.parsed().check_kind(Some(ids))?;
+        let (wanted, bytes) = (Wanted::new(ids), self.bytes());
+        self.masked(|segment| {
             let (mut words, named) = match filter {
                 Filter::Allow(_) => (vec![0; words_of(segment)], true),
                 Filter::Deny(_) => (vec![u32::MAX; words_of(segment)], false),
@@ -83,7 +79,62 @@ impl<D: AsRef<[u8]>> Index<D> {
             for (_, position) in positions(segment, bytes, &wanted) {
                 set(&mut words, position, named);
             }
-            Arc::new(without_deleted(segment, bytes, words))
+            words
+        })
+    }
+
+    /// As [`Index::filter`], of the rows whose ids `allowed` takes: for sets that are no lists, such as a roaring bitmap. Asked once for each
+    /// row, deleted ones among them, in no order that is promised. O(rows).
+    ///
+    /// # Errors
+    /// [`Error::Config`] where ids are strings, [`Error::Format`] where row numbers or ids are damaged.
+    ///
+    /// ```
+    /// # let values: Vec<f32> = (0..64_000).map(|i| ((i * 37 % 1013) as f32 / 500.0) - 1.0).collect();
+    /// # let index = vlc::compress(vlc::MatRef::new(&values, 1000, 64)?, &vlc::Config::default())?;
+    /// let even = index.filter_by(|id| id % 2 == 0)?;
+    /// assert_eq!(even.len(), 500);
+    /// # Ok::<(), vlc::Error>(())
+    /// ```
+    pub fn filter_by(&self, allowed: impl Fn(u64) -> bool) -> Result<RowFilter, Error> {
+        if self.parsed().ids_kind() == Some(IdsKind::Text) {
+            return Err(Error::Config("the ids of this file are strings, not numbers; name them in a list".into()));
+        }
+        let bytes = self.bytes();
+        self.masked(|segment| {
+            let (places, ids) = (segment.row_ids(bytes), segment.ids(bytes));
+            let id = |row: u64| ids.and_then(|ids| ids.number(row as usize)).unwrap_or(segment.first + row);
+            let mut words = vec![0; words_of(segment)];
+            for cell in 0..places.cells.len() - 1 {
+                places.rows_of(cell, |position, row| set(&mut words, position, allowed(id(row))));
+            }
+            words
+        })
+    }
+
+    /// As [`Index::filter_by`], of the rows whose ids have a bit in `bits`: id i is bit `i % 64`, from the lowest, of word `i / 64`. Ids beyond
+    /// the last word are not allowed.
+    ///
+    /// # Errors
+    /// As [`Index::filter_by`].
+    pub fn filter_bits(&self, bits: &[u64]) -> Result<RowFilter, Error> {
+        let has = |id: u64| {
+            usize::try_from(id / 64)
+                .ok()
+                .and_then(|word| bits.get(word))
+                .is_some_and(|word| word >> (id % 64) & 1 == 1)
+        };
+        self.filter_by(has)
+    }
+
+    /// A filter of the bits that `of` gives the positions of each segment.
+    fn masked(&self, of: impl Fn(&Segment) -> Vec<u32>) -> Result<RowFilter, Error> {
+        self.check_lookup()?;
+        let (parsed, bytes) = (self.parsed(), self.bytes());
+        let masks = parsed.segments.iter().map(|segment| match segment.live() {
+            // Nothing of it is searched, and what it says it holds need not have any bytes.
+            0 => Arc::new(Allowed::new(Vec::new(), &vec![0; segment.cells.len()])),
+            _ => Arc::new(without_deleted(segment, bytes, of(segment))),
         });
         let masks: Vec<_> = masks.collect();
         self.check_whole()?;

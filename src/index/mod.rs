@@ -44,6 +44,8 @@ pub struct Index<D> {
     parsed: Parsed,
     /// The file that the bytes are from, where they are from one, for messages.
     path: Option<PathBuf>,
+    /// The file that its model is from, where one was named.
+    model_path: Option<PathBuf>,
     /// Where the bytes are a mapped file's.
     watch: Option<Watch>,
     /// Set once what ids are looked up in was found to be sound.
@@ -76,6 +78,37 @@ impl Index<MappedFile> {
     /// As [`Index::open`], and [`Error::Format`] when it is another model.
     pub fn open_with_model(path: impl AsRef<Path>, model: impl AsRef<Path>) -> Result<Self, Error> {
         map(path.as_ref(), Some(model.as_ref()))
+    }
+
+    /// Whether the file still is the one that was opened, with no commit since. It reads the header, O(1); where it cannot tell, as while a
+    /// commit is being written, the answer is no.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the file cannot be opened any more.
+    pub fn is_current(&self) -> Result<bool, Error> {
+        let Some(path) = self.path() else { return Ok(true) };
+        let now = MappedFile::open(path)?;
+        let commit = |layout: format::Layout| (layout.commit.generation, layout.commit.table_hash);
+        let same = format::parse_header(now.as_ref()).is_ok_and(|layout| {
+            let own = &self.parsed.layout.commit;
+            commit(layout) == (own.generation, own.table_hash)
+        });
+        Ok(same)
+    }
+
+    /// The file as it is now, where that is another commit than this one; `None` where nothing has changed. This index stays what it is, for
+    /// whoever searches it. O(1), or as [`Index::open`].
+    ///
+    /// # Errors
+    /// As [`Index::open`].
+    pub fn newer(&self) -> Result<Option<Index<MappedFile>>, Error> {
+        let Some(path) = self.path().filter(|_| !matches!(self.is_current(), Ok(true))) else { return Ok(None) };
+        let now = map(path, self.model_path.as_deref())?;
+        let commit = |index: &Self| {
+            let commit = &index.parsed.layout.commit;
+            (commit.generation, commit.table_hash)
+        };
+        Ok((commit(&now) != commit(self)).then_some(now))
     }
 }
 
@@ -114,7 +147,11 @@ fn open<D: AsRef<[u8]>>(
     load: impl Fn(&Path) -> Result<D, Error>,
 ) -> Result<Index<D>, Error> {
     crate::file::publish::sweep(path);
-    let of = |bytes, parsed| Index { path: Some(path.to_owned()), ..Index::of(bytes, parsed) };
+    let of = |bytes, parsed| Index {
+        path: Some(path.to_owned()),
+        model_path: model.map(Path::to_owned),
+        ..Index::of(bytes, parsed)
+    };
     let (mut look, mut torn) = (0, Vec::new());
     loop {
         let bytes = load(path)?;
@@ -181,6 +218,7 @@ impl<D: AsRef<[u8]>> Index<D> {
             bytes,
             parsed,
             path: None,
+            model_path: None,
             watch: None,
             looked_up: OnceLock::new(),
             query_model: OnceLock::new(),

@@ -1,6 +1,8 @@
 //! Rows by id: what hits name, decoded.
 
 use super::{Index, find::positions, live::Place};
+use crate::index::filter::Filter;
+use crate::index::searcher::SearchOptions;
 use crate::{
     error::{Error, InputError},
     ids::{Ids, Wanted},
@@ -51,8 +53,51 @@ impl<D: AsRef<[u8]>> Index<D> {
         self.decode_places(places.len(), next, each)
     }
 
+    /// Whether there are rows with these ids, which are as for [`Index::vectors`]. O(ids + rows), or O(ids x anchors) in place of the rows for a
+    /// few of rows without ids of their own.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for ids of another kind than the store's, [`Error::Format`] where what they are looked up in is damaged.
+    pub fn contains(&self, ids: &Ids) -> Result<Vec<bool>, Error> {
+        Ok(self.find(ids)?.iter().map(Option::is_some).collect())
+    }
+
+    /// The scores that a search gives the rows with these ids, queries x ids, in the order given; NaN for ids that no row has. On the CPU:
+    /// O(ids + rows) once, then O(ids x symbols) a query.
+    ///
+    /// # Errors
+    /// As [`Index::search`] and [`Index::contains`].
+    pub fn score(&self, queries: MatRef<'_>, ids: &Ids) -> Result<Mat, Error> {
+        let filter = self.filter(Filter::Allow(ids))?;
+        let mut scores = Mat::zeros(queries.rows(), ids.len());
+        scores.as_mut_slice().fill(f32::NAN);
+        if filter.is_empty() {
+            return Ok(scores);
+        }
+        let options = SearchOptions::new(filter.len() as usize).filtered(&filter);
+        let found = self.search(queries, &options)?;
+        let wanted = Wanted::new(ids);
+        let firsts = ids.firsts();
+        let column_of = |id: u64| match &wanted {
+            Wanted::Numbers(wanted) => wanted.get(&id).copied(),
+            Wanted::Text(wanted) => self.text_id(id).and_then(|id| wanted.get(id).copied()),
+        };
+        for q in 0..queries.rows() {
+            for (&id, &score) in found.ids.row(q).iter().zip(found.scores.row(q)) {
+                if let Some(column) = column_of(id) {
+                    scores.row_mut(q)[column] = score;
+                }
+            }
+            // An id may be given more than once.
+            for (i, &first) in firsts.iter().enumerate() {
+                scores.row_mut(q)[i] = scores.row(q)[first];
+            }
+        }
+        Ok(scores)
+    }
+
     /// Where the rows with these ids are.
-    fn places(&self, ids: &Ids) -> Result<Vec<Place>, Error> {
+    fn find(&self, ids: &Ids) -> Result<Vec<Option<Place>>, Error> {
         let (parsed, bytes) = (self.parsed(), self.bytes());
         parsed.check_kind(Some(ids))?;
         self.check_lookup()?;
@@ -68,7 +113,13 @@ impl<D: AsRef<[u8]>> Index<D> {
                 }
             }
         }
-        let places: Vec<Option<Place>> = ids.firsts().into_iter().map(|first| found[first]).collect();
+        self.check_whole()?;
+        Ok(ids.firsts().into_iter().map(|first| found[first]).collect())
+    }
+
+    /// The same, of ids that must all be there.
+    fn places(&self, ids: &Ids) -> Result<Vec<Place>, Error> {
+        let places = self.find(ids)?;
         let missing: Vec<usize> = (0..ids.len()).filter(|&i| places[i].is_none()).collect();
         if missing.is_empty() {
             return Ok(places.into_iter().flatten().collect());
@@ -148,6 +199,37 @@ mod tests {
         assert!(matches!(missing, Error::Input(_)));
         assert!(missing.to_string().ends_with("a.vlc: 2 of 4 ids are not there: 4, 69"), "{missing}");
         assert!(matches!(index.vectors(&Ids::Text(vec!["5".into()])), Err(Error::Config(_))));
+    }
+
+    #[test]
+    fn scores_are_those_of_a_search() {
+        for own in [false, true] {
+            let name = |i: usize| 500 + 7 * i as u64;
+            let (_folder, index) = store(|range| own.then(|| Ids::Numbers(range.map(name).collect())));
+            let id = |i: usize| if own { name(i) } else { i as u64 };
+            let queries = MatRef::new(&[1.0, 2.0, 3.0, 4.0, 4.0, 1.0, 0.5, 2.0], 2, DIM).unwrap();
+            let all = index.search(queries, &SearchOptions::new(1000)).unwrap();
+            let there: Vec<u64> = all.ids.row(0).to_vec();
+            let mut ids = there.clone();
+            ids.rotate_left(5);
+            // One twice, and one that is not there.
+            ids.extend([there[3], 1 << 40]);
+            let ids = Ids::Numbers(ids);
+            let scores = index.score(queries, &ids).unwrap();
+            let Ids::Numbers(list) = &ids else { panic!() };
+            assert_eq!(index.contains(&ids).unwrap(), list.iter().map(|id| *id < 1 << 40).collect::<Vec<_>>());
+            for q in 0..2 {
+                for (i, id) in list.iter().enumerate() {
+                    match all.ids.row(q).iter().position(|found| found == id) {
+                        Some(at) => assert_eq!(scores.row(q)[i], all.scores.row(q)[at]),
+                        None => assert!(scores.row(q)[i].is_nan()),
+                    }
+                }
+            }
+            assert_eq!(index.contains(&Ids::Numbers(vec![id(0), 1 << 50])).unwrap().last(), Some(&false));
+            assert_eq!(index.score(queries, &Ids::Numbers(Vec::new())).unwrap().dim(), 0);
+            assert!(matches!(index.contains(&Ids::Text(vec!["a".into()])), Err(Error::Config(_))));
+        }
     }
 
     #[test]

@@ -19,8 +19,8 @@ pub(crate) mod types;
 #[cfg(all(feature = "gpu-wgpu", not(target_family = "wasm")))]
 pub(crate) mod wgpu;
 
-pub use crate::backend::DeviceChoice;
-pub use crate::backend::Health;
+pub(crate) use crate::backend::DeviceChoice;
+pub(crate) use crate::backend::Health;
 #[allow(unused_imports, reason = "who makes one is above the seam")]
 pub(crate) use allowed::Allowed;
 

@@ -139,41 +139,39 @@ impl<D: Disk> Editor<'_, D> {
         }
         let kept = kept_beside(parsed, rows);
         self.check(parsed, bytes, |e| is_of_segment(e) && usize::from(e.segment) >= kept)?;
-        let tail = &parsed.segments[kept..];
-        let first = tail.first().map_or(parsed.next_row(), |s| s.first);
-        let Gathered { mut sources, mut ids, span } = gather(tail, bytes, first);
-        sources.push(Source::fresh(rows.labels, parsed.model.anchors(), rows.records, rows.lengths, span));
-        if let (Some(all), Some(new)) = (&mut ids, rows.ids) {
-            all.extend_from(new);
-        }
-        let ids = ids.as_ref().or(rows.ids);
-        let span = span + count;
-        let new = NewSegment::of(parsed, kept as u16, first, span);
-        let mut history = parsed.history.clone();
-        history.push(Appended { first: parsed.next_row(), rows: count, error: rows.error });
-        let (io, report) = (self.io(), self.report());
-        let whole = |done, total| {
-            index.check_whole()?;
-            (rows.whole)()?;
-            report(done, total)
-        };
         if kept == 0 && !parsed.segments.is_empty() && self.disk.names() == 1 {
             // All is written anyway, and a new file leaves nothing dead.
             drop(file);
-            let mut head = head::of(parsed, bytes);
-            head::set(&mut head, *b"HIST", history_bytes(&history));
-            let generation = parsed.layout.commit.generation + 1;
-            return publish(self.disk, self.path, self.tell, |file| {
-                head::write_file(file, generation, &head, &[Part { new, sources: &sources, ids }], &io, &whole)
-            });
+            return self.append_anew(index, rows);
         }
+        let added = Added::new(parsed, bytes, rows, kept);
+        let (io, report) = (self.io(), self.report());
+        let whole =
+            |done, total| index.check_whole().and_then(|()| (rows.whole)()).and_then(|()| report(done, total));
         let replaced = |e: &SectionEntry| e.kind == *b"HIST" || (is_of_segment(e) && usize::from(e.segment) >= kept);
         let len = commit(&mut file, self.path, bytes, &parsed.layout, replaced, self.tell, |writer| {
-            writer.section(*b"HIST", 0, &history_bytes(&history)).map_err(&io)?;
-            write_segment(writer, new, &sources, ids, &io, &whole)
+            writer.section(*b"HIST", 0, &added.history).map_err(&io)?;
+            write_segment(writer, added.new, &added.sources, added.ids(rows), &io, &whole)
         })?;
         drop(file);
         self.committed(len)
+    }
+
+    /// The same in a new file, with all rows in one segment.
+    fn append_anew(&self, index: Index<<D::File as DiskFile>::Bytes>, rows: &NewRows<'_>) -> Result<u64, Error> {
+        let (io, report) = (self.io(), self.report());
+        // The mapping goes with what writes, as in `rewrite`.
+        publish(self.disk, self.path, self.tell, move |file| {
+            let (parsed, bytes) = (index.parsed(), index.bytes());
+            let added = Added::new(parsed, bytes, rows, 0);
+            let mut head = head::of(parsed, bytes);
+            head::set(&mut head, *b"HIST", added.history.clone());
+            let generation = parsed.layout.commit.generation + 1;
+            let whole =
+                |done, total| index.check_whole().and_then(|()| (rows.whole)()).and_then(|()| report(done, total));
+            let part = Part { new: added.new, sources: &added.sources, ids: added.ids(rows) };
+            head::write_file(file, generation, &head, &[part], &io, &whole)
+        })
     }
 
     /// Deletes rows by id. Gives which of the ids were found and how many rows went; without any the file is not touched.
@@ -270,7 +268,9 @@ impl<D: Disk> Editor<'_, D> {
         }
         self.verify(parsed, bytes)?;
         let (io, report) = (self.io(), self.report());
-        publish(self.disk, self.path, self.tell, |file| {
+        // The mapping goes with what writes: no other file can take the place of one that is mapped, on Windows.
+        publish(self.disk, self.path, self.tell, move |file| {
+            let (parsed, bytes) = (index.parsed(), index.bytes());
             let segments: Vec<_> = parsed.segments.iter().map(|segment| (segment, bytes)).collect();
             let joined = join(&segments);
             let head = head::of(parsed, bytes);
@@ -279,6 +279,37 @@ impl<D: Disk> Editor<'_, D> {
             let len = head::write_file(file, generation, &head, &parts(parsed, &joined), &io, &whole)?;
             index.check_whole().map(|()| len)
         })
+    }
+}
+
+/// New rows and those of the segments that go into one with them.
+struct Added<'a> {
+    sources: Vec<Source<'a>>,
+    /// The ids of all of them, where the segments have any.
+    together: Option<Ids>,
+    new: NewSegment<'a>,
+    history: Vec<u8>,
+}
+
+impl<'a> Added<'a> {
+    /// Of `rows` and the segments of a file from `kept` on.
+    fn new(parsed: &'a Parsed, bytes: &'a [u8], rows: &'a NewRows<'_>, kept: usize) -> Added<'a> {
+        let count = rows.labels.len() as u64;
+        let tail = &parsed.segments[kept..];
+        let first = tail.first().map_or(parsed.next_row(), |s| s.first);
+        let Gathered { mut sources, ids: mut together, span } = gather(tail, bytes, first);
+        sources.push(Source::fresh(rows.labels, parsed.model.anchors(), rows.records, rows.lengths, span));
+        if let (Some(all), Some(new)) = (&mut together, rows.ids) {
+            all.extend_from(new);
+        }
+        let mut history = parsed.history.clone();
+        history.push(Appended { first: parsed.next_row(), rows: count, error: rows.error });
+        let new = NewSegment::of(parsed, kept as u16, first, span + count);
+        Added { sources, together, new, history: history_bytes(&history) }
+    }
+
+    fn ids<'b>(&'b self, rows: &NewRows<'b>) -> Option<&'b Ids> {
+        self.together.as_ref().or(rows.ids)
     }
 }
 

@@ -106,7 +106,7 @@ impl Store {
     ///
     /// # Errors
     /// As [`Index::open`].
-    pub fn index(&self) -> Result<Index<impl AsRef<[u8]>>, Error> {
+    pub fn index(&self) -> Result<Index<MappedFile>, Error> {
         Ok(self.editor(&|_| Ok(())).load()?.1)
     }
 

@@ -1,6 +1,10 @@
 //! A disk in memory that can fail, and lose power: what was not synced may then be there, in part or not at all.
 
-use std::{cell::RefCell, io, rc::Rc};
+use std::{
+    cell::{Cell, RefCell},
+    io,
+    rc::Rc,
+};
 
 use crate::file::disk::{Disk, DiskFile, Name};
 
@@ -42,6 +46,8 @@ type Names = [Option<usize>; 2];
 
 #[derive(Debug, Default)]
 struct State {
+    /// How many have bytes of a file.
+    lent: Rc<Cell<usize>>,
     inodes: Vec<Inode>,
     names: Names,
     /// The names as they were after each change since the folder was synced; the first are sure.
@@ -63,6 +69,24 @@ pub(super) enum Tear {
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct Memory(Rc<RefCell<State>>);
+
+/// Bytes of a file, as a mapping has them: while there are any, no other file can take its place, as on Windows.
+pub(super) struct Lent {
+    bytes: Vec<u8>,
+    count: Rc<Cell<usize>>,
+}
+
+impl AsRef<[u8]> for Lent {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        self.count.set(self.count.get() - 1);
+    }
+}
 
 pub(super) struct MemoryFile {
     disk: Memory,
@@ -226,6 +250,9 @@ impl Disk for Memory {
     fn replace(&self, _: MemoryFile) -> io::Result<()> {
         self.operate()?;
         let mut state = self.0.borrow_mut();
+        if state.lent.get() > 0 {
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, "the file is mapped"));
+        }
         state.names = [state.names[1], None];
         let names = state.names;
         state.history.push(names);
@@ -250,14 +277,16 @@ impl Disk for Memory {
 }
 
 impl DiskFile for MemoryFile {
-    type Bytes = Vec<u8>;
+    type Bytes = Lent;
 
     fn len(&self) -> io::Result<u64> {
         Ok(self.disk.0.borrow().inodes[self.inode].now.len() as u64)
     }
 
-    fn bytes(&self) -> io::Result<Vec<u8>> {
-        Ok(self.disk.0.borrow().inodes[self.inode].now.clone())
+    fn bytes(&self) -> io::Result<Lent> {
+        let state = self.disk.0.borrow();
+        state.lent.set(state.lent.get() + 1);
+        Ok(Lent { bytes: state.inodes[self.inode].now.clone(), count: Rc::clone(&state.lent) })
     }
 
     fn write_at(&mut self, at: u64, bytes: &[u8]) -> io::Result<()> {

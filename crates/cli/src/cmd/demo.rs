@@ -6,7 +6,7 @@ use vlc::SearchOptions;
 
 use serde::Serialize;
 use vlc::{
-    Budget, Config, Event, Index, Mat, Metric, Searcher,
+    Budget, Config, Event, Index, Mat, Metric,
     read::{RowSource, VectorFile, read_all},
 };
 

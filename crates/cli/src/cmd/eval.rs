@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Instant};
 
 use serde::Serialize;
 use vlc::{
-    InputError, Searcher,
+    InputError,
     read::{RowSource, VectorFile},
 };
 

@@ -5,7 +5,7 @@ use std::{path::Path, time::Instant};
 use vlc::{Compute, SearchOptions};
 
 use serde::Serialize;
-use vlc::{Budget, Config, Event, Index, Metric, Neighbors, Searcher};
+use vlc::{Budget, Config, Event, Index, Metric, Neighbors};
 
 use super::{Bench, ENERGY_TOLERANCE, Tested, data::Data, percent};
 use crate::{
