@@ -22,7 +22,7 @@ fn least_of(cost: vec4<f32>, code: u32) -> Least {
 }
 
 // Leaves the symbols in the scratch and returns the squared error.
-fn search_independent(at: Trial) -> f32 {
+fn search(at: Trial) -> f32 {
     let words = at.scratch + params.scratch_words - params.words;
     var error = 0.0;
     for (var t0 = 0u; t0 < params.symbols; t0 += BATCH) {
@@ -84,19 +84,7 @@ fn search_independent(at: Trial) -> f32 {
 
 @compute @workgroup_size(ROWS * LANES)
 fn encode_independent(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) invocation: u32) {
-    for (var round = 0u; round < params.rounds; round++) {
-        let first = next_rows(invocation);
-        if first >= params.rows {
-            break;
-        }
-        let row = min(first + invocation / LANES, params.rows - 1u);
-        var least = least_before(row);
-        for (var candidate = params.first_try; candidate < params.end_try; candidate++) {
-            let at = aim(invocation, group.x, row, candidate);
-            let error = search_independent(at);
-            least = keep(at, row, first + invocation / LANES < params.rows, candidate, error, least);
-        }
-    }
+    encode(invocation, group.x);
 }
 
 @group(0) @binding(6) var<storage, read_write> decoded: array<f32>;

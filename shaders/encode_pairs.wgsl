@@ -133,19 +133,12 @@ fn search_pairs(at: Trial) -> vec2<u32> {
     return end;
 }
 
+// The squared error of the codeword, whose symbols it leaves in the scratch.
+fn search(at: Trial) -> f32 {
+    return trace(at, search_pairs(at), false);
+}
+
 @compute @workgroup_size(ROWS * LANES)
 fn encode_pairs(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) invocation: u32) {
-    for (var round = 0u; round < params.rounds; round++) {
-        let first = next_rows(invocation);
-        if first >= params.rows {
-            break;
-        }
-        let row = min(first + invocation / LANES, params.rows - 1u);
-        var least = least_before(row);
-        for (var candidate = params.first_try; candidate < params.end_try; candidate++) {
-            let at = aim(invocation, group.x, row, candidate);
-            let error = trace(at, search_pairs(at), false);
-            least = keep(at, row, first + invocation / LANES < params.rows, candidate, error, least);
-        }
-    }
+    encode(invocation, group.x);
 }

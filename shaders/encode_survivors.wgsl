@@ -152,19 +152,12 @@ fn search_survivors(at: Trial) -> vec2<u32> {
     return vec2(state, 0u);
 }
 
+// The squared error of the codeword, whose symbols it leaves in the scratch.
+fn search(at: Trial) -> f32 {
+    return trace(at, search_survivors(at), true);
+}
+
 @compute @workgroup_size(ROWS * LANES)
 fn encode_survivors(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) invocation: u32) {
-    for (var round = 0u; round < params.rounds; round++) {
-        let first = next_rows(invocation);
-        if first >= params.rows {
-            break;
-        }
-        let row = min(first + invocation / LANES, params.rows - 1u);
-        var least = least_before(row);
-        for (var candidate = params.first_try; candidate < params.end_try; candidate++) {
-            let at = aim(invocation, group.x, row, candidate);
-            let error = trace(at, search_survivors(at), true);
-            least = keep(at, row, first + invocation / LANES < params.rows, candidate, error, least);
-        }
-    }
+    encode(invocation, group.x);
 }

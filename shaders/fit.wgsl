@@ -1,10 +1,5 @@
-// What training the residual network takes beside products, and measuring what it misses.
-struct FitRowsParams {
-    count: u32,
-    width: u32,
-    first: u32,     // of the rows bound, or of the moves: the first to take
-    listed: u32,    // whether there are moves
-}
+// A step of the training of the residual network: the gradients of its weights, and what AdamW makes of them. Follows
+// shared/mlp_product.wgsl.
 
 struct MoveParams {
     count: u32,     // of the parameters
@@ -21,20 +16,10 @@ struct MoveParams {
     _pad1: u32,
 }
 
-@group(0) @binding(0) var<uniform> rows_params: FitRowsParams;
 @group(0) @binding(0) var<uniform> move_params: MoveParams;
 
-// gather
-@group(0) @binding(1) var<storage, read> rows: array<f32>;
-@group(0) @binding(2) var<storage, read> targets: array<f32>;
-// Of each copy: the row it is of, and where it goes.
-@group(0) @binding(3) var<storage, read> moves: array<u32>;
-@group(0) @binding(4) var<storage, read> input_scale: array<f32>;
-@group(0) @binding(5) var<storage, read_write> scaled: array<f32>;
-@group(0) @binding(6) var<storage, read_write> differences: array<f32>;
-// misses
-@group(0) @binding(1) var<storage, read> missing: array<f32>;
-@group(0) @binding(2) var<storage, read_write> squares: array<f32>;
+// gradient: of each split, of the weights and behind them of the biases
+@group(0) @binding(3) var<storage, read_write> new_gradients: array<f32>;
 // move_parameters
 @group(0) @binding(1) var<storage, read> gradients: array<f32>;
 @group(0) @binding(2) var<storage, read> steps: array<f32>;
@@ -48,59 +33,36 @@ override BETA_1: f32 = 0.9;
 override BETA_2: f32 = 0.98;
 override EPSILON: f32 = 1e-8;
 
-// Invocations for each row that is measured.
-const LANES = 32u;
-const GROUP_ROWS = 8u;
-
-var<workgroup> sums: array<f32, 256>;
-
-// What goes into the network, and what is missing before it. A group for each row.
-@compute @workgroup_size(64)
-fn gather(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) invocation: u32,
-) {
-    let params = rows_params;
-    for (var i = group.x; i < params.count; i += groups.x) {
-        var row = params.first + i;
-        var to = i;
-        if params.listed != 0u {
-            to = moves[2u * row + 1u];
-            row = moves[2u * row];
-        }
-        for (var k = invocation; k < params.width; k += 64u) {
-            let y = rows[row * params.width + k];
-            scaled[to * params.width + k] = y * input_scale[k];
-            differences[to * params.width + k] = targets[row * params.width + k] - y;
+fn write_gradient(split: u32, row: u32, column0: u32, values: vec4<f32>) {
+    let params = mlp_params;
+    let weights = params.rows * params.columns;
+    for (var j = 0u; j < 4u; j++) {
+        let column = column0 + j;
+        if row < params.rows && column <= params.columns {
+            let at = split * (weights + params.rows) + select(weights + row, row * params.columns + column, column < params.columns);
+            if params.add != 0u {
+                new_gradients[at] += values[j];
+            } else {
+                new_gradients[at] = values[j];
+            }
         }
     }
 }
 
-// The squared length of what is missing of each row.
+// The gradient of the weights of a layer, outputs x inputs, from slopes and inputs: that of the rows of a split (z). The column of ones makes
+// that of the biases.
 @compute @workgroup_size(256)
-fn misses(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) invocation: u32) {
-    let params = rows_params;
-    let row = group.x * GROUP_ROWS + invocation / LANES;
-    let lane = invocation % LANES;
-    var sum = 0.0;
-    if row < params.count {
-        for (var k = lane; k < params.width; k += LANES) {
-            let e = missing[row * params.width + k];
-            sum = fma(e, e, sum);
-        }
-    }
-    sums[invocation] = sum;
-    workgroupBarrier();
-    for (var far = LANES / 2u; far > 0u; far /= 2u) {
-        if lane < far {
-            sums[invocation] += sums[invocation + far];
-        }
-        workgroupBarrier();
-    }
-    if lane == 0u && row < params.count {
-        squares[params.first + row] = sums[invocation];
-    }
+fn gradient(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) invocation: u32) {
+    let params = mlp_params;
+    let k0 = min(group.z * params.each, params.depth);
+    let k_end = min(k0 + params.each, params.depth);
+    multiply(invocation, group.x * SIDE, group.y * SIDE, k0, k_end);
+    let row = group.x * SIDE + invocation / 16u * 4u;
+    let column = group.y * SIDE + invocation % 16u * 4u;
+    write_gradient(group.z, row, column, p0);
+    write_gradient(group.z, row + 1u, column, p1);
+    write_gradient(group.z, row + 2u, column, p2);
+    write_gradient(group.z, row + 3u, column, p3);
 }
 
 // A step of AdamW, and what rows see of the weights after it.

@@ -225,3 +225,21 @@ fn trace(at: Trial, end: vec2<u32>, survivors: bool) -> f32 {
     error += measure(at, 0u, high, 0u);
     return row_sum(at, error);
 }
+
+// Rows by groups, until none is left: every try of each, and the best kept. What follows defines search(at), which leaves the symbols in
+// the scratch and returns the squared error.
+fn encode(invocation: u32, group: u32) {
+    for (var round = 0u; round < params.rounds; round++) {
+        let first = next_rows(invocation);
+        if first >= params.rows {
+            break;
+        }
+        let row = min(first + invocation / LANES, params.rows - 1u);
+        var least = least_before(row);
+        for (var candidate = params.first_try; candidate < params.end_try; candidate++) {
+            let at = aim(invocation, group, row, candidate);
+            let error = search(at);
+            least = keep(at, row, first + invocation / LANES < params.rows, candidate, error, least);
+        }
+    }
+}

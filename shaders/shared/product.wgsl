@@ -1,12 +1,8 @@
-// Products of rows, a tile of SIDE by SIDE by 256 invocations, 8 by 8 for each. Follows four_wide.wgsl or four_narrow.wgsl; what
-// follows it defines left_at(row, k), which may subtract from a left row.
+// Products of rows, a tile of SIDE by SIDE, 8 by 8 for each invocation. Follows four_wide.wgsl or four_narrow.wgsl, and tile.wgsl; what
+// follows it defines left_at(row, d, k), which may subtract from a left row.
 const SIDE = 128u;
 const DEPTH = 8u;
-const PLANE = 256u;  // fours of a slice of DEPTH columns of SIDE rows
-
-// Two slices of both operands, by column: while one is multiplied the next is brought.
-var<workgroup> left_tile: array<vec4<f32>, 512>;
-var<workgroup> right_tile: array<vec4<f32>, 512>;
+const MOVED = 4u;  // two invocations bring a row, sixteen rows a subgroup of 32
 
 // The products of an invocation: of left rows left_of(0) to left_of(3) with right row right_of(j) in p_j, of the other four in q_j. Named
 // one by one, as arrays of them would not be kept in registers everywhere.
@@ -36,35 +32,36 @@ fn right_of(invocation: u32, j: u32) -> u32 {
     return invocation % 16u * 4u + j / 4u * 64u + j % 4u;
 }
 
-// Where four rows of column k stand. Columns from the fourth on are moved by sixteen banks, as the two invocations that bring a row write
-// columns four apart at once.
-fn place(slice: u32, k: u32, four: u32) -> u32 {
-    return slice * PLANE + k * (SIDE / 4u) + (four ^ (k & 4u));
+// The rows of which an invocation brings four columns of each slice, from `part` on.
+struct Bring {
+    left: u32,
+    right: u32,
+    part: u32,
+    d: u32,
 }
 
-fn put(slice: u32, row: u32, k: u32, x: vec4<f32>, y: vec4<f32>) {
-    let four = row / 4u;
-    let within = row % 4u;
-    left_tile[place(slice, k + 0u, four)][within] = x.x;
-    right_tile[place(slice, k + 0u, four)][within] = y.x;
-    left_tile[place(slice, k + 1u, four)][within] = x.y;
-    right_tile[place(slice, k + 1u, four)][within] = y.y;
-    left_tile[place(slice, k + 2u, four)][within] = x.z;
-    right_tile[place(slice, k + 2u, four)][within] = y.z;
-    left_tile[place(slice, k + 3u, four)][within] = x.w;
-    right_tile[place(slice, k + 3u, four)][within] = y.w;
+fn bring_left(tile: Bring, k: u32) -> vec4<f32> {
+    return left_at(tile.left, tile.d, k + tile.part);
 }
 
-// Multiplies left rows left0.. (up to left_end) with right rows right0.. (up to right_end), d values each. All invocations of a group
-// come here together, and leave together.
+fn bring_right(tile: Bring, k: u32) -> vec4<f32> {
+    return right_four(tile.right, tile.d, k + tile.part);
+}
+
+fn put(slice: u32, invocation: u32, x: vec4<f32>, y: vec4<f32>) {
+    put_left(slice, invocation / 2u, invocation % 2u * 4u, x);
+    put_right(slice, invocation / 2u, invocation % 2u * 4u, y);
+}
+
+// Multiplies left rows left0.. (up to left_end) with right rows right0.. (up to right_end), d values each.
 fn multiply(invocation: u32, left0: u32, left_end: u32, right0: u32, right_end: u32, d: u32) {
-    let tx = invocation % 16u;
-    let ty = invocation / 16u;
     let row = invocation / 2u;
-    let part = invocation % 2u * 4u;
     // Past the end the last row is read again, and its products are not looked at.
-    let x_row = min(left0 + row, left_end - 1u);
-    let y_row = min(right0 + row, right_end - 1u);
+    let tile = Bring(min(left0 + row, left_end - 1u), min(right0 + row, right_end - 1u), invocation % 2u * 4u, d);
+    multiply_tile(invocation, tile, 0u, d);
+}
+
+fn clear_products() {
     p0 = vec4<f32>();
     q0 = vec4<f32>();
     p1 = vec4<f32>();
@@ -81,31 +78,19 @@ fn multiply(invocation: u32, left0: u32, left_end: u32, right0: u32, right_end: 
     q6 = vec4<f32>();
     p7 = vec4<f32>();
     q7 = vec4<f32>();
-    put(0u, row, part, left_at(x_row, d, part), right_four(y_row, d, part));
-    workgroupBarrier();
-    let steps = (d + DEPTH - 1u) / DEPTH;
-    for (var step = 0u; step < steps; step++) {
-        let slice = step % 2u;
-        var x: vec4<f32>;
-        var y: vec4<f32>;
-        if step + 1u < steps {
-            let k = (step + 1u) * DEPTH + part;
-            x = left_at(x_row, d, k);
-            y = right_four(y_row, d, k);
-        }
-        add_products(slice, 0u, ty, tx);
-        add_products(slice, 1u, ty, tx);
-        add_products(slice, 2u, ty, tx);
-        add_products(slice, 3u, ty, tx);
-        add_products(slice, 4u, ty, tx);
-        add_products(slice, 5u, ty, tx);
-        add_products(slice, 6u, ty, tx);
-        add_products(slice, 7u, ty, tx);
-        if step + 1u < steps {
-            put(1u - slice, row, part, x, y);
-        }
-        workgroupBarrier();
-    }
+}
+
+fn add_slice(slice: u32, invocation: u32) {
+    let tx = invocation % 16u;
+    let ty = invocation / 16u;
+    add_products(slice, 0u, ty, tx);
+    add_products(slice, 1u, ty, tx);
+    add_products(slice, 2u, ty, tx);
+    add_products(slice, 3u, ty, tx);
+    add_products(slice, 4u, ty, tx);
+    add_products(slice, 5u, ty, tx);
+    add_products(slice, 6u, ty, tx);
+    add_products(slice, 7u, ty, tx);
 }
 
 fn add_products(slice: u32, k: u32, ty: u32, tx: u32) {

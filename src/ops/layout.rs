@@ -224,7 +224,7 @@ params! {
     }
 
     /// Of what goes into the network, and of what it misses.
-    struct FitRowsParams {
+    struct MlpRowsParams {
         count: u32,
         width: u32,
         first: u32,

@@ -16,8 +16,8 @@ use crate::{
     },
 };
 
-static WIDE: Source = source!("shared/four_wide", "shared/product", "assign");
-static NARROW: Source = source!("shared/four_narrow", "shared/product", "assign");
+static WIDE: Source = source!("shared/four_wide", "shared/tile", "shared/product", "assign");
+static NARROW: Source = source!("shared/four_narrow", "shared/tile", "shared/product", "assign");
 static SETTLE: Source = source!("assign_settle");
 
 const HALF_LENGTHS: Kernel = Kernel { source: &SETTLE, entry: "half_lengths", constants: &[] };

@@ -4,8 +4,8 @@ use super::{
     buffer::{Bind, Buffer},
     device::Device,
     error::failure,
-    kernel::Kernel,
-    mlp::{FIT, GRADIENT, Layer, Net, SIDE, Scratch, Which, params},
+    kernel::{Kernel, Source, source},
+    mlp::{Layer, Net, SIDE, Scratch, Which, params},
     reduce::strided,
     rows::Rows,
 };
@@ -17,15 +17,19 @@ use crate::{
     },
 };
 
+static FIT: Source = source!("shared/four_narrow", "shared/tile", "shared/mlp_product", "fit");
+
+static GRADIENT: Kernel =
+    Kernel { source: &FIT, entry: "gradient", constants: &[("LEFT_DOWN", 1.0), ("RIGHT_DOWN", 1.0), ("ONES", 1.0)] };
 static MOVE: Kernel = Kernel {
     source: &FIT,
     entry: "move_parameters",
     constants: &[("BETA_1", BETA_1 as f64), ("BETA_2", BETA_2 as f64), ("EPSILON", EPSILON as f64)],
 };
 #[cfg(test)]
-pub(super) static KERNELS: &[&Kernel] = &[&MOVE];
+pub(super) static KERNELS: &[&Kernel] = &[&GRADIENT, &MOVE];
 
-/// Columns of a slice of a product (shaders/mlp.wgsl).
+/// Columns of a slice of a product (shaders/shared/mlp_product.wgsl).
 const DEPTH: usize = 16;
 
 /// Where the rows of a batch come from.

@@ -13,29 +13,27 @@ use crate::{
     error::Error,
     matrix::Mat,
     model::mlp::{Dense, Mlp, rounded, top},
-    ops::layout::{FitRowsParams, MlpParams},
+    ops::layout::{MlpParams, MlpRowsParams},
 };
 
-static PRODUCTS: Source = source!("mlp");
-pub(super) static FIT: Source = source!("fit");
+static MLP: Source = source!("shared/four_narrow", "shared/tile", "shared/mlp_product", "mlp");
 
-static FORWARD: Kernel = product("forward", &[]);
-static FORWARD_LAST: Kernel = product("forward_last", &[]);
-static BACKWARD: Kernel = product("backward", &[("RIGHT_DOWN", 1.0)]);
-static AIM: Kernel = product("aim", &[("RIGHT_DOWN", 1.0)]);
-pub(super) static GRADIENT: Kernel = product("gradient", &[("LEFT_DOWN", 1.0), ("RIGHT_DOWN", 1.0), ("ONES", 1.0)]);
-static GATHER: Kernel = Kernel { source: &FIT, entry: "gather", constants: &[] };
-static MISSES: Kernel = Kernel { source: &FIT, entry: "misses", constants: &[] };
+static FORWARD: Kernel = kernel("forward", &[]);
+static FORWARD_LAST: Kernel = kernel("forward_last", &[]);
+static BACKWARD: Kernel = kernel("backward", &[("RIGHT_DOWN", 1.0)]);
+static AIM: Kernel = kernel("aim", &[("RIGHT_DOWN", 1.0)]);
+static GATHER: Kernel = kernel("gather", &[]);
+static MISSES: Kernel = kernel("misses", &[]);
 #[cfg(test)]
-pub(super) static KERNELS: &[&Kernel] = &[&FORWARD, &FORWARD_LAST, &BACKWARD, &AIM, &GRADIENT, &GATHER, &MISSES];
+pub(super) static KERNELS: &[&Kernel] = &[&FORWARD, &FORWARD_LAST, &BACKWARD, &AIM, &GATHER, &MISSES];
 
-const fn product(entry: &'static str, constants: &'static [(&'static str, f64)]) -> Kernel {
-    Kernel { source: &PRODUCTS, entry, constants }
+const fn kernel(entry: &'static str, constants: &'static [(&'static str, f64)]) -> Kernel {
+    Kernel { source: &MLP, entry, constants }
 }
 
-/// Rows and columns of a tile (shaders/mlp.wgsl).
+/// Rows and columns of a tile (shaders/shared/mlp_product.wgsl).
 pub(super) const SIDE: usize = 64;
-/// Rows that are measured by a group (shaders/fit.wgsl).
+/// Rows that are measured by a group (shaders/mlp.wgsl).
 const GROUP_ROWS: usize = 8;
 /// Rows that go through the network together, at most.
 const ROWS: usize = 16_384;
@@ -173,19 +171,19 @@ impl Net {
             Which::From(first) => (*first, &self.scale),
             Which::Listed(moves, first) => (*first, *moves),
         };
-        let params = FitRowsParams {
+        let params = MlpRowsParams {
             count: count as u32,
             width: self.width() as u32,
             first: first as u32,
             listed: u32::from(matches!(which, Which::Listed(..))),
         };
         let bindings: [(u32, &dyn Bind); 6] = [
-            (1, rows.values),
-            (2, targets.values),
-            (3, moves),
+            (1, targets.values),
+            (2, moves),
             (4, &self.scale),
-            (5, &scratch.inputs[0]),
-            (6, &scratch.differences),
+            (5, rows.values),
+            (6, &scratch.inputs[0]),
+            (7, &scratch.differences),
         ];
         device.launch(&GATHER, [count.min(GROUPS) as u32, 1, 1], &params, &bindings)
     }
@@ -251,8 +249,8 @@ impl Net {
         let errors = rows.parts().map(|part| device.alloc(part.count)).collect::<Result<Vec<_>, _>>()?;
         self.over(device, rows, targets, |scratch, _, p, [first, count]| {
             let params =
-                FitRowsParams { count: count as u32, width: self.width() as u32, first: first as u32, listed: 0 };
-            let bindings: [(u32, &dyn Bind); 2] = [(1, &scratch.slopes[self.layers.len() - 1]), (2, &errors[p])];
+                MlpRowsParams { count: count as u32, width: self.width() as u32, first: first as u32, listed: 0 };
+            let bindings: [(u32, &dyn Bind); 2] = [(3, &scratch.slopes[self.layers.len() - 1]), (4, &errors[p])];
             device.launch(&MISSES, [count.div_ceil(GROUP_ROWS) as u32, 1, 1], &params, &bindings)
         })?;
         let parts: Vec<_> = errors.iter().map(|part| (part, 0..part.len())).collect();

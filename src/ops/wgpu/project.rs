@@ -8,8 +8,8 @@ use super::{
 };
 use crate::{error::Error, matrix::MatRef, ops::layout::ProjectParams};
 
-static WIDE: Source = source!("shared/four_wide", "shared/product", "project");
-static NARROW: Source = source!("shared/four_narrow", "shared/product", "project");
+static WIDE: Source = source!("shared/four_wide", "shared/tile", "shared/product", "project");
+static NARROW: Source = source!("shared/four_narrow", "shared/tile", "shared/product", "project");
 
 static PROJECT_WIDE: Kernel = Kernel { source: &WIDE, entry: "project", constants: &[] };
 static PROJECT_NARROW: Kernel = Kernel { source: &NARROW, entry: "project", constants: &[] };
