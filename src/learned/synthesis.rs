@@ -4,7 +4,7 @@
 //! `v + e + J^T e`, with e the error vector and J the derivative of what the network adds; were the network's part constant, that would be the
 //! least error there is. So the exact search for symbols is given that point in the place of y, and what it finds is kept where it lowers the
 //! error; where it does not, the next step is half as long. Trying candidates for two or three symbols together through the network, as
-//! neural codecs do, ended at a higher error (ARCHITECTURE.md): it changes few symbols at a time, the search all of them.
+//! neural codecs do, ended at a higher error (docs/experiments/decoder.md): it changes few symbols at a time, the search all of them.
 
 use rayon::prelude::*;
 
