@@ -13,7 +13,7 @@ pub mod sections;
 
 use std::path::{Path, PathBuf};
 
-use vlc::{Budget, Config, Ids, Index, Mat, MatRef, Metric, Neighbors, read::VectorFile};
+use vlc::{Budget, Config, Ids, Index, Mat, MatRef, Metric, Neighbors, SearchOptions, read::VectorFile};
 use vlc_reference::{Id, Store, distance, file::File, store::Row};
 
 /// A stream of random numbers (Steele et al., SplitMix64).
@@ -220,7 +220,7 @@ pub fn works(rows: MatRef<'_>, config: &Config<'_>) -> Index<Vec<u8>> {
     assert_decodes(&index, &file, 0..some);
     let queries = Random(3).mat(2, rows.dim());
     for k in [1, 10, rows.rows() + 1] {
-        assert_answers(&file, queries.view(), &index.query_batch(queries.view(), k).unwrap(), k);
+        assert_answers(&file, queries.view(), &index.search(queries.view(), &SearchOptions::new(k)).unwrap(), k);
     }
     index
 }
