@@ -97,6 +97,35 @@ fn appended_rows_are_found_and_ids_stay() {
     assert_eq!(answers(&path, &queries, 10).ids.dim(), 5);
 }
 
+/// Two segments with the same vectors have the same codes: every row is found right before its copy.
+#[test]
+fn of_rows_appended_twice_the_lower_come_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.vlc");
+    let rows = clustered(8, 700, DIM);
+    compress_to(&rows.view().slice(0..400), &path, &config(Metric::Cosine, 0.5)).unwrap();
+    let mut store = Store::open(&path).unwrap();
+    store.delete(&(0..400).collect()).unwrap();
+    for _ in 0..2 {
+        store.append(&rows.view().slice(400..700), &EncodeOptions::default()).unwrap();
+    }
+    let queries = Mat::new(rows.view().slice(0..20).as_slice().to_vec(), 20, DIM).unwrap();
+    let all = answers(&path, &queries, 600);
+    for q in 0..20 {
+        let hits: Vec<(f32, u64)> = all.scores.row(q).iter().copied().zip(all.ids.row(q).iter().copied()).collect();
+        assert!(hits.iter().all(|hit| (400..1000).contains(&hit.1)));
+        assert!(hits.windows(2).all(|two| two[0].0 > two[1].0 || two[0].0 == two[1].0 && two[0].1 < two[1].1));
+        for &(score, id) in hits.iter().filter(|hit| hit.1 < 700) {
+            assert!(hits.contains(&(score, id + 300)), "query {q}: the copy of row {id} has another score");
+        }
+        // An odd number ends between a row and its copy.
+        for k in [1, 7, 301] {
+            let some = answers(&path, &queries, k);
+            assert_eq!((some.ids.row(q), some.scores.row(q)), (&all.ids.row(q)[..k], &all.scores.row(q)[..k]));
+        }
+    }
+}
+
 #[test]
 fn a_compacted_store_is_as_small_as_a_fresh_one() {
     let folder = tempfile::tempdir().unwrap();

@@ -56,8 +56,10 @@ macro_rules! suite {
             suite!(@ $backend, $check, score, best_rows_of_chain_codes);
             suite!(@ $backend, $check, score, best_rows_of_pq8_codes);
             suite!(@ $backend, $check, score, ties_go_to_the_lower_row);
+            suite!(@ $backend, $check, score, equal_rows_of_two_segments);
             suite!(@ $backend, $check, score, rows_without_codes);
             suite!(@ $backend, $check, score, best_of_many_rows);
+            suite!(@ $backend, $check, score, rows_at_their_bound_are_found);
             suite!(@ $backend, $check, score, probed_rows_are_of_the_best_cells);
             suite!(@ $backend, $check, many, batches_over_many_rows);
             suite!(@ $backend, $check, many, ties_among_many_rows);

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     model::kinds::CodeKind,
-    neighbors::Neighbors,
+    neighbors::{Neighbors, best_of},
     ops::{seam::Ops, types::ScoreTables},
 };
 
@@ -187,6 +187,68 @@ pub(super) fn best_of_many_rows<O: Ops>(ops: &O) {
                 for k in [1, 10, 70] {
                     let found = ops.score(&store.codes(), &codes, &store.tables(&queries[..count]), k).unwrap();
                     assert_best(&store, &queries[..count], &found, k);
+                }
+            }
+        }
+    }
+}
+
+/// Rows of one symbol, whose bounds are within a step of their scores, and a threshold that is the score of a row yet to come: a bound
+/// that is too low by a step loses it. Blocks of one cell, and of several.
+pub(super) fn rows_at_their_bound_are_found<O: Ops>(ops: &O) {
+    let mut seed = 1450;
+    for kind in [CodeKind::Chain, CodeKind::Pq8] {
+        for metric in METRICS {
+            for (anchors, charts, factor) in [(40, 1, true), (300, 2, true), (300, 1, false)] {
+                seed += 1;
+                let _case = Case::new(format!("seed {seed}, {kind:?}, {metric:?}, {anchors} anchors"));
+                let (n, d, lags, symbols, gain_nibbles) = (6000, 8, 0, 1, gain_nibbles(metric, 1));
+                let spec =
+                    Spec { n, d, metric, kind, lags, symbols, anchors, charts, factor, gain_nibbles, distinct: n };
+                let mut random = random(seed);
+                let store = Store::new(&mut random, spec);
+                let queries: Vec<Vec<f64>> = (0..9).map(|_| wide(normals(&mut random, 1, d).as_slice())).collect();
+                let codes = ops.load(store.codes()).unwrap();
+                for k in [1, 10] {
+                    assert_best(&store, &queries, &ops.score(&codes, &store.tables(&queries), k).unwrap(), k);
+                }
+            }
+        }
+    }
+}
+
+/// The same rows in two segments, found in each and put together: of equal scores the lower row comes first, whatever k cuts off and
+/// whichever segment was searched first.
+pub(super) fn equal_rows_of_two_segments<O: Ops>(ops: &O) {
+    let mut seed = 1250;
+    for kind in [CodeKind::Chain, CodeKind::Pq8] {
+        for (metric, n, distinct) in [(Metric::Cosine, 300, 300), (Metric::Dot, 500, 40), (Metric::L2, 70, 1)] {
+            seed += 1;
+            let _case = Case::new(format!("seed {seed}, {kind:?}, {n} rows, {distinct} different"));
+            let (d, lags, symbols, gain_nibbles) = (5, 0, 4, gain_nibbles(metric, n));
+            let (anchors, charts, factor) = (9, 2, true);
+            let spec = Spec { n, d, metric, kind, lags, symbols, anchors, charts, factor, gain_nibbles, distinct };
+            let mut random = random(seed);
+            let store = Store::new(&mut random, spec);
+            let queries: Vec<Vec<f64>> = (0..3).map(|_| wide(normals(&mut random, 1, d).as_slice())).collect();
+            let tables = store.tables(&queries);
+            let segments = [ops.load(store.codes()).unwrap(), ops.load(store.codes()).unwrap()];
+            let alone = ops.score(&segments[0], &tables, n).unwrap();
+            for (k, order) in [1, 2, 7, 64, n, n + 7, 2 * n].into_iter().flat_map(|k| [(k, [0, 1]), (k, [1, 0])]) {
+                let part = |segment: usize| {
+                    let mut part = ops.score(&segments[segment], &tables, k).unwrap();
+                    part.ids.as_mut_slice().iter_mut().for_each(|id| *id += (segment * n) as u64);
+                    part
+                };
+                let found = best_of(order.map(part).into(), queries.len(), k);
+                assert_eq!((found.ids.dim(), found.scores.dim()), (k, k));
+                for q in 0..queries.len() {
+                    let hits = alone.scores.row(q).iter().copied().zip(alone.ids.row(q).iter().copied());
+                    let mut expected: Vec<(f32, u64)> =
+                        hits.flat_map(|(score, id)| [(score, id), (score, id + n as u64)]).collect();
+                    expected.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+                    let found = found.scores.row(q).iter().copied().zip(found.ids.row(q).iter().copied());
+                    assert_eq!(found.collect::<Vec<_>>(), expected[..k], "query {q}, k = {k}");
                 }
             }
         }
