@@ -90,7 +90,7 @@ fn main() {
     let truth = exact_neighbors(&BASE.view(), QUERIES.view(), K, Metric::L2).expect("exact search");
     for (code, least) in [(CodeKind::Chain, 0.8), (CodeKind::Pq8, 0.8)] {
         let index = index(code);
-        let found = index.query_batch(QUERIES.view(), K).expect("search");
+        let found = index.search(QUERIES.view(), &SearchOptions::new(K)).expect("search");
         let recall = recall(&found, &truth, K);
         println!("{code:?}: {:.1} bytes per vector, recall@{K} {recall:.3}", index.info().bytes_per_vector);
         assert!(recall >= least, "recall {recall:.3} is below {least}");
@@ -122,7 +122,9 @@ fn scan_pq8(bencher: Bencher<'_, '_>, queries: usize) {
 
 fn scan(bencher: Bencher<'_, '_>, code: CodeKind, count: usize) {
     let (index, queries) = (index(code), QUERIES.view().slice(0..count));
-    bencher.counter(ItemsCount::new(count)).bench_local(|| index.query_batch(black_box(queries), K).expect("search"));
+    bencher
+        .counter(ItemsCount::new(count))
+        .bench_local(|| index.search(black_box(queries), &SearchOptions::new(K)).expect("search"));
 }
 
 #[divan::bench(args = [1, 1_000], max_time = 2)]

@@ -57,7 +57,7 @@ fn main() {
             again = compressed(ratio);
             &again
         };
-        let found = index.query_batch(BENCH.queries.view(), K).expect("search");
+        let found = index.search(BENCH.queries.view(), &SearchOptions::new(K)).expect("search");
         let recall = recall(&found, &BENCH.truth, K);
         let info = index.info();
         println!("ratio {:.4} (asked {ratio}): recall@{K} {recall:.3}", info.ratio);
@@ -67,7 +67,7 @@ fn main() {
     }
 
     // One by one the answers are those of the batch; from the mapped file, those from memory.
-    let found = INDEX.query_batch(BENCH.queries.view(), K).expect("search");
+    let found = INDEX.search(BENCH.queries.view(), &SearchOptions::new(K)).expect("search");
     let path = BENCH.dir.path().join("bench.vlc");
     vlc::write_index(&*INDEX, &path).expect("writing");
     let opened = Index::open(&path).expect("opening");
@@ -118,7 +118,7 @@ fn query_batch(bencher: Bencher<'_, '_>) {
     let queries = BENCH.queries.view();
     bencher
         .counter(ItemsCount::new(queries.rows()))
-        .bench_local(|| INDEX.query_batch(black_box(queries), K).expect("search"));
+        .bench_local(|| INDEX.search(black_box(queries), &SearchOptions::new(K)).expect("search"));
 }
 
 #[divan::bench(max_time = 3)]

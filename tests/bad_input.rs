@@ -148,7 +148,7 @@ fn queries_are_checked() {
         }
         let mut queries = clustered(4, 600, 6);
         queries.row_mut(555)[4] = f32::NAN;
-        let error = input(index.query_batch(queries.view(), 3).unwrap_err());
+        let error = input(index.search(queries.view(), &SearchOptions::new(3)).unwrap_err());
         assert_eq!((error.row, error.column), (Some(555), Some(4)));
         let zero = index.query(&[0.0; 6], 3);
         if metric == Metric::Cosine {
@@ -158,7 +158,7 @@ fn queries_are_checked() {
         }
         assert!(setting(index.query(rows.row(0), 0).unwrap_err()).contains('k'));
         assert_eq!(index.query(rows.row(0), 10_000).unwrap().len(), 200);
-        let none = index.query_batch(MatRef::new(&[], 0, 6).unwrap(), 3).unwrap();
+        let none = index.search(MatRef::new(&[], 0, 6).unwrap(), &SearchOptions::new(3)).unwrap();
         assert_eq!(none.ids.rows(), 0);
         let truth = vlc::measure::exact_neighbors(&rows.view(), rows.view(), 0, metric);
         setting(truth.unwrap_err());
@@ -236,18 +236,27 @@ fn settings_are_checked() {
     };
     assert!(with(&|c| c.annealing.anchors = Some(0)).contains("anchors"));
     assert!(with(&|c| c.annealing.anchors = Some(101)).contains("101"));
-    assert!(with(&|c| c.threads = Some(0)).contains("threads"));
-    assert!(with(&|c| (c.backend, c.device) = (Backend::Cpu, DeviceChoice::Number(1))).contains("one device"));
-    assert!(with(&|c| (c.backend, c.device) = (Backend::Cpu, DeviceChoice::Software)).contains("only wgpu"));
-    assert!(with(&|c| (c.backend, c.device) = (Backend::Cuda, DeviceChoice::Software)).contains("only wgpu"));
+    assert!(with(&|c| c.compute.threads = Some(0)).contains("threads"));
+    assert!(
+        with(&|c| (c.compute.backend, c.compute.device) = (Backend::Cpu, DeviceChoice::Number(1)))
+            .contains("one device")
+    );
+    assert!(
+        with(&|c| (c.compute.backend, c.compute.device) = (Backend::Cpu, DeviceChoice::Software))
+            .contains("only wgpu")
+    );
+    assert!(
+        with(&|c| (c.compute.backend, c.compute.device) = (Backend::Cuda, DeviceChoice::Software))
+            .contains("only wgpu")
+    );
     let index = vlc::compress(
         rows.view(),
-        &Config { device: Some(0).into(), backend: Backend::Cpu, ..roomy(Metric::Cosine) },
+        &Config { compute: Compute { device: Some(0).into(), ..Backend::Cpu.into() }, ..roomy(Metric::Cosine) },
     );
-    let index = index.unwrap();
-    assert!(Searcher::open_on(&index, Backend::Cpu, DeviceChoice::Number(0)).is_ok());
+    let index = Arc::new(index.unwrap());
+    assert!(index.searcher(Compute { device: DeviceChoice::Number(0), ..Backend::Cpu.into() }).is_ok());
     for other in [DeviceChoice::Number(1), DeviceChoice::Software] {
-        assert!(matches!(Searcher::open_on(&index, Backend::Cpu, other), Err(Error::Config(_))));
+        assert!(matches!(index.searcher(Compute { device: other, ..Backend::Cpu.into() }), Err(Error::Config(_))));
     }
     assert!(with(&|c| c.charts = Some(0)).contains("charts"));
     assert!(with(&|c| c.charts = Some(257)).contains("257"));
@@ -267,7 +276,7 @@ fn settings_are_checked() {
         ..roomy(Metric::Cosine)
     };
     assert_eq!(works(rows.view(), &all).info().anchors, 100);
-    let unknown = Config { backend: vlc::Backend::Cuda, ..roomy(Metric::Cosine) };
+    let unknown = Config { compute: vlc::Backend::Cuda.into(), ..roomy(Metric::Cosine) };
     if let Error::Unavailable { backend, .. } = refused(&rows.view(), &unknown) {
         assert_eq!(backend, vlc::Backend::Cuda);
     }

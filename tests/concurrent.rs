@@ -76,13 +76,13 @@ fn read(path: &Path, until: Instant, copied: bool) -> usize {
 
 /// The generation of an index and the ids of all its rows, found by a search, which must be those that it lists.
 fn everything<D: AsRef<[u8]> + Sync>(index: &Index<D>) -> (u64, Vec<u64>) {
-    let searcher = Searcher::open(index, vlc::Backend::Cpu).unwrap();
+    let searcher = index;
     let query = clustered(5, 1, DIM);
-    let found = searcher.query_batch(query.view(), index.len() + 10).unwrap().ids.into_vec();
+    let found = searcher.search(query.view(), &SearchOptions::new(index.len() + 10)).unwrap().ids.into_vec();
     let Ids::Numbers(mut listed) = index.ids(0..index.len()).unwrap() else { panic!("numbers went in") };
     let denied = Ids::Numbers(vec![listed[0]]);
     let filter = index.filter(Filter::Deny(&denied)).unwrap();
-    let some = searcher.search_filtered(query.view(), 10_000, &SearchOptions::default(), &filter).unwrap();
+    let some = searcher.search(query.view(), &SearchOptions::new(10_000).filtered(&filter)).unwrap();
     assert_eq!(some.ids.dim(), listed.len() - 1);
     assert!(!some.ids.as_slice().contains(&listed[0]));
     let mut sorted = found.clone();

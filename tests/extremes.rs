@@ -38,7 +38,7 @@ fn an_outlier_is_served_or_named() {
     let settings = Config { decoder: Decoder::Off, ..config(Metric::L2, 0.0833) };
     let of = |rows: &Mat| {
         let index = vlc::compress(rows.view(), &settings).unwrap();
-        let found = index.query_batch(queries.view(), 10).unwrap();
+        let found = index.search(queries.view(), &SearchOptions::new(10)).unwrap();
         assert!(found.scores.as_slice().iter().all(|s| s.is_finite() && *s <= 0.0), "a squared distance below 0");
         let truth = exact_neighbors(&rows.view(), queries.view(), 21, Metric::L2).unwrap();
         (recall(&found, &truth, 10), f64::from(index.info().recall.unwrap().recall))
@@ -71,7 +71,7 @@ fn rows_and_queries_whose_scores_would_overflow_or_vanish_are_named_or_right() {
     let (rows, queries) = (clustered(71, 400, 8), clustered(72, 20, 8));
     for metric in METRICS {
         let answers = |rows: &Mat, queries: &Mat| -> Result<Neighbors, Error> {
-            vlc::compress(rows.view(), &roomy(metric))?.query_batch(queries.view(), 10)
+            vlc::compress(rows.view(), &roomy(metric))?.search(queries.view(), &SearchOptions::new(10))
         };
         let plain = answers(&rows, &queries).unwrap();
         for factor in [3e19, 1e-25, 1e15, 1e-15] {
@@ -95,11 +95,11 @@ fn rows_and_queries_whose_scores_would_overflow_or_vanish_are_named_or_right() {
         for factor in [1e38, 1e-38] {
             let mut queries = times(queries.view(), 1.0);
             queries.row_mut(4).iter_mut().for_each(|v| *v = factor * v.clamp(-1.0, 1.0));
-            match index.query_batch(queries.view(), 10) {
+            match index.search(queries.view(), &SearchOptions::new(10)) {
                 Ok(found) => assert!(found.scores.as_slice().iter().all(|s| s.is_finite()), "{metric:?}, {factor}"),
                 Err(error) => assert_eq!(refused(Err::<(), _>(error)).0, 4),
             }
-            let result = index.query_batch(queries.view(), 10);
+            let result = index.search(queries.view(), &SearchOptions::new(10));
             assert_eq!(result.is_err(), metric != Metric::Cosine && !(metric == Metric::L2 && factor < 1.0));
         }
     }
@@ -127,7 +127,7 @@ fn scores_are_such_as_can_be() {
         for ratio in [0.15, 0.3, 1.0] {
             let rows = clustered(75, 600, 12);
             let index = vlc::compress(rows.view(), &config(metric, ratio)).unwrap();
-            let found = index.query_batch(rows.view(), 10).unwrap();
+            let found = index.search(rows.view(), &SearchOptions::new(10)).unwrap();
             for (q, row) in found.scores.as_slice().chunks_exact(10).enumerate() {
                 let bound = match metric {
                     Metric::Cosine => 1.0,
@@ -164,7 +164,7 @@ fn scores_do_not_depend_on_the_batch() {
         },
     ] {
         let index = vlc::compress(rows, &settings).unwrap();
-        let search = |queries| Searcher::open(&index, Backend::Cpu).unwrap().query_batch(queries, 10).unwrap();
+        let search = |queries| index.search(queries, &SearchOptions::new(10)).unwrap();
         let whole = search(queries.view());
         for threads in [1, 2, 3] {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
@@ -289,10 +289,20 @@ fn on_device(backend: Backend) {
             if metric == Metric::Cosine && has_zero_row(&rows) {
                 continue;
             }
-            let index = vlc::compress(rows.view(), &Config { backend, device, ..roomy(metric) }).unwrap();
+            let index = Arc::new(
+                vlc::compress(
+                    rows.view(),
+                    &Config { compute: Compute { device, ..backend.into() }, ..roomy(metric) },
+                )
+                .unwrap(),
+            );
             let queries = Random(3).mat(3, d);
             let [here, there] = [(Backend::Cpu, DeviceChoice::Best), (backend, device)].map(|(backend, device)| {
-                Searcher::open_on(&index, backend, device).unwrap().query_batch(queries.view(), 5).unwrap()
+                index
+                    .searcher(Compute { device, ..backend.into() })
+                    .unwrap()
+                    .search(queries.view(), &SearchOptions::new(5))
+                    .unwrap()
             });
             let place = format!("{backend}, {metric:?}, kind {kind}, {n} x {d}");
             for (a, b) in here.scores.as_slice().iter().zip(there.scores.as_slice()) {

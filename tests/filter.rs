@@ -48,7 +48,7 @@ proptest! {
         cells in prop::sample::select(vec![0usize, 1, 3, 1000]),
     ) {
         let index = &STORES[store];
-        let searcher = Searcher::open(index, Backend::Cpu).unwrap();
+        let searcher = index;
         let queries = clustered(seed % 1000, 3, DIM);
         let mut random = Random(seed);
         // Selectivities from 1 to 1e-5: often one row, or none.
@@ -65,14 +65,14 @@ proptest! {
         prop_assert_eq!(filter.len(), expected_len as u64);
 
         // Without probing: the exhaustive scan of everything, filtered.
-        let everything = searcher.query_batch(queries.view(), n).unwrap();
+        let everything = searcher.search(queries.view(), &SearchOptions::new(n)).unwrap();
         let chosen: HashSet<String> = match &listed {
             Ids::Numbers(ids) => ids.iter().map(u64::to_string).collect(),
             Ids::Text(ids) => ids.iter().cloned().collect(),
         };
         let name = |id: u64| index.text_id(id).map_or_else(|| id.to_string(), str::to_owned);
-        let options = SearchOptions::probing(if cells == 0 { Probe::All } else { Probe::Cells(cells) });
-        let found = searcher.search_filtered(queries.view(), k, &options, &filter).unwrap();
+        let options = SearchOptions::default().probing(if cells == 0 { Probe::All } else { Probe::Cells(cells) });
+        let found = searcher.search(queries.view(), &options.hits(k).filtered(&filter)).unwrap();
         prop_assert_eq!(found.ids.dim(), k.min(expected_len));
         for q in 0..3 {
             let full = everything.ids.row(q).iter().copied().zip(everything.scores.row(q).iter().copied());
@@ -103,15 +103,15 @@ fn filters_belong_to_a_commit() {
     let after = Index::open(&path).unwrap();
     let query = clustered(5, 1, DIM);
     let ask = |index: &Index<vlc::MappedFile>, filter| {
-        let searcher = Searcher::open(index, Backend::Cpu).unwrap();
-        searcher.search_filtered(query.view(), 20, &SearchOptions::default(), filter).map(|found| found.ids.dim())
+        let searcher = index;
+        searcher.search(query.view(), &SearchOptions::new(20).filtered(filter)).map(|found| found.ids.dim())
     };
     assert_eq!(ask(&before, &filter).unwrap(), 10, "who has the old commit open goes on with it");
     assert!(ask(&after, &filter).unwrap_err().to_string().contains("make it anew"));
     assert_eq!(ask(&after, &after.filter(Filter::Allow(&some)).unwrap()).unwrap(), 8);
     assert!(after.filter(Filter::Allow(&Ids::Text(vec!["5".into()]))).is_err());
     assert_eq!(after.len(), 298);
-    let all = Searcher::open(&after, Backend::Cpu).unwrap().query_batch(query.view(), 1000).unwrap();
+    let all = after.search(query.view(), &SearchOptions::new(1000)).unwrap();
     assert_eq!(all.ids.dim(), 298);
     assert!(all.ids.as_slice().iter().all(|id| ![5, 6].contains(id)));
 }

@@ -43,10 +43,15 @@ fn values(n: usize, dim: usize) -> Vec<f32> {
 fn two_threads(backend: Backend, device: DeviceChoice, before: &Health) {
     let values = values(600, 32);
     let rows = MatRef::new(&values, 600, 32).unwrap();
-    let config = Config { budget: Budget::Ratio(0.2), backend, device, ..Config::default() };
+    let config =
+        Config { budget: Budget::Ratio(0.2), compute: Compute { device, ..backend.into() }, ..Config::default() };
     let run = || {
         let index = compress(rows, &config).unwrap();
-        let found = Searcher::open_on(&index, backend, device).unwrap().query_batch(rows.slice(0..50), 10).unwrap();
+        let found = index
+            .searcher(Compute { device, ..backend.into() })
+            .unwrap()
+            .search(rows.slice(0..50), &SearchOptions::new(10))
+            .unwrap();
         (found.ids, found.scores)
     };
     let alone = run();
@@ -61,13 +66,14 @@ fn two_threads(backend: Backend, device: DeviceChoice, before: &Health) {
 fn many_runs(backend: Backend, device: DeviceChoice, before: &Health) {
     let values = values(600, 32);
     let rows = MatRef::new(&values, 600, 32).unwrap();
-    let config = Config { budget: Budget::Ratio(0.2), backend, device, ..Config::default() };
+    let config =
+        Config { budget: Budget::Ratio(0.2), compute: Compute { device, ..backend.into() }, ..Config::default() };
     let mut free = Vec::new();
     // What runs on the processor is slow.
     for _ in 0..if device == DeviceChoice::Software { 2 } else { 20 } {
         let index = compress(rows, &config).unwrap();
-        let searcher = Searcher::open_on(&index, backend, device).unwrap();
-        assert_eq!(searcher.query_batch(rows.slice(0..40), 10).unwrap().ids.rows(), 40);
+        let searcher = index.searcher(Compute { device, ..backend.into() }).unwrap();
+        assert_eq!(searcher.search(rows.slice(0..40), &SearchOptions::new(10)).unwrap().ids.rows(), 40);
         drop(searcher);
         let now = health(backend, device).unwrap();
         assert_eq!((now.memory_resident, now.buffers, now.leaked_buffers), (before.memory_resident, 0, 0));
@@ -84,8 +90,8 @@ fn as_good_as_the_cpu(backend: Backend, device: DeviceChoice) {
     let rows = all.view().slice(0..800);
     let config = Config { budget: Budget::Ratio(0.05), ..Config::default() };
     let energy = |config: &Config| compress(rows, config).unwrap().info().energy;
-    let on_cpu = energy(&Config { backend: Backend::Cpu, ..config.clone() });
-    let found = energy(&Config { backend, device, ..config });
+    let on_cpu = energy(&Config { compute: Backend::Cpu.into(), ..config.clone() });
+    let found = energy(&Config { compute: Compute { device, ..backend.into() }, ..config });
     assert!((found / on_cpu - 1.0).abs() < 0.05, "energy {found}, on the cpu {on_cpu}");
 }
 

@@ -48,7 +48,12 @@ fn answers_are_those_of_the_reference() {
             assert!(file.learned.is_some() && file.side.factor_levels.is_empty());
             let queries = clustered(4, 5, 20);
             // Of so few rows all are candidates of the largest k.
-            assert_answers(&file, queries.view(), &index.query_batch(queries.view(), 137).unwrap(), 137);
+            assert_answers(
+                &file,
+                queries.view(),
+                &index.search(queries.view(), &SearchOptions::new(137)).unwrap(),
+                137,
+            );
             let decoded = index.decode(0..137).unwrap();
             for row in 0..137 {
                 let expected = file.decode(row);
@@ -66,9 +71,9 @@ fn scores_do_not_depend_on_what_comes_with_a_row() {
     let rows = clustered(5, 2500, DIM);
     let index = vlc::compress(rows.view(), &with_decoder(Metric::Dot, 0.4, SMALL)).unwrap();
     let queries = clustered(6, 8, DIM);
-    let many = index.query_batch(queries.view(), 300).unwrap();
+    let many = index.search(queries.view(), &SearchOptions::new(300)).unwrap();
     for k in [1, 7, 40] {
-        let few = index.query_batch(queries.view(), k).unwrap();
+        let few = index.search(queries.view(), &SearchOptions::new(k)).unwrap();
         for q in 0..8 {
             for (id, score) in few.ids.row(q).iter().zip(few.scores.row(q)) {
                 let at = many.ids.row(q).iter().position(|other| other == id).expect("of fewer candidates");
@@ -100,7 +105,11 @@ fn equal_scores_go_to_the_lower_row() {
 fn threads_do_not_show() {
     let rows = clustered(7, 3000, DIM);
     let make = |threads: usize, seed: u64| {
-        let config = Config { threads: Some(threads), seed, ..with_decoder(Metric::L2, 0.6, SMALL) };
+        let config = Config {
+            compute: Compute { threads: Some(threads), ..Compute::default() },
+            seed,
+            ..with_decoder(Metric::L2, 0.6, SMALL)
+        };
         vlc::compress(rows.view(), &config).unwrap().bytes().to_vec()
     };
     assert!(make(1, 1) == make(3, 1));
@@ -117,7 +126,7 @@ fn a_decoder_decodes_better() {
     let [with, without] = [Decoder::Of(shape), Decoder::Off].map(|decoder| {
         let settings = Config { budget, decoder, ..Config::default() };
         let index = vlc::compress(rows.view(), &settings).unwrap();
-        let found = index.query_batch(queries.view(), 10).unwrap();
+        let found = index.search(queries.view(), &SearchOptions::new(10)).unwrap();
         let recall = recall(&found, &truth, 10);
         let info = index.info();
         println!("{decoder:?}: recall {recall:.4}, energy {:.4}, {:?}", info.energy, info.decoder);
@@ -142,7 +151,7 @@ fn a_decoder_decodes_better() {
     let energy = (0..index.len()).map(of_row).sum::<f64>() / index.len() as f64;
     assert!((energy - with.1.energy).abs() < 0.01 * energy, "{energy} {}", with.1.energy);
     // All candidates or few: the shortlist was chosen so that it makes next to no difference.
-    let all = index.query_batch(queries.view(), 2000).unwrap();
+    let all = index.search(queries.view(), &SearchOptions::new(2000)).unwrap();
     let long = recall(&all, &truth, 10);
     assert!(long - with.0 < 0.01, "{long} with all rows scored again, {} with the shortlist", with.0);
 }
@@ -175,7 +184,7 @@ fn rows_without_residuals_are_left_as_they_are() {
     index.verify().unwrap();
     let decoded = index.decode(0..600).unwrap();
     assert!(decoded.as_slice().iter().zip(rows.as_slice()).all(|(a, b)| (a - b).abs() < 0.1));
-    let found = index.query_batch(rows.view().slice(0..1), 5).unwrap();
+    let found = index.search(rows.view().slice(0..1), &SearchOptions::new(5)).unwrap();
     assert_eq!(found.ids.row(0), [0, 1, 2, 3, 4]);
 }
 
@@ -210,7 +219,7 @@ fn rows_stay_what_they_are_when_the_file_changes() {
         assert!(contents(&path) == expected);
         let search = |path: &Path| {
             let index = Index::open(path).unwrap();
-            Searcher::open(&index, Backend::Cpu).unwrap().query_batch(queries.view(), 600).unwrap()
+            index.search(queries.view(), &SearchOptions::new(600)).unwrap()
         };
         let before = search(&path);
         assert_eq!(before.ids.dim(), 600);
@@ -251,7 +260,10 @@ fn all_rows_of_a_model_are_encoded_alike() {
     for metric in METRICS {
         train_to(&rows.view(), at("model.vlc"), &with_decoder(metric, 0.5, SMALL)).unwrap();
         let encode = |range: std::ops::Range<usize>, name: &str, refer: bool, threads: usize| {
-            let options = EncodeOptions { threads: Some(threads), ..EncodeOptions::default() };
+            let options = EncodeOptions {
+                compute: Compute { threads: Some(threads), ..Compute::default() },
+                ..EncodeOptions::default()
+            };
             let part = rows.view().slice(range);
             compress_with_model(&part, at("model.vlc"), at(name), refer, &BTreeMap::new(), &options).unwrap()
         };
@@ -287,12 +299,12 @@ fn a_search_can_leave_it_out() {
     let rows = clustered(5, 1500, DIM);
     let index = vlc::compress(rows.view(), &with_decoder(Metric::Cosine, 0.4, SMALL)).unwrap();
     let queries = clustered(6, 5, DIM);
-    let searcher = Searcher::open(&index, Backend::Cpu).unwrap();
-    let before = searcher.query_batch(queries.view(), 20).unwrap();
+    let searcher = &index;
+    let before = searcher.search(queries.view(), &SearchOptions::new(20)).unwrap();
     let off = SearchOptions::default().refining(false);
-    let scanned = searcher.search(queries.view(), 20, &off).unwrap();
+    let scanned = searcher.search(queries.view(), &off.hits(20)).unwrap();
     assert_ne!(before, scanned);
-    assert_eq!(searcher.query_batch(queries.view(), 20).unwrap(), before);
+    assert_eq!(searcher.search(queries.view(), &SearchOptions::new(20)).unwrap(), before);
 }
 
 fn small() -> Vec<Section> {

@@ -41,7 +41,7 @@ fn joined(parts: &[MatRef<'_>]) -> Mat {
 }
 
 fn answers(path: &Path, queries: MatRef<'_>) -> Neighbors {
-    Index::open(path).unwrap().query_batch(queries, 10).unwrap()
+    Index::open(path).unwrap().search(queries, &SearchOptions::new(10)).unwrap()
 }
 
 /// Opens, verifies, and compares with the reference.
@@ -50,7 +50,7 @@ fn check(path: &Path, queries: MatRef<'_>) -> vlc_reference::Store {
     index.verify().unwrap();
     let reference = vlc_reference::Store::parse(&fs::read(path).unwrap()).unwrap();
     assert_store_rows(&index, &reference);
-    assert_store_answers(&reference, queries, &index.query_batch(queries, 10).unwrap(), 10);
+    assert_store_answers(&reference, queries, &index.search(queries, &SearchOptions::new(10)).unwrap(), 10);
     reference
 }
 

@@ -67,7 +67,7 @@ fn very_long_and_very_short_rows_are_served() {
         let mut rows = clustered(11, 120, 4);
         rows.as_mut_slice().iter_mut().for_each(|v| *v *= size);
         let index = vlc::compress(rows.view(), &roomy(metric)).unwrap();
-        let found = index.query_batch(rows.view(), 1).unwrap();
+        let found = index.search(rows.view(), &SearchOptions::new(1)).unwrap();
         assert!(found.scores.as_slice().iter().all(|s| s.is_finite()), "{metric:?}, {size}");
         if metric != Metric::Dot {
             let own = (0..120).filter(|&i| found.ids.row(i)[0] == i as u64).count();
@@ -117,7 +117,7 @@ fn many_dimensions_and_few_rows_work() {
         let rows = clustered(17, 40, 4096);
         let index = vlc::compress(rows.view(), &roomy(metric)).unwrap();
         index.verify().unwrap();
-        let found = index.query_batch(rows.view(), 1).unwrap();
+        let found = index.search(rows.view(), &SearchOptions::new(1)).unwrap();
         let own = (0..40).filter(|&i| found.ids.row(i)[0] == i as u64).count();
         // Codes are lossy, so a near twin may come first now and then.
         assert!(metric == Metric::Dot || own >= 32, "{metric:?}: {own} of 40 rows find themselves");

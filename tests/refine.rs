@@ -37,7 +37,7 @@ fn pairs(found: &Neighbors, q: usize) -> Vec<(u64, f32)> {
 
 fn search<D: AsRef<[u8]>>(index: &Index<D>, queries: &Mat, k: usize, refine: bool) -> Neighbors {
     let options = SearchOptions::default().refining(refine);
-    Searcher::open(index, Backend::Cpu).unwrap().search(queries.view(), k, &options).unwrap()
+    index.search(queries.view(), &options.hits(k)).unwrap()
 }
 
 #[test]
@@ -54,7 +54,7 @@ fn hits_have_the_scores_of_the_decoded_rows() {
             let queries = clustered(4, 5, dim);
             // Of so few rows all are candidates.
             for k in [10, 200] {
-                file.assert_answers(&queries, &index.query_batch(queries.view(), k).unwrap(), k);
+                file.assert_answers(&queries, &index.search(queries.view(), &SearchOptions::new(k)).unwrap(), k);
             }
             let decoded = index.decode(0..137).unwrap();
             for row in 0..137 {
@@ -78,7 +78,11 @@ fn any_base_takes_a_layer() {
         index.verify().unwrap();
         assert_eq!(index.info().charts as usize, charts);
         let queries = clustered(4, 5, 16);
-        Refined::read(&index).assert_answers(&queries, &index.query_batch(queries.view(), 10).unwrap(), 10);
+        Refined::read(&index).assert_answers(
+            &queries,
+            &index.search(queries.view(), &SearchOptions::new(10)).unwrap(),
+            10,
+        );
     }
 }
 
@@ -91,7 +95,7 @@ fn rows_without_residuals_are_left_as_they_are() {
     index.verify().unwrap();
     let decoded = index.decode(0..600).unwrap();
     assert!(decoded.as_slice().iter().zip(rows.as_slice()).all(|(a, b)| (a - b).abs() < 0.1));
-    let found = index.query_batch(rows.view().slice(0..1), 5).unwrap();
+    let found = index.search(rows.view().slice(0..1), &SearchOptions::new(5)).unwrap();
     assert_eq!(found.ids.row(0), [0, 1, 2, 3, 4]);
 }
 
@@ -102,7 +106,7 @@ fn scores_are_of_the_layer_however_many_rows_there_are() {
         let index = vlc::compress(rows.view(), &with_layer(metric, 0.3, 6)).unwrap();
         let file = Refined::read(&index);
         let queries = clustered(6, 8, DIM);
-        let found = index.query_batch(queries.view(), 10).unwrap();
+        let found = index.search(queries.view(), &SearchOptions::new(10)).unwrap();
         for q in 0..8 {
             let hits = pairs(&found, q);
             assert!(hits.windows(2).all(|w| w[0].1 > w[1].1 || (w[0].1 == w[1].1 && w[0].0 < w[1].0)));
@@ -142,23 +146,27 @@ fn the_base_is_what_it_is_without_a_layer() {
     assert!(layered.info().recall.unwrap().recall > plain.info().recall.unwrap().recall + 0.02);
     assert_eq!(plain.info().energy, layered.info().energy);
     let queries = clustered(6, 5, DIM);
-    let scanned = plain.query_batch(queries.view(), 20).unwrap();
+    let scanned = plain.search(queries.view(), &SearchOptions::new(20)).unwrap();
     assert_eq!(search(&layered, &queries, 20, false), scanned);
     assert_ne!(search(&layered, &queries, 20, true), scanned);
     assert_eq!(search(&plain, &queries, 20, true), scanned);
     // On the same searcher, one after the other.
-    let searcher = Searcher::open(&layered, Backend::Cpu).unwrap();
+    let searcher = &layered;
     let off = SearchOptions::default().refining(false);
-    let before = searcher.query_batch(queries.view(), 20).unwrap();
-    assert_eq!(searcher.search(queries.view(), 20, &off).unwrap(), scanned);
-    assert_eq!(searcher.query_batch(queries.view(), 20).unwrap(), before);
+    let before = searcher.search(queries.view(), &SearchOptions::new(20)).unwrap();
+    assert_eq!(searcher.search(queries.view(), &off.hits(20)).unwrap(), scanned);
+    assert_eq!(searcher.search(queries.view(), &SearchOptions::new(20)).unwrap(), before);
 }
 
 #[test]
 fn threads_do_not_show() {
     let rows = clustered(7, 1500, DIM);
     let make = |threads: usize, seed: u64| {
-        let config = Config { threads: Some(threads), seed, ..with_layer(Metric::L2, 0.6, 5) };
+        let config = Config {
+            compute: Compute { threads: Some(threads), ..Compute::default() },
+            seed,
+            ..with_layer(Metric::L2, 0.6, 5)
+        };
         vlc::compress(rows.view(), &config).unwrap().bytes().to_vec()
     };
     assert!(make(1, 1) == make(3, 1));
@@ -191,7 +199,10 @@ fn shards_merged_are_one_run() {
         let settings = Config { budget: Budget::Ratio(0.5), ..with_layer(metric, 0.5, bytes) };
         train_to(&rows.view().slice(0..800), at("model.vlc"), &settings).unwrap();
         let encode = |range: std::ops::Range<usize>, name: &str, threads: usize| {
-            let options = EncodeOptions { threads: Some(threads), ..EncodeOptions::default() };
+            let options = EncodeOptions {
+                compute: Compute { threads: Some(threads), ..Compute::default() },
+                ..EncodeOptions::default()
+            };
             let part = rows.view().slice(range);
             compress_with_model(&part, at("model.vlc"), at(name), false, &BTreeMap::new(), &options).unwrap()
         };
@@ -272,9 +283,9 @@ fn filters_leave_what_filtering_all_would() {
         store.delete(&(0..1200).step_by(11).collect()).unwrap();
         drop(store);
         let index = Index::open(&path).unwrap();
-        let searcher = Searcher::open(&index, Backend::Cpu).unwrap();
+        let searcher = &index;
         let queries = clustered(5, 4, DIM);
-        let everything = searcher.query_batch(queries.view(), 1200).unwrap();
+        let everything = searcher.search(queries.view(), &SearchOptions::new(1200)).unwrap();
         for step in [2, 7, 40, 1000] {
             let allowed: Ids = (0..1200).step_by(step).collect();
             let listed: HashSet<u64> = (0..1200).step_by(step).collect();
@@ -285,7 +296,7 @@ fn filters_leave_what_filtering_all_would() {
                     continue;
                 }
                 let options = SearchOptions::default();
-                let found = searcher.search_filtered(queries.view(), k, &options, &filter).unwrap();
+                let found = searcher.search(queries.view(), &options.hits(k).filtered(&filter)).unwrap();
                 assert_eq!(found.ids.dim(), k.min(filter.len() as usize));
                 for q in 0..4 {
                     let mut expected = pairs(&everything, q);
@@ -296,11 +307,11 @@ fn filters_leave_what_filtering_all_would() {
             }
         }
         let none = index.filter(Filter::Allow(&[0].into_iter().collect())).unwrap();
-        let found = searcher.search_filtered(queries.view(), 3, &SearchOptions::default(), &none).unwrap();
+        let found = searcher.search(queries.view(), &SearchOptions::new(3).filtered(&none)).unwrap();
         assert_eq!((found.ids.rows(), found.ids.dim()), (4, 0), "row 0 is deleted");
         for cells in [1, 3, 10_000] {
-            let options = SearchOptions::probing(Probe::Cells(cells));
-            let found = searcher.search(queries.view(), 10, &options).unwrap();
+            let options = SearchOptions::default().probing(Probe::Cells(cells));
+            let found = searcher.search(queries.view(), &options.hits(10)).unwrap();
             assert_eq!(found.ids.dim(), 10);
             for q in 0..4 {
                 let all = pairs(&everything, q);

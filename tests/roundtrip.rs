@@ -21,7 +21,7 @@ fn narrow(rows: &Mat, count: usize) -> Mat {
 
 fn recall_of<D: AsRef<[u8]>>(index: &Index<D>, rows: &Mat, queries: &Mat) -> f64 {
     let truth = vlc::measure::exact_neighbors(&rows.view(), queries.view(), 10, index.metric()).unwrap();
-    let found = index.query_batch(queries.view(), 10).unwrap();
+    let found = index.search(queries.view(), &SearchOptions::new(10)).unwrap();
     vlc::measure::recall(&found, &truth, 10)
 }
 
@@ -35,7 +35,7 @@ fn assert_round_trip(ratio: f64, config: &Config<'_>) -> f64 {
     assert_decodes(&index, &file, 0..300);
     assert_decodes(&index, &file, 4990..5000);
     let some = QUERIES.view().slice(0..60);
-    assert_answers(&file, some, &index.query_batch(some, 10).unwrap(), 10);
+    assert_answers(&file, some, &index.search(some, &SearchOptions::new(10)).unwrap(), 10);
 
     let measured = recall_of(&index, &BASE, &QUERIES);
     let held = index.info().recall.expect("recall is measured on held-out queries");
@@ -60,7 +60,7 @@ fn real_cosine_at_ten_percent_without_queries() {
     assert!(index.info().ratio <= 0.10);
     let file = reference(&index);
     let some = QUERIES.view().slice(0..40);
-    assert_answers(&file, some, &index.query_batch(some, 10).unwrap(), 10);
+    assert_answers(&file, some, &index.search(some, &SearchOptions::new(10)).unwrap(), 10);
     let recall = recall_of(&index, &BASE, &QUERIES);
     assert!(recall >= 0.85, "recall {recall}");
 }
@@ -74,10 +74,10 @@ fn assert_lengths_are_served(metric: Metric) {
     let file = reference(&index);
     assert_decodes(&index, &file, 1000..1100);
     let some = queries.view().slice(0..40);
-    assert_answers(&file, some, &index.query_batch(some, 10).unwrap(), 10);
+    assert_answers(&file, some, &index.search(some, &SearchOptions::new(10)).unwrap(), 10);
 
     let truth = vlc::measure::exact_neighbors(&rows.view(), queries.view(), 10, metric).unwrap();
-    let found = index.query_batch(queries.view(), 10).unwrap();
+    let found = index.search(queries.view(), &SearchOptions::new(10)).unwrap();
     let ours = vlc::measure::recall(&found, &truth, 10);
     let (decoded, dim) = (file.decode_all(), rows.dim());
     let squares: Vec<f64> = decoded.chunks_exact(dim).map(|x| distance::dot(x, x)).collect();
@@ -129,10 +129,10 @@ fn several_charts_and_pq8() {
         used.dedup();
         assert!(charts.is_none() || used.len() > 1, "one chart has all rows");
         assert_decodes(&index, &file, 500..600);
-        assert_answers(&file, queries, &index.query_batch(queries, 10).unwrap(), 10);
+        assert_answers(&file, queries, &index.search(queries, &SearchOptions::new(10)).unwrap(), 10);
         // One at a time as all together.
         let alone = index.query(queries.row(3), 10).unwrap();
-        let batch = index.query_batch(queries, 10).unwrap();
+        let batch = index.search(queries, &SearchOptions::new(10)).unwrap();
         assert!(alone.iter().zip(batch.ids.row(3)).all(|(hit, id)| hit.id == *id));
     }
 }
@@ -169,7 +169,10 @@ fn bytes_do_not_depend_on_threads_or_on_the_run() {
         vlc::write_index(&one, &copy).unwrap();
         let mapped = Index::open(&copy).unwrap();
         assert!(mapped.bytes() == one.bytes());
-        assert_eq!(mapped.query_batch(queries.view(), 7).unwrap(), one.query_batch(queries.view(), 7).unwrap());
+        assert_eq!(
+            mapped.search(queries.view(), &SearchOptions::new(7)).unwrap(),
+            one.search(queries.view(), &SearchOptions::new(7)).unwrap()
+        );
         assert_eq!(mapped.info().metadata["model"], "minilm");
     }
 }
@@ -266,7 +269,7 @@ mod any_small_store {
         assert_decodes(&index, &file, 0..store.n);
         let queries = Random(store.seed ^ 7).mat(3, store.d);
         for k in [1, 10, store.n, store.n + 1] {
-            let found = index.query_batch(queries.view(), k).unwrap();
+            let found = index.search(queries.view(), &SearchOptions::new(k)).unwrap();
             assert_answers(&file, queries.view(), &found, k);
         }
         let info = index.info();

@@ -22,7 +22,7 @@ fn no_metadata() -> BTreeMap<String, String> {
 }
 
 fn answers(path: &Path, queries: &Mat, k: usize) -> Neighbors {
-    Index::open(path).unwrap().query_batch(queries.view(), k).unwrap()
+    Index::open(path).unwrap().search(queries.view(), &SearchOptions::new(k)).unwrap()
 }
 
 #[test]
@@ -38,7 +38,11 @@ fn shards_merged_are_one_run() {
         let encode = |range: std::ops::Range<usize>, name: &str, threads: usize| {
             let ids: Ids = range.clone().map(|i| format!("id {i}")).collect();
             let ids = own.then_some(&ids);
-            let options = EncodeOptions { threads: Some(threads), ids, ..EncodeOptions::default() };
+            let options = EncodeOptions {
+                compute: Compute { threads: Some(threads), ..Compute::default() },
+                ids,
+                ..EncodeOptions::default()
+            };
             compress_with_model(&rows.view().slice(range), at("model.vlc"), at(name), false, &no_metadata(), &options)
                 .unwrap()
         };
@@ -291,13 +295,13 @@ fn truncation_is_noticed() {
         let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
         file.set_len(len).unwrap();
         for error in [
-            mapped.query_batch(query.view(), 5).map(|_| ()).unwrap_err(),
+            mapped.search(query.view(), &SearchOptions::new(5)).map(|_| ()).unwrap_err(),
             mapped.decode(0..5000).map(|_| ()).unwrap_err(),
             mapped.verify().unwrap_err(),
         ] {
             assert!(matches!(error, Error::Format { .. }) && error.to_string().contains("a.vlc"), "{error}");
         }
-        copy.query_batch(query.view(), 5).unwrap();
+        copy.search(query.view(), &SearchOptions::new(5)).unwrap();
         copy.verify().unwrap();
         drop(mapped);
         fs::write(&path, bytes).unwrap();

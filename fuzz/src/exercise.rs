@@ -48,10 +48,10 @@ fn search(index: &Index<&[u8]>, ids: &Ids, sound: bool) {
     let (n, dim) = (index.len(), index.dim());
     let values: Vec<f32> = (0..dim).map(|i| 0.5 - (i % 3) as f32).collect();
     let query = MatRef::new(&values, 1, dim).unwrap();
-    let searcher = Searcher::open(index, Backend::Cpu).unwrap();
+    let searcher = index;
     let all = numbers(ids);
     for k in [1, 10, n + 1, usize::MAX] {
-        let found = searcher.query_batch(query, k).unwrap();
+        let found = searcher.search(query, &SearchOptions::new(k)).unwrap();
         if sound {
             check(index, &found, k.min(n), all.as_ref());
         }
@@ -65,7 +65,7 @@ fn search(index: &Index<&[u8]>, ids: &Ids, sound: bool) {
         assert_eq!(filters.iter().map(RowFilter::len).sum::<u64>(), n as u64, "a row is neither allowed nor denied");
     }
     for filter in &filters {
-        let found = searcher.search_filtered(query, 10, &SearchOptions::default(), filter).unwrap();
+        let found = searcher.search(query, &SearchOptions::new(10).filtered(filter)).unwrap();
         if sound {
             check(index, &found, 10.min(filter.len() as usize), all.as_ref());
         }

@@ -74,7 +74,7 @@ pub extern "C" fn vlc_compress(dim: usize, ratio: f64) -> usize {
 pub extern "C" fn vlc_search(queries: usize, k: usize) -> usize {
     attempt(|state| {
         let index = state.index.as_ref().ok_or_else(|| Error::Config("no file is open".into()))?;
-        let found = index.query_batch(MatRef::new(&state.values, queries, index.dim())?, k)?;
+        let found = index.search(MatRef::new(&state.values, queries, index.dim())?, &SearchOptions::new(k))?;
         Ok(state.found.insert(found).ids.dim())
     })
 }
