@@ -5,6 +5,7 @@
 #![expect(clippy::expect_used, reason = "a benchmark that fails has nothing to say")]
 
 use std::sync::LazyLock;
+use vlc::SearchOptions;
 
 use divan::{
     Bencher, black_box,
@@ -66,7 +67,7 @@ fn normal(number: u64) -> f32 {
 /// One iteration without noise: the start, two assignments, a reduction, an update.
 fn anneal_once(anchors: usize) -> (AnchorSet, Assignments) {
     let config = AnnealingConfig { anchors: Some(anchors), iterations: 1, temperature: 0.0, ..Default::default() };
-    vlc::measure::anneal(BASE.view(), &config, Backend::Cpu).expect("anchors")
+    vlc::measure::anneal(BASE.view(), &config, 1, Backend::Cpu).expect("anchors")
 }
 
 fn main() {

@@ -5,6 +5,7 @@
 #![expect(clippy::expect_used, reason = "a benchmark that fails has nothing to say")]
 
 use std::sync::LazyLock;
+use vlc::SearchOptions;
 
 use divan::{Bencher, black_box, counter::ItemsCount};
 use tempfile::TempDir;

@@ -17,14 +17,14 @@ const USAGE: &str = "usage: anchors ROWS [--anchors N] [--iterations N] [--seed 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut args = std::env::args().skip(1);
     let path = args.next().ok_or(USAGE)?;
-    let mut output = None;
+    let (mut output, mut seed) = (None, 1);
     let mut config = AnnealingConfig { anchors: Some(256), ..Default::default() };
     while let Some(name) = args.next() {
         let value = args.next().ok_or_else(|| format!("{name} needs a value\n{USAGE}"))?;
         match name.as_str() {
             "--anchors" => config.anchors = Some(parse(&name, &value)?),
             "--iterations" => config.iterations = parse(&name, &value)?,
-            "--seed" => config.seed = parse(&name, &value)?,
+            "--seed" => seed = parse(&name, &value)?,
             "--temperature" => config.temperature = parse(&name, &value)?,
             "--cooling" => config.cooling = parse(&name, &value)?,
             "--learning-rate" => config.learning_rate = parse(&name, &value)?,
@@ -37,7 +37,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let rows = read_all(&VectorFile::open(&path)?)?;
     let start = Instant::now();
-    let (anchors, assigned) = vlc::measure::anneal(rows.view(), &config, Backend::Cpu)?;
+    let (anchors, assigned) = vlc::measure::anneal(rows.view(), &config, seed, Backend::Cpu)?;
     let seconds = start.elapsed().as_secs_f64();
 
     if let Some(output) = output {

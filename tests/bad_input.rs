@@ -3,17 +3,20 @@
 
 mod common;
 
+use std::sync::Arc;
 use std::{
     collections::BTreeMap,
     ops::ControlFlow,
     path::Path,
     sync::atomic::{AtomicUsize, Ordering},
 };
+use vlc::Compute;
+use vlc::SearchOptions;
 
 use common::{Random, clustered, config, listing, roomy, works};
 use tempfile::TempDir;
 use vlc::{
-    Backend, Budget, CodeKind, Config, DeviceChoice, Error, Event, InputError, Mat, MatRef, Metric, Searcher, Stage,
+    Backend, Budget, CodeKind, Config, DeviceChoice, Error, Event, InputError, Mat, MatRef, Metric, Stage,
     read::RowSource,
 };
 

@@ -13,7 +13,7 @@ use std::{
 };
 
 use common::{clustered, config};
-use vlc::{Config, EncodeOptions, Error, Filter, Ids, Index, Metric, SearchOptions, Searcher, Store};
+use vlc::{Config, EncodeOptions, Error, Filter, Ids, Index, Metric, SearchOptions, Store};
 
 const DIM: usize = 8;
 /// Rows the store holds between two turns of the writer, which adds so many and deletes as many.

@@ -4,9 +4,12 @@
 mod common;
 
 use common::{Random, clustered, config, example, roomy, works};
+use std::sync::Arc;
+use vlc::Compute;
+use vlc::SearchOptions;
 use vlc::{
     Backend, Budget, CodeKind, Config, Decoder, DecoderShape, DeviceChoice, EncodeOptions, Error, Index, Mat, MatRef,
-    Metric, Neighbors, Searcher, Store,
+    Metric, Neighbors, Store,
     device::health,
     measure::{exact_neighbors, recall},
 };

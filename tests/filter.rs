@@ -7,7 +7,7 @@ use std::{collections::HashSet, sync::LazyLock};
 
 use common::{Random, clustered, config};
 use proptest::prelude::*;
-use vlc::{Backend, Config, EncodeOptions, Filter, Ids, Index, Metric, Probe, SearchOptions, Searcher, Store};
+use vlc::{Config, EncodeOptions, Filter, Ids, Index, Metric, Probe, SearchOptions, Store};
 
 const DIM: usize = 16;
 const ROWS: usize = 3000;

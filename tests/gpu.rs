@@ -2,7 +2,10 @@
 //! over without one, unless `VLC_REQUIRE` lists the backend.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+use std::sync::Arc;
 use std::sync::{Mutex, PoisonError};
+use vlc::Compute;
+use vlc::SearchOptions;
 
 use vlc::{
     Backend, Budget, Config, DeviceChoice, Error, MatRef, Searcher, compress,
@@ -46,7 +49,7 @@ fn two_threads(backend: Backend, device: DeviceChoice, before: &Health) {
     let config =
         Config { budget: Budget::Ratio(0.2), compute: Compute { device, ..backend.into() }, ..Config::default() };
     let run = || {
-        let index = compress(rows, &config).unwrap();
+        let index = Arc::new(compress(rows, &config).unwrap());
         let found = index
             .searcher(Compute { device, ..backend.into() })
             .unwrap()
@@ -71,7 +74,7 @@ fn many_runs(backend: Backend, device: DeviceChoice, before: &Health) {
     let mut free = Vec::new();
     // What runs on the processor is slow.
     for _ in 0..if device == DeviceChoice::Software { 2 } else { 20 } {
-        let index = compress(rows, &config).unwrap();
+        let index = Arc::new(compress(rows, &config).unwrap());
         let searcher = index.searcher(Compute { device, ..backend.into() }).unwrap();
         assert_eq!(searcher.search(rows.slice(0..40), &SearchOptions::new(10)).unwrap().ids.rows(), 40);
         drop(searcher);
@@ -81,6 +84,45 @@ fn many_runs(backend: Backend, device: DeviceChoice, before: &Health) {
     }
     // What the first run leaves is the driver's own.
     assert!(free.iter().all(|f| *f == free[0]), "{free:?}");
+}
+
+/// Eight threads share a searcher: they find what one finds, and the codes are on the device once.
+fn eight_threads(backend: Backend, device: DeviceChoice) {
+    let values = values(3000, 32);
+    let rows = MatRef::new(&values, 3000, 32).unwrap();
+    let config = Config { budget: Budget::Ratio(0.2), compute: Backend::Cpu.into(), ..Config::default() };
+    let index = Arc::new(compress(rows, &config).unwrap());
+    let even = index.filter_by(|id| id % 2 == 0).unwrap();
+    let searcher = index.searcher(Compute { device, ..backend.into() }).unwrap();
+    let find = |searcher: &Searcher, thread: usize| {
+        let queries = rows.slice(20 * thread..20 * (thread + 1));
+        let options = SearchOptions::new(5 + thread);
+        let all = searcher.search(queries, &options).unwrap();
+        (all, searcher.search(queries, &options.filtered(&even)).unwrap())
+    };
+    let expected: Vec<_> = (0..8).map(|thread| find(&searcher, thread)).collect();
+    let resident = || health(backend, device).unwrap().memory_resident;
+    let before = resident();
+    std::thread::scope(|scope| {
+        for (thread, expected) in expected.iter().enumerate() {
+            let (searcher, find) = (searcher.clone(), &find);
+            scope.spawn(move || {
+                (0..3).for_each(|_| assert_eq!(find(&searcher, thread), *expected, "thread {thread}"))
+            });
+        }
+    });
+    // Scratch that is kept for the next search, but no other copy of the codes; hits are those of the CPU.
+    let codes = index.bytes().len() as u64;
+    assert!(resident() <= before + 8 * codes, "{} bytes, before {before}", resident());
+    for (thread, (all, _)) in expected.iter().enumerate() {
+        let (on_cpu, _) = find(&index.searcher(Backend::Cpu).unwrap(), thread);
+        assert_eq!(all.ids, on_cpu.ids);
+    }
+}
+
+#[test]
+fn eight_threads_share_a_searcher() {
+    eight_threads(Backend::Cpu, DeviceChoice::Best);
 }
 
 /// A store compressed on the device is as good as one compressed on the cpu.
@@ -102,6 +144,7 @@ fn both(backend: Backend) {
     if let Some((device, before)) = device(backend) {
         many_runs(backend, device, &before);
         two_threads(backend, device, &before);
+        eight_threads(backend, device);
         as_good_as_the_cpu(backend, device);
     }
 }

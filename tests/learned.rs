@@ -10,14 +10,15 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
 };
+use vlc::Compute;
 
 use common::{
     Random, assert_answers, clustered, config, example, reference, scaled,
     sections::{Section, assemble, mutate, sections},
 };
 use vlc::{
-    Backend, Budget, CodeKind, Config, Decoder, DecoderShape, EncodeOptions, Error, Ids, Index, MappedFile, Mat,
-    Metric, SearchOptions, Searcher, Store, compress_to, compress_with_model,
+    Budget, CodeKind, Config, Decoder, DecoderShape, EncodeOptions, Error, Ids, Index, MappedFile, Mat, Metric,
+    SearchOptions, Store, compress_to, compress_with_model,
     measure::{exact_neighbors, recall},
     merge, plan, train_to, transcode,
 };

@@ -4,6 +4,7 @@
 mod common;
 
 use std::{collections::BTreeMap, fs, path::Path};
+use vlc::SearchOptions;
 
 use common::{
     Random, assert_store_answers, assert_store_rows, clustered, example, scaled,

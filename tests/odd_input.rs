@@ -4,6 +4,7 @@
 mod common;
 
 use std::{collections::BTreeMap, ops::ControlFlow};
+use vlc::SearchOptions;
 
 use common::{clustered, roomy, works};
 use vlc::{CodeKind, Config, Event, Mat, Metric};

@@ -10,6 +10,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
 };
+use vlc::Compute;
 
 use common::{
     Random, clustered, config, example,
@@ -18,8 +19,8 @@ use common::{
     sections::{Section, assemble, mutate, sections},
 };
 use vlc::{
-    Backend, Budget, CodeKind, Config, EncodeOptions, Error, Filter, Ids, Index, MappedFile, Mat, Metric, Neighbors,
-    Probe, SearchOptions, Searcher, Store, compress_to, compress_with_model,
+    Budget, CodeKind, Config, EncodeOptions, Error, Filter, Ids, Index, MappedFile, Mat, Metric, Neighbors, Probe,
+    SearchOptions, Store, compress_to, compress_with_model,
     measure::{exact_neighbors, recall},
     merge, train_to, transcode,
 };

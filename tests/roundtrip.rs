@@ -4,6 +4,8 @@
 mod common;
 
 use std::sync::LazyLock;
+use vlc::Compute;
+use vlc::SearchOptions;
 
 use common::{Random, assert_answers, assert_decodes, config, example, reference, scaled, wide};
 use vlc::{Budget, CodeKind, Config, Index, Mat, Metric, QuerySource};
@@ -144,7 +146,7 @@ fn bytes_do_not_depend_on_threads_or_on_the_run() {
     let rows = rows.view();
     for (metric, code) in [(Metric::Cosine, CodeKind::Chain), (Metric::L2, CodeKind::Pq8)] {
         let with = |threads| Config {
-            threads,
+            compute: Compute { threads, ..Compute::default() },
             code,
             queries: Some(sample.view()),
             metadata: [("model".to_string(), "minilm".to_string())].into(),

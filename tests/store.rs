@@ -4,6 +4,8 @@
 mod common;
 
 use std::{collections::BTreeMap, fs, path::Path};
+use vlc::Compute;
+use vlc::SearchOptions;
 
 use common::{Random, clustered, config};
 use vlc::{

@@ -208,9 +208,14 @@ pub(super) fn rows_at_their_bound_are_found<O: Ops>(ops: &O) {
                 let mut random = random(seed);
                 let store = Store::new(&mut random, spec);
                 let queries: Vec<Vec<f64>> = (0..9).map(|_| wide(normals(&mut random, 1, d).as_slice())).collect();
-                let codes = ops.load(store.codes()).unwrap();
+                let codes = ops.load(&store.codes()).unwrap();
                 for k in [1, 10] {
-                    assert_best(&store, &queries, &ops.score(&codes, &store.tables(&queries), k).unwrap(), k);
+                    assert_best(
+                        &store,
+                        &queries,
+                        &ops.score(&store.codes(), &codes, &store.tables(&queries), k).unwrap(),
+                        k,
+                    );
                 }
             }
         }
@@ -232,11 +237,11 @@ pub(super) fn equal_rows_of_two_segments<O: Ops>(ops: &O) {
             let store = Store::new(&mut random, spec);
             let queries: Vec<Vec<f64>> = (0..3).map(|_| wide(normals(&mut random, 1, d).as_slice())).collect();
             let tables = store.tables(&queries);
-            let segments = [ops.load(store.codes()).unwrap(), ops.load(store.codes()).unwrap()];
-            let alone = ops.score(&segments[0], &tables, n).unwrap();
+            let segments = [ops.load(&store.codes()).unwrap(), ops.load(&store.codes()).unwrap()];
+            let alone = ops.score(&store.codes(), &segments[0], &tables, n).unwrap();
             for (k, order) in [1, 2, 7, 64, n, n + 7, 2 * n].into_iter().flat_map(|k| [(k, [0, 1]), (k, [1, 0])]) {
                 let part = |segment: usize| {
-                    let mut part = ops.score(&segments[segment], &tables, k).unwrap();
+                    let mut part = ops.score(&store.codes(), &segments[segment], &tables, k).unwrap();
                     part.ids.as_mut_slice().iter_mut().for_each(|id| *id += (segment * n) as u64);
                     part
                 };

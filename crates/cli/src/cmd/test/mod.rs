@@ -238,7 +238,7 @@ mod tests {
             assert_eq!(names(&missing, choice)?, ["what wgpu is", "no device found"]);
         }
         assert!(tested(&list, Some(Backend::Cuda), software).is_err());
-        assert!(tested(&list, Some(Backend::Wgpu), software)?[1].choice() == DeviceChoice::Number(2));
+        assert!(tested(&list, Some(Backend::Wgpu), software)?[1].compute().device == DeviceChoice::Number(2));
         Ok(())
     }
 }

@@ -284,7 +284,7 @@ pub(super) fn human(operations: &[Operation]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use vlc::{Backend, DeviceChoice};
+    use vlc::Backend;
 
     use super::*;
 
@@ -307,7 +307,7 @@ mod tests {
         assert!(text.contains("scaled from one run of 100 rows") && text.contains("not run"), "{text}");
 
         // The energy of labels is the device's where these are all rows.
-        let all = time_assign(set.rows.view(), set.start.view(), Backend::Cpu, DeviceChoice::Best, 1)?;
+        let all = time_assign(set.rows.view(), set.start.view(), Backend::Cpu, 1)?;
         assert!((set.energy(&all.labels) / all.energy - 1.0).abs() < 1e-5);
         Ok(())
     }
@@ -317,7 +317,7 @@ mod tests {
         let shape = Shape { name: "tiny", rows: 100, dim: 8, anchors: 5, cpu_rows: 100, repeats: 1 };
         let rows = shape.rows()?;
         let set = Set { shape, start: shape.start(&rows)?, rows };
-        let timed = time_assign(set.rows.view(), set.start.view(), Backend::Cpu, DeviceChoice::Best, 1)?;
+        let timed = time_assign(set.rows.view(), set.start.view(), Backend::Cpu, 1)?;
         let mut timing = set.timing(&timed, 100, 1);
         timing.compare(2.0 * timing.seconds, [1.049, 1.0], &[1, 2, 3, 4], &[1, 2, 4, 4]);
         assert!(timing.agrees && timing.speedup.is_some_and(|s| (s - 2.0).abs() < 1e-6));
