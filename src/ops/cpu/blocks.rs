@@ -344,3 +344,32 @@ impl Levels {
         out
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        math::{rng::Random, topk::TopK},
+        ops::cpu::{scan::ByteTables, simd::Level},
+    };
+
+    /// A step more and rounding could lose a row; a step less and rows are scored in vain.
+    #[test]
+    fn needs_are_one_to_two_steps_below_what_divides_out() {
+        let mut random = Random::new(1, 7);
+        let inverse: [f32; 16] = std::array::from_fn(|f| 1.0 / (0.5 + 0.0625 * f as f32));
+        for _ in 0..500 {
+            let tables: Vec<f32> = (0..16 * 5).map(|_| random.normal()).collect();
+            let bytes = ByteTables::new(Level::Portable, &tables, 16, 255, 4.0);
+            let bases = [random.normal()];
+            let (low, step) = (f64::from(bases[0] + bytes.high), f64::from(bytes.step));
+            let threshold = (low + step * 1275.0 * random.uniform()) as f32;
+            let query = Query { tables: &tables, bases: &bases, bytes: vec![bytes], top: TopK::above(1, threshold) };
+            for (need, inverse) in needs_of(&query, 0, 0, &inverse).into_iter().zip(inverse) {
+                let exact = (f64::from(threshold) * f64::from(inverse) - low) / step;
+                let range = (exact - 2.01).max(0.0)..=(exact - 0.99).max(0.0);
+                assert!(range.contains(&need.into()), "{need} where {exact} divides out");
+            }
+        }
+    }
+}
