@@ -10,10 +10,10 @@ pub enum DeviceChoice {
     /// one that runs on the processor.
     #[default]
     Best,
-    /// That of this number in [`devices`](super::devices), whatever it is; on the cpu 0.
+    /// That of this number in [`devices`](crate::device::devices), whatever it is; on the cpu 0.
     Number(usize),
     /// The wgpu adapter that runs on the processor (lavapipe, WARP, SwiftShader). Slow; for tests. [`Backend::Auto`] is wgpu
-    /// then; the cpu and CUDA have none, which is [`Error::Config`].
+    /// then; the cpu and CUDA have none, which is [`Error::Config`](crate::Error::Config).
     Software,
 }
 
@@ -97,13 +97,13 @@ pub struct DeviceInfo {
     pub detail: String,
 }
 
-/// What [`health`] found.
+/// What [`health`](crate::device::health) found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Health {
     /// Which backend.
     pub backend: Backend,
-    /// Which device of it, as numbered by [`devices`](super::devices); `None` for the cpu.
+    /// Which device of it, as numbered by [`devices`](crate::device::devices); `None` for the cpu.
     pub number: Option<usize>,
     /// The device's name.
     pub device: String,

@@ -18,7 +18,7 @@ use crate::{
 /// measured against. O(n x queries x d).
 ///
 /// # Errors
-/// As [`Searcher::query_batch`](crate::index::searcher::Searcher::query_batch), and for rows that cannot be read or used.
+/// As [`Searcher::search`](crate::index::searcher::Searcher::search), and for rows that cannot be read or used.
 pub fn exact_neighbors(
     rows: &dyn RowSource,
     queries: MatRef<'_>,
