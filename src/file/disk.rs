@@ -2,6 +2,7 @@
 //! loses power.
 
 use super::{
+    access::keep_access,
     lock::{self, Held, beside},
     mmap::{MappedFile, Watch},
 };
@@ -199,23 +200,6 @@ fn no_follow(options: &mut OpenOptions) -> &mut OpenOptions {
 #[cfg(not(unix))]
 fn no_follow(options: &mut OpenOptions) -> &mut OpenOptions {
     options
-}
-
-/// Gives a new file owner and mode of the one whose place it takes, as far as the system allows.
-#[cfg(unix)]
-fn keep_access(old: &std::fs::Metadata, new: &File) -> io::Result<()> {
-    use std::os::unix::fs::MetadataExt;
-    let now = new.metadata()?;
-    if (old.uid(), old.gid()) != (now.uid(), now.gid()) {
-        // Only root may give a file away.
-        let _ = std::os::unix::fs::fchown(new, Some(old.uid()), Some(old.gid()));
-    }
-    new.set_permissions(old.permissions())
-}
-
-#[cfg(not(unix))]
-fn keep_access(_: &std::fs::Metadata, _: &File) -> io::Result<()> {
-    Ok(())
 }
 
 impl Disk for Folder {

@@ -90,15 +90,16 @@ impl Held {
 
 /// Whether a path still is the name of an open file.
 #[cfg(unix)]
-pub(super) fn is_at(file: &File, path: &Path) -> bool {
+pub(crate) fn is_at(file: &File, path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
     let identity = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
     file.metadata().ok().map(identity) == std::fs::symlink_metadata(path).ok().map(identity)
 }
 
 #[cfg(not(unix))]
-pub(super) fn is_at(_: &File, path: &Path) -> bool {
-    path.exists()
+pub(crate) fn is_at(_: &File, path: &Path) -> bool {
+    // A file that is open cannot be removed here.
+    path.symlink_metadata().is_ok_and(|metadata| metadata.is_file())
 }
 
 /// The process that has a lock on a file, where the system tells (Linux).

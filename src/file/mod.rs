@@ -1,5 +1,6 @@
 //! What is on the disk: files that are mapped, locked, written whole or not at all, and the segments in them.
 
+pub(crate) mod access;
 pub(crate) mod disk;
 pub(crate) mod guard;
 pub(crate) mod head;

@@ -38,6 +38,23 @@ use std::{
 use view::{Behind, View};
 
 /// A compressed store over bytes of any kind: a mapped file, a vector, a slice.
+///
+/// ```
+/// use vlc::{Config, Ids, Index, MatRef, compress};
+///
+/// let values: Vec<f32> = (0..64_000).map(|i| ((i * 37 % 1013) as f32 / 500.0) - 1.0).collect();
+/// let rows = MatRef::new(&values, 1000, 64)?;
+/// let ids: Ids = (0..1000).map(|i| format!("passage-{i}")).collect();
+/// let index = compress(rows, &Config { ids: Some(&ids), ..Config::default() })?;
+///
+/// // From whatever holds its bytes: here a slice.
+/// let index = Index::from_bytes(index.bytes())?;
+/// let hit = index.query(rows.row(7), 1)?[0];
+/// assert!(index.text_id(hit.id).is_some_and(|id| id.starts_with("passage-")));
+/// assert_eq!(index.vectors(&Ids::Text(vec!["passage-7".into()]))?.dim(), 64);
+/// index.verify()?;
+/// # Ok::<(), vlc::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Index<D> {
     bytes: D,

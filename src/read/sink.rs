@@ -10,7 +10,10 @@ use std::{
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::destination::Destination;
-use crate::error::Error;
+use crate::{
+    error::Error,
+    file::{access::keep_access, lock::is_at},
+};
 
 /// Bytes that are gathered before they are written.
 const BUFFER: usize = 1 << 18;
@@ -142,7 +145,7 @@ impl Temporary {
             }
             // From here on it is removed, whatever happens.
             let made = Temporary { file, path: temporary, target, published: false };
-            return match replaced.map_or(Ok(()), |replaced| keep(&made.file, &replaced)) {
+            return match replaced.map_or(Ok(()), |replaced| keep_access(&replaced, &made.file)) {
                 Ok(()) => Ok(made),
                 Err(error) => Err(io(error)),
             };
@@ -223,38 +226,4 @@ fn sweep(temporary: &Path, path: &Path) -> Result<(), Error> {
         Err(TryLockError::WouldBlock) => Err(Error::Locked { path: path.to_owned(), pid: None }),
         Err(TryLockError::Error(_)) => Err(not_ours()),
     }
-}
-
-/// Whether `path` itself, and no link to it, is the open file.
-#[cfg(unix)]
-fn is_at(file: &File, path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let identity = |metadata: Metadata| (metadata.dev(), metadata.ino());
-    file.metadata().ok().map(identity) == path.symlink_metadata().ok().map(identity)
-}
-
-#[cfg(not(unix))]
-fn is_at(_: &File, path: &Path) -> bool {
-    // A file that is open cannot be removed here.
-    path.symlink_metadata().is_ok_and(|metadata| metadata.is_file())
-}
-
-/// Gives a file the mode of the one it is to replace and, where the system allows, the owner.
-#[cfg(unix)]
-fn keep(file: &File, replaced: &Metadata) -> io::Result<()> {
-    use std::os::unix::fs::{MetadataExt, fchown};
-    let own = file.metadata()?;
-    // First the owner: changing it takes bits off the mode.
-    if own.uid() != replaced.uid() {
-        let _ = fchown(file, Some(replaced.uid()), None);
-    }
-    if own.gid() != replaced.gid() {
-        let _ = fchown(file, None, Some(replaced.gid()));
-    }
-    file.set_permissions(replaced.permissions())
-}
-
-#[cfg(not(unix))]
-fn keep(_: &File, _: &Metadata) -> io::Result<()> {
-    Ok(())
 }

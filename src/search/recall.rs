@@ -16,6 +16,21 @@ const EQUAL: f32 = 1e-6;
 ///
 /// So a search that tells nothing apart has recall 0, whichever rows it names. O(queries x columns^2).
 #[must_use]
+///
+/// ```
+/// use vlc::{Config, MatRef, Metric, SearchOptions, compress, measure};
+///
+/// let values: Vec<f32> = (0..64_000).map(|i| ((i * i * 37 % 10_007) as f32 / 5_000.0) - 1.0).collect();
+/// let rows = MatRef::new(&values, 1000, 64)?;
+/// let index = compress(rows, &Config::default())?;
+/// let queries = rows.slice(0..20);
+/// let found = index.search(queries, &SearchOptions::new(10))?;
+/// // More than are asked for, to see where ties go on.
+/// let truth = measure::exact_neighbors(&rows, queries, 20, Metric::Cosine)?;
+/// let recall = measure::recall(&found, &truth, 10);
+/// assert!((0.0..=1.0).contains(&recall));
+/// # Ok::<(), vlc::Error>(())
+/// ```
 pub fn recall(found: &Neighbors, truth: &Neighbors, k: usize) -> f64 {
     mean(found, None, truth, k, k)
 }

@@ -55,6 +55,26 @@ pub struct DeleteReport {
 /// What is locked is the file itself, whatever name led to it: a hard link, a symbolic one, another path. Writing it anew (compacting, which
 /// also happens by itself) keeps permissions and, where allowed, its owner, and goes through symbolic links. A file of several names (hard
 /// links) is never written anew, as the others would keep the old one: [`Store::compact`] refuses that.
+///
+/// ```
+/// use vlc::{Config, EncodeOptions, Ids, Index, MatRef, Store, compress_to};
+///
+/// let values: Vec<f32> = (0..64_000).map(|i| ((i * 37 % 1013) as f32 / 500.0) - 1.0).collect();
+/// let rows = MatRef::new(&values, 1000, 64)?;
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("store.vlc");
+/// compress_to(&rows.slice(0..800), &path, &Config::default())?;
+/// let reader = Index::open(&path)?;
+///
+/// let mut store = Store::open(&path)?;
+/// store.append(&rows.slice(800..1000), &EncodeOptions::default())?;
+/// assert_eq!(store.delete(&Ids::Numbers(vec![17, 4000]))?.missing, [1]);
+/// store.compact()?;
+///
+/// assert!(!reader.is_current()?);
+/// assert_eq!(reader.newer()?.map(|index| index.len()), Some(999));
+/// # Ok::<(), vlc::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Store {
     path: PathBuf,

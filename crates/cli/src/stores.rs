@@ -115,52 +115,79 @@ impl FilterArg {
         out: &Output,
     ) -> Result<Option<RowFilter>, CliError> {
         let Some(path) = self.path() else { return Ok(None) };
-        let ids = if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("roaring")) {
-            read_bitmap(path)?
+        let named = if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("roaring")) {
+            Named::Bitmap(Bitmap::read(path)?)
         } else {
-            ids_for(path, &index.info())?
+            Named::List(ids_for(path, &index.info())?)
         };
-        let (filter, nothing) = match self.allow {
-            Some(_) => (index.filter(Filter::Allow(&ids))?, "so nothing can be found"),
-            None => (index.filter(Filter::Deny(&ids))?, "so nothing is left out"),
+        let allow = self.allow.is_some();
+        let filter = match &named {
+            Named::Bitmap(bitmap) => index.filter_by(|id| bitmap.contains(id) == allow)?,
+            Named::List(ids) if allow => index.filter(Filter::Allow(ids))?,
+            Named::List(ids) => index.filter(Filter::Deny(ids))?,
         };
-        let named = if self.allow.is_some() { filter.len() } else { index.len() as u64 - filter.len() };
-        if named == 0 && !index.is_empty() {
-            // In quotes: a blank at the end of each, as of a column cut out of a table, is easily overlooked.
-            let first = match &ids {
-                Ids::Numbers(ids) => ids.first().map(u64::to_string),
-                Ids::Text(ids) => ids.first().map(|id| format!("{id:?}")),
-            };
-            let first = first.map(|id| format!(" (the first is {id})")).unwrap_or_default();
-            let ids = count(ids.len());
+        let found = if allow { filter.len() } else { index.len() as u64 - filter.len() };
+        if found == 0 && !index.is_empty() {
+            let first = named.first().map(|id| format!(" (the first is {id})")).unwrap_or_default();
             out.note(&format!(
-                "vlc: warning: {}: of its {ids} ids{first} none is in the store, {nothing}",
-                shown(path)
+                "vlc: warning: {}: of its {} ids{first} none is in the store, {}",
+                shown(path),
+                count(named.len()),
+                if allow { "so nothing can be found" } else { "so nothing is left out" }
             ));
         }
         Ok(Some(filter))
     }
 }
 
-/// Most ids a bitmap may have: a few bytes of it can stand for any number of them.
-const MOST_IDS: u64 = 1 << 28;
+/// The ids that a filter names.
+enum Named {
+    List(Ids),
+    Bitmap(Bitmap),
+}
 
-/// The numbers in a roaring bitmap.
-fn read_bitmap(path: &Path) -> Result<Ids, CliError> {
-    let bytes = std::fs::read(path).map_err(|source| vlc::Error::Io { path: path.to_owned(), source })?;
-    let too_many = |count: u64| input_error(path, format!("{count} ids; at most {MOST_IDS} fit into a filter"));
-    // One of 32 bits starts with a cookie that would be an absurd count in one of 64.
-    if let Ok(bitmap) = RoaringBitmap::deserialize_from(bytes.as_slice()) {
-        return if bitmap.len() > MOST_IDS {
-            Err(too_many(bitmap.len()))
-        } else {
-            Ok(bitmap.iter().map(u64::from).collect())
-        };
+impl Named {
+    fn len(&self) -> u64 {
+        match self {
+            Named::List(ids) => ids.len() as u64,
+            Named::Bitmap(Bitmap::Short(ids)) => ids.len(),
+            Named::Bitmap(Bitmap::Long(ids)) => ids.len(),
+        }
     }
-    match RoaringTreemap::deserialize_from(bytes.as_slice()) {
-        Ok(bitmap) if bitmap.len() > MOST_IDS => Err(too_many(bitmap.len())),
-        Ok(bitmap) => Ok(bitmap.iter().collect()),
-        Err(error) => Err(input_error(path, format!("not a roaring bitmap in the portable format: {error}"))),
+
+    fn first(&self) -> Option<String> {
+        match self {
+            Named::List(Ids::Numbers(ids)) => ids.first().map(u64::to_string),
+            // In quotes: a blank at the end of each, as of a column cut out of a table, is easily overlooked.
+            Named::List(Ids::Text(ids)) => ids.first().map(|id| format!("{id:?}")),
+            Named::Bitmap(Bitmap::Short(ids)) => ids.min().map(|id| id.to_string()),
+            Named::Bitmap(Bitmap::Long(ids)) => ids.min().map(|id| id.to_string()),
+        }
+    }
+}
+
+/// The numbers in a roaring bitmap, of 32 or of 64 bits.
+enum Bitmap {
+    Short(RoaringBitmap),
+    Long(RoaringTreemap),
+}
+
+impl Bitmap {
+    fn read(path: &Path) -> Result<Bitmap, CliError> {
+        let bytes = std::fs::read(path).map_err(|source| vlc::Error::Io { path: path.to_owned(), source })?;
+        // One of 32 bits starts with a cookie that would be an absurd count in one of 64.
+        if let Ok(bitmap) = RoaringBitmap::deserialize_from(bytes.as_slice()) {
+            return Ok(Bitmap::Short(bitmap));
+        }
+        let wrong = |error| input_error(path, format!("not a roaring bitmap in the portable format: {error}"));
+        RoaringTreemap::deserialize_from(bytes.as_slice()).map(Bitmap::Long).map_err(wrong)
+    }
+
+    fn contains(&self, id: u64) -> bool {
+        match self {
+            Bitmap::Short(ids) => u32::try_from(id).is_ok_and(|id| ids.contains(id)),
+            Bitmap::Long(ids) => ids.contains(id),
+        }
     }
 }
 
