@@ -15,12 +15,11 @@ const EQUAL: f32 = 1e-6;
 /// - a row whose score, found or true, is not finite is a miss; so are rows that were all given one score, where their true scores differ.
 ///
 /// So a search that tells nothing apart has recall 0, whichever rows it names. O(queries x columns^2).
-#[must_use]
 ///
 /// ```
 /// use vlc::{Config, MatRef, Metric, SearchOptions, compress, measure};
 ///
-/// let values: Vec<f32> = (0..64_000).map(|i| ((i * i * 37 % 10_007) as f32 / 5_000.0) - 1.0).collect();
+/// let values: Vec<f32> = (0..64_000u64).map(|i| ((i * i * 37 % 10_007) as f32 / 5_000.0) - 1.0).collect();
 /// let rows = MatRef::new(&values, 1000, 64)?;
 /// let index = compress(rows, &Config::default())?;
 /// let queries = rows.slice(0..20);
@@ -31,6 +30,7 @@ const EQUAL: f32 = 1e-6;
 /// assert!((0.0..=1.0).contains(&recall));
 /// # Ok::<(), vlc::Error>(())
 /// ```
+#[must_use]
 pub fn recall(found: &Neighbors, truth: &Neighbors, k: usize) -> f64 {
     mean(found, None, truth, k, k)
 }
