@@ -63,7 +63,7 @@ type Entry = [u32; 2];
 
 /// Positions and scores of the rows that may be among a query's best, and which queries have more of them than
 /// there is room for: ties, or more hits than a sample foretells.
-pub(crate) fn listed(
+fn listed(
     device: &Device,
     codes: &Codes<'_>,
     queries: &Queries<'_>,
@@ -105,7 +105,7 @@ pub(crate) fn listed(
 }
 
 /// For each query a score that at least `k` rows reach, as a sample of the rows shows.
-pub(crate) fn thresholds(
+fn thresholds(
     device: &Device,
     codes: &Codes<'_>,
     queries: &Queries<'_>,
