@@ -105,12 +105,7 @@ fn listed(
 }
 
 /// For each query a score that at least `k` rows reach, as a sample of the rows shows.
-fn thresholds(
-    device: &Device,
-    codes: &Codes<'_>,
-    queries: &Queries<'_>,
-    k: usize,
-) -> Result<Buffer<f32>, Error> {
+fn thresholds(device: &Device, codes: &Codes<'_>, queries: &Queries<'_>, k: usize) -> Result<Buffer<f32>, Error> {
     // So many rows pass the sample's k-th best as the sample is sparse, times k.
     let share = (CAPACITY / 8 / k.max(1)).clamp(1, SPARSEST);
     let stride = (queries.groups.count / MAXIMA).clamp(1, share);
