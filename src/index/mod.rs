@@ -40,12 +40,12 @@ use view::{Behind, View};
 /// A compressed store over bytes of any kind: a mapped file, a vector, a slice.
 ///
 /// ```
-/// use vlc::{Config, Ids, Index, MatRef, compress};
+/// use vlc::{Budget, Config, Ids, Index, MatRef, compress};
 ///
 /// let values: Vec<f32> = (0..64_000).map(|i| ((i * 37 % 1013) as f32 / 500.0) - 1.0).collect();
 /// let rows = MatRef::new(&values, 1000, 64)?;
 /// let ids: Ids = (0..1000).map(|i| format!("passage-{i}")).collect();
-/// let index = compress(rows, &Config { ids: Some(&ids), ..Config::default() })?;
+/// let index = compress(rows, &Config { budget: Budget::Ratio(0.10), ids: Some(&ids), ..Config::default() })?;
 ///
 /// // From whatever holds its bytes: here a slice.
 /// let index = Index::from_bytes(index.bytes())?;

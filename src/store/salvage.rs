@@ -180,7 +180,7 @@ fn again(segment: &Segment, bytes: &[u8], damaged: &[u64], taken: &mut HashSet<V
     found
 }
 
-/// The ids of rows at damaged positions, as far as they are sound.
+/// The ids of rows at damaged positions, as far as they are sound, in the order of the rows.
 fn lost_of(parsed: &format::Parsed, bytes: &[u8], number: usize, positions: &[u64]) -> Ids {
     let segment = &parsed.segments[number];
     let entries = parsed.entries();
@@ -189,7 +189,9 @@ fn lost_of(parsed: &format::Parsed, bytes: &[u8], number: usize, positions: &[u6
         |kind: &[u8; 4]| of(kind).is_none_or(|entry| xxhash_rust::xxh3::xxh3_64(&bytes[entry.range()]) == entry.hash);
     let known = is_sound(b"ROWS") && is_sound(b"IDSU") && is_sound(b"IDSS");
     let places = segment.row_ids(bytes);
-    let rows = positions.iter().filter(|_| known).map(|&position| places.row(position));
+    let mut rows: Vec<u64> = positions.iter().filter(|_| known).map(|&position| places.row(position)).collect();
+    rows.sort_unstable();
+    let rows = rows.into_iter();
     match segment.ids(bytes) {
         Some(ids @ format::Ids::Text(..)) => {
             Ids::Text(rows.map(|row| ids.text(row as usize).unwrap_or_default().to_owned()).collect())

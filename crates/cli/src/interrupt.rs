@@ -2,6 +2,7 @@
 //! it. Once a change is being committed no signal ends the program: what its exit code says is what happened.
 
 use std::{
+    io,
     ops::ControlFlow,
     sync::{Mutex, MutexGuard, PoisonError},
 };
@@ -25,26 +26,54 @@ fn state() -> MutexGuard<'static, State> {
     STATE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Listens to SIGINT, SIGTERM and SIGHUP. Signals that whoever started the program had ignored (`nohup`) stay ignored.
+/// Listens to SIGINT, SIGTERM and SIGHUP, but for those that whoever started the program had ignored: `nohup`, or a shell that runs it in
+/// the background.
 pub(crate) fn install() {
-    // On a thread of its own, so it may lock and print.
-    let handler = || {
-        let mut state = state();
-        if state.committing {
-            if !std::mem::replace(&mut state.requested, true) {
-                say("vlc: the change is being committed and is finished first");
-            }
-        } else if state.requested || state.careful == 0 {
-            // With the lock, so that nothing is committed meanwhile.
-            std::process::exit(130);
-        } else {
-            state.requested = true;
-            say("vlc: stopping; once more to stop at once");
-        }
-    };
-    if let Err(error) = ctrlc::try_set_handler(handler) {
+    if let Err(error) = listen() {
         log::debug!("signals are left as they are: {error}");
     }
+}
+
+/// A signal came. On a thread of its own, so it may lock and print.
+fn heard() {
+    let mut state = state();
+    if state.committing {
+        if !std::mem::replace(&mut state.requested, true) {
+            say("vlc: the change is being committed and is finished first");
+        }
+    } else if state.requested || state.careful == 0 {
+        // With the lock, so that nothing is committed meanwhile.
+        std::process::exit(130);
+    } else {
+        state.requested = true;
+        say("vlc: stopping; once more to stop at once");
+    }
+}
+
+#[cfg(unix)]
+fn listen() -> io::Result<()> {
+    use signal_hook::{
+        consts::{SIGHUP, SIGINT, SIGTERM},
+        iterator::Signals,
+    };
+    let ignored = ignored();
+    let wanted = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| ignored >> (signal - 1) & 1 == 0);
+    let mut signals = Signals::new(wanted)?;
+    std::thread::Builder::new().name("signals".into()).spawn(move || signals.forever().for_each(|_| heard()))?;
+    Ok(())
+}
+
+/// The signals that were ignored when the program started, from bit 0 for signal 1, where the system tells (Linux).
+#[cfg(unix)]
+fn ignored() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+}
+
+#[cfg(not(unix))]
+fn listen() -> io::Result<()> {
+    ctrlc::set_handler(heard).map_err(io::Error::other)
 }
 
 /// While it lives the work has files to clean up and promises to [`check`] often.

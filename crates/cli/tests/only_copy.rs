@@ -291,6 +291,40 @@ fn a_failed_sync_is_told_as_it_is() {
     }
 }
 
+/// Started with some signals ignored, as by `nohup` or in a shell's background, the program ignores those and listens to the others.
+#[test]
+fn signals_that_are_ignored_leave_the_others_heard() {
+    let dir = files();
+    for (ignored, sent) in [("HUP", "-TERM"), ("INT", "-TERM"), ("HUP", "-INT"), ("HUP INT", "-TERM")] {
+        let program = assert_cmd::cargo::cargo_bin!("vlc").display().to_string();
+        let args = "compress base.npy -o new.vlc --model model.vlc --backend cpu -q --force";
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("trap '' {ignored}; exec \"$0\" {args}"), &program]).env("NO_COLOR", "1");
+        if let Some(library) = slow_disk() {
+            command.env("LD_PRELOAD", library).env("VLC_DISK_US", 150_000.to_string());
+        }
+        command.current_dir(&dir).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = command.spawn().unwrap();
+        let kill = |signal: &str| {
+            Command::new("kill").args([signal, &child.id().to_string()]).stderr(Stdio::null()).status().unwrap();
+        };
+        // It listens by then.
+        let start = Instant::now();
+        while !dir.path().join(".new.vlc.tmp").exists() && start.elapsed() < Duration::from_secs(20) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        ignored.split(' ').for_each(|signal| kill(&format!("-{signal}")));
+        kill(sent);
+        let output = child.wait_with_output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        // Not ended by the signal, and what is said is what happened.
+        let done = dir.path().join("new.vlc").exists();
+        assert_eq!(output.status.code(), Some(if done { 0 } else { 130 }), "{ignored} ignored, {sent}: {stderr}");
+        assert!(!dir.path().join(".new.vlc.tmp").exists(), "{ignored} ignored, {sent}");
+        let _ = fs::remove_file(dir.path().join("new.vlc"));
+    }
+}
+
 /// What cannot be said on stdout has happened all the same, and is said so.
 #[cfg(target_os = "linux")]
 #[test]
