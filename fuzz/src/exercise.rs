@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use vlc::{Backend, Filter, Ids, Index, MatRef, Neighbors, RowFilter, SearchOptions, Searcher};
+use vlc::{Filter, Ids, Index, MatRef, Neighbors, RowFilter, SearchOptions};
 
 use crate::memory::within;
 
