@@ -3,13 +3,13 @@
 //! Fast scan (André, Kermarrec and Le Scouarnec, VLDB 2015): a symbol's table of 16 bytes stays in a register and a shuffle looks
 //! up the symbols of 16 rows or more at a time. All instruction sets give the same sums.
 
+#[cfg(target_arch = "x86_64")]
 pub(crate) mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx512;
 pub(crate) mod bytes;
 #[cfg(target_arch = "aarch64")]
 pub(crate) mod neon;
-#[cfg(target_arch = "x86_64")]
 pub(crate) mod sums;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod vbmi;
