@@ -5,14 +5,13 @@
 #![expect(clippy::expect_used, reason = "a benchmark that fails has nothing to say")]
 
 use std::sync::LazyLock;
-use vlc::SearchOptions;
 
 use divan::{
     Bencher, black_box,
     counter::{BytesCount, ItemsCount},
 };
 use vlc::{
-    AnnealingConfig, Backend, Budget, CodeKind, Config, Index, Mat, Metric,
+    AnnealingConfig, Backend, Budget, CodeKind, Config, Index, Mat, Metric, SearchOptions,
     measure::{AnchorSet, Assignments, exact_neighbors, recall},
     read::{RowSource, VectorFile, read_all},
 };

@@ -5,12 +5,11 @@
 #![expect(clippy::expect_used, reason = "a benchmark that fails has nothing to say")]
 
 use std::sync::LazyLock;
-use vlc::SearchOptions;
 
 use divan::{Bencher, black_box, counter::ItemsCount};
 use tempfile::TempDir;
 use vlc::{
-    Budget, Config, Index, Mat, Metric, Neighbors,
+    Budget, Config, Index, Mat, Metric, Neighbors, SearchOptions,
     measure::{exact_neighbors, recall},
     read::{VectorFile, read_all},
 };

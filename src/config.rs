@@ -1,5 +1,7 @@
 //! What a caller asks of [`compress`](crate::compress).
 
+use std::{collections::BTreeMap, fmt, str::FromStr};
+
 use crate::{
     backend::{Backend, Compute},
     embedding::Embedding,
@@ -13,7 +15,6 @@ use crate::{
     },
     report::ProgressFn,
 };
-use std::{collections::BTreeMap, fmt, str::FromStr};
 
 /// How many bytes the whole file may have: model, ids, checksums and header counted.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -1,7 +1,8 @@
 //! What can go wrong, one variant per kind of remedy.
 
-use crate::{backend::Backend, escape::printable};
 use std::path::{Path, PathBuf};
+
+use crate::{backend::Backend, escape::printable};
 
 /// What can go wrong. Each variant belongs to one remedy, and to one exit code of the command line.
 #[derive(Debug, thiserror::Error)]

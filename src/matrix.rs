@@ -1,7 +1,8 @@
 //! Row-major matrices whose shape is checked once, where they are made.
 
-use crate::error::Error;
 use rayon::prelude::*;
+
+use crate::error::Error;
 
 /// A borrowed row-major `rows x dim` matrix.
 #[derive(Debug, Clone, Copy)]

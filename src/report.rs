@@ -1,7 +1,8 @@
 //! What this library says of its work: progress while it runs, and what came of it.
 
-use crate::{backend::Backend, error::Error, model::kinds::DecoderShape};
 use std::ops::ControlFlow;
+
+use crate::{backend::Backend, error::Error, model::kinds::DecoderShape};
 
 /// What a compression gave. Seconds are 0 where there is no clock (WebAssembly in a browser).
 #[derive(Debug, Clone, PartialEq)]

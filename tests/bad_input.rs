@@ -3,22 +3,23 @@
 
 mod common;
 
-use std::sync::Arc;
 use std::{
     collections::BTreeMap,
     ops::ControlFlow,
     path::Path,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
-use vlc::Compute;
-use vlc::SearchOptions;
 
-use common::{Random, clustered, config, listing, roomy, works};
 use tempfile::TempDir;
 use vlc::{
-    Backend, Budget, CodeKind, Config, DeviceChoice, Error, Event, InputError, Mat, MatRef, Metric, Stage,
-    read::RowSource,
+    Backend, Budget, CodeKind, Compute, Config, DeviceChoice, Error, Event, InputError, Mat, MatRef, Metric,
+    SearchOptions, Stage, read::RowSource,
 };
+
+use common::{Random, clustered, config, listing, roomy, works};
 
 const METRICS: [Metric; 3] = [Metric::Cosine, Metric::Dot, Metric::L2];
 

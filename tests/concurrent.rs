@@ -12,8 +12,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{clustered, config};
 use vlc::{Config, EncodeOptions, Error, Filter, Ids, Index, Metric, SearchOptions, Store};
+
+use common::{clustered, config};
 
 const DIM: usize = 8;
 /// Rows the store holds between two turns of the writer, which adds so many and deletes as many.

@@ -3,16 +3,16 @@
 
 mod common;
 
-use common::{Random, clustered, config, example, roomy, works};
 use std::sync::Arc;
-use vlc::Compute;
-use vlc::SearchOptions;
+
 use vlc::{
-    Backend, Budget, CodeKind, Config, Decoder, DecoderShape, DeviceChoice, EncodeOptions, Error, Index, Mat, MatRef,
-    Metric, Neighbors, Store,
+    Backend, Budget, CodeKind, Compute, Config, Decoder, DecoderShape, DeviceChoice, EncodeOptions, Error, Index,
+    Mat, MatRef, Metric, Neighbors, SearchOptions, Store,
     device::health,
     measure::{exact_neighbors, recall},
 };
+
+use common::{Random, clustered, config, example, roomy, works};
 
 const METRICS: [Metric; 3] = [Metric::Cosine, Metric::Dot, Metric::L2];
 

@@ -5,9 +5,10 @@ mod common;
 
 use std::{collections::HashSet, sync::LazyLock};
 
-use common::{Random, clustered, config};
 use proptest::prelude::*;
 use vlc::{Config, EncodeOptions, Filter, Ids, Index, Metric, Probe, SearchOptions, Store};
+
+use common::{Random, clustered, config};
 
 const DIM: usize = 16;
 const ROWS: usize = 3000;

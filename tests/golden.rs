@@ -7,9 +7,10 @@ mod common;
 
 use std::{fmt::Write as _, fs, path::PathBuf};
 
-use common::{Random, clustered, config, name};
 use vlc::{CodeKind, Config, EncodeOptions, Hit, Ids, Index, Mat, Metric, Store};
 use vlc_reference::Id;
+
+use common::{Random, clustered, config, name};
 
 const K: usize = 5;
 const DIM: usize = 12;

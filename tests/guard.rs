@@ -13,15 +13,16 @@ use std::{
     time::Duration,
 };
 
-use common::{
-    Random, clustered, config,
-    sections::{assemble, part, sections, segm},
-};
 use vlc::{
     EncodeOptions, Error, Index, Metric, ParseError, Store, guard_mappings,
     measure::exact_neighbors,
     merge,
     read::{RowSource, VectorFile},
+};
+
+use common::{
+    Random, clustered, config,
+    sections::{assemble, part, sections, segm},
 };
 
 const DIM: usize = 8;

@@ -16,8 +16,9 @@ use std::{
     time::Duration,
 };
 
-use common::{Random, clustered, config, listing};
 use vlc::{Config, EncodeOptions, Ids, Index, Mat, Metric, Store, compress_to};
+
+use common::{Random, clustered, config, listing};
 
 const DIM: usize = 8;
 /// Rows of a fresh store; one that changes has up to four times as many.

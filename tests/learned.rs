@@ -10,17 +10,17 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
 };
-use vlc::Compute;
+
+use vlc::{
+    Budget, CodeKind, Compute, Config, Decoder, DecoderShape, EncodeOptions, Error, Ids, Index, MappedFile, Mat,
+    Metric, SearchOptions, Store, compress_to, compress_with_model,
+    measure::{exact_neighbors, recall},
+    merge, plan, train_to, transcode,
+};
 
 use common::{
     Random, assert_answers, clustered, config, example, reference, scaled,
     sections::{Section, assemble, mutate, sections},
-};
-use vlc::{
-    Budget, CodeKind, Config, Decoder, DecoderShape, EncodeOptions, Error, Ids, Index, MappedFile, Mat, Metric,
-    SearchOptions, Store, compress_to, compress_with_model,
-    measure::{exact_neighbors, recall},
-    merge, plan, train_to, transcode,
 };
 
 const DIM: usize = 12;

@@ -4,17 +4,17 @@
 mod common;
 
 use std::{collections::BTreeMap, fs, path::Path};
-use vlc::SearchOptions;
+
+use vlc::{
+    Budget, Config, Decoder, EncodeOptions, Error, Index, Mat, MatRef, Metric, Neighbors, SearchOptions, Store,
+    compress_to, compress_with_model,
+    measure::{exact_neighbors, recall},
+    merge, train_to,
+};
 
 use common::{
     Random, assert_store_answers, assert_store_rows, clustered, example, scaled,
     sections::{Section, assemble, part, section, sections},
-};
-use vlc::{
-    Budget, Config, Decoder, EncodeOptions, Error, Index, Mat, MatRef, Metric, Neighbors, Store, compress_to,
-    compress_with_model,
-    measure::{exact_neighbors, recall},
-    merge, train_to,
 };
 
 const PART: usize = 1200;

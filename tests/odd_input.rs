@@ -4,10 +4,10 @@
 mod common;
 
 use std::{collections::BTreeMap, ops::ControlFlow};
-use vlc::SearchOptions;
+
+use vlc::{CodeKind, Config, Event, Mat, Metric, SearchOptions};
 
 use common::{clustered, roomy, works};
-use vlc::{CodeKind, Config, Event, Mat, Metric};
 
 const METRICS: [Metric; 3] = [Metric::Cosine, Metric::Dot, Metric::L2];
 

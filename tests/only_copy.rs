@@ -9,10 +9,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use common::{Random, clustered, config, listing};
 use vlc::{
     Budget, Config, EncodeOptions, Error, Ids, Index, Metric, Store, compress_to, merge, transcode, write_index,
 };
+
+use common::{Random, clustered, config, listing};
 
 const DIM: usize = 12;
 const ROWS: usize = 400;

@@ -11,16 +11,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{
-    clustered, config,
-    sections::{assemble, part, sections, segm},
-};
 use vlc::{Config, Index, Metric};
 use vlc_reference::{
     header::{Fields, slot_bytes},
     rows::low_bits,
 };
 use xxhash_rust::xxh3::xxh3_64;
+
+use common::{
+    clustered, config,
+    sections::{assemble, part, sections, segm},
+};
 
 /// Rows of the large file: more than a gigabyte of codes.
 const ROWS: u64 = 1 << 26;

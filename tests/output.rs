@@ -5,8 +5,9 @@ mod common;
 
 use std::path::Path;
 
-use common::{clustered, listing, roomy};
 use vlc::{Error, Metric};
+
+use common::{clustered, listing, roomy};
 
 /// Fails to write to `path`, naming it.
 #[track_caller]

@@ -10,19 +10,19 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
 };
-use vlc::Compute;
+
+use vlc::{
+    Budget, CodeKind, Compute, Config, EncodeOptions, Error, Filter, Ids, Index, MappedFile, Mat, Metric, Neighbors,
+    Probe, SearchOptions, Store, compress_to, compress_with_model,
+    measure::{exact_neighbors, recall},
+    merge, train_to, transcode,
+};
 
 use common::{
     Random, clustered, config, example,
     refined::Refined,
     scaled,
     sections::{Section, assemble, mutate, sections},
-};
-use vlc::{
-    Budget, CodeKind, Config, EncodeOptions, Error, Filter, Ids, Index, MappedFile, Mat, Metric, Neighbors, Probe,
-    SearchOptions, Store, compress_to, compress_with_model,
-    measure::{exact_neighbors, recall},
-    merge, train_to, transcode,
 };
 
 const DIM: usize = 12;

@@ -4,12 +4,11 @@
 mod common;
 
 use std::sync::LazyLock;
-use vlc::Compute;
-use vlc::SearchOptions;
+
+use vlc::{Budget, CodeKind, Compute, Config, Index, Mat, Metric, QuerySource, SearchOptions};
+use vlc_reference::distance;
 
 use common::{Random, assert_answers, assert_decodes, config, example, reference, scaled, wide};
-use vlc::{Budget, CodeKind, Config, Index, Mat, Metric, QuerySource};
-use vlc_reference::distance;
 
 static BASE: LazyLock<Mat> = LazyLock::new(|| example("base.i8.npy"));
 static QUERIES: LazyLock<Mat> = LazyLock::new(|| example("queries.i8.npy"));

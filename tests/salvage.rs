@@ -5,9 +5,10 @@ mod common;
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use common::{Random, clustered, config};
 use vlc::{Config, EncodeOptions, Error, Ids, Index, Metric, SalvageReport, Store, compress_to, salvage};
 use vlc_reference::container;
+
+use common::{Random, clustered, config};
 
 const DIM: usize = 16;
 /// Enough for codes, row numbers and ids of several parts.

@@ -4,18 +4,17 @@
 mod common;
 
 use std::{collections::BTreeMap, fs, path::Path};
-use vlc::Compute;
-use vlc::SearchOptions;
 
-use common::{Random, clustered, config};
 use vlc::{
-    Budget, Config, Embedding, EncodeOptions, Error, Ids, Index, Mat, Metric, Neighbors, Store, compress_to,
-    compress_with_model,
+    Budget, Compute, Config, Embedding, EncodeOptions, Error, Ids, Index, Mat, Metric, Neighbors, SearchOptions,
+    Store, compress_to, compress_with_model,
     measure::{exact_neighbors, recall},
     merge,
     read::{RowSource, VectorFile},
     train_to, transcode,
 };
+
+use common::{Random, clustered, config};
 
 const DIM: usize = 12;
 
@@ -331,4 +330,33 @@ fn appending_costs_little_recall() {
     assert!(!report.drifted, "{report:?}");
     println!("recall: fresh {fresh:.4}, grown {grown:.4}");
     assert!(grown > fresh - 0.02, "fresh {fresh:.4}, grown {grown:.4}");
+}
+
+/// An index says whether its file has gone on, and gives what it is now, whoever opened it.
+#[test]
+fn newer_commits_are_seen() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.vlc");
+    let rows = clustered(7, 900, 16);
+    compress_to(&rows.view().slice(0..800), &path, &config(Metric::Cosine, 0.8)).unwrap();
+    let mut store = Store::open(&path).unwrap();
+    let readers = [Index::open(&path).unwrap(), store.index().unwrap()];
+    for reader in &readers {
+        assert!(reader.is_current().unwrap() && reader.newer().unwrap().is_none());
+    }
+    store.append(&rows.view().slice(800..900), &EncodeOptions::default()).unwrap();
+    for reader in &readers {
+        assert!(!reader.is_current().unwrap());
+        let now = reader.newer().unwrap().unwrap();
+        assert_eq!((reader.len(), now.len()), (800, 900));
+        assert!(now.is_current().unwrap());
+    }
+    // Another file in its place, and none.
+    let before = store.index().unwrap();
+    store.delete(&[3].into_iter().collect()).unwrap();
+    store.compact().unwrap();
+    assert_eq!(before.newer().unwrap().map(|index| index.len()), Some(899));
+    drop(store);
+    std::fs::remove_file(&path).unwrap();
+    assert!(matches!(before.is_current(), Err(Error::Io { .. })) && matches!(before.newer(), Err(Error::Io { .. })));
 }

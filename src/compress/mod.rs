@@ -8,6 +8,8 @@ pub(crate) mod plan;
 pub(crate) mod rows;
 pub(crate) mod with_model;
 
+use std::{io::Cursor, path::Path};
+
 use crate::{
     config::{Config, check_keys},
     error::Error,
@@ -26,7 +28,6 @@ use crate::{
 };
 use fit::{Fitted, fit};
 use rows::{FileTarget, Target, encode_prepared, write_file};
-use std::{io::Cursor, path::Path};
 
 /// Compresses `rows` (n x dim) into an index in memory.
 ///

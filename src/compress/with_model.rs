@@ -1,5 +1,7 @@
 //! Model files, and files made with them.
 
+use std::{collections::BTreeMap, path::Path};
+
 use super::{
     drift::{has_drifted, trained_lengths, unlike_lengths},
     fit::fit,
@@ -34,7 +36,6 @@ use crate::{
     refine::encode::RefineEncoder,
     report::{Event, ProgressFn, Stage, stage_report, teller},
 };
-use std::{collections::BTreeMap, path::Path};
 
 #[cfg(doc)]
 use super::drift::AppendReport;

@@ -1,5 +1,7 @@
 //! The maps from unit rows that encoding takes, from what a file stores: whoever has the model encodes as its maker did.
 
+use rayon::prelude::*;
+
 use super::wide::{self, RIDGE};
 use crate::{
     error::Error,
@@ -7,7 +9,6 @@ use crate::{
     matrix::Mat,
     model::{Chart, Model},
 };
-use rayon::prelude::*;
 
 /// The coordinates of least squared error in a chart, active x d: `(B^T B)^-1 B^T` for the decoder B, whose columns are the
 /// rows here. As the decoder is rounded this mends what the exact inverse of what it was would lose (1 % of the distortion

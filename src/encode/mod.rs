@@ -5,6 +5,10 @@ pub(crate) mod maps;
 mod tests;
 pub(crate) mod wide;
 
+use std::ops::Range;
+
+use rayon::prelude::*;
+
 use crate::{
     error::Error,
     math::product::{chunk_nn, dot, product_nt, squared_distance},
@@ -16,9 +20,6 @@ use crate::{
     },
 };
 use maps::SEARCHED;
-use std::ops::Range;
-
-use rayon::prelude::*;
 
 /// Rows of a unit of parallel work.
 const CHUNK: usize = 256;

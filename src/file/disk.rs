@@ -1,18 +1,19 @@
 //! What a writer does to files, as few operations as can be: so that tests can put a disk in their place that fails, and one that
 //! loses power.
 
-use super::{
-    access::keep_access,
-    lock::{self, Held, beside},
-    mmap::{MappedFile, Watch},
-};
-use crate::{error::Error, format};
 use std::{
     fs::{File, OpenOptions, TryLockError},
     io::{self, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
 };
+
+use super::{
+    access::keep_access,
+    lock::{self, Held, beside},
+    mmap::{MappedFile, Watch},
+};
+use crate::{error::Error, format};
 
 /// The two names a writer uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

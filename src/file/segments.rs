@@ -1,5 +1,12 @@
 //! One segment out of several sources: rows that stand in other segments and rows just encoded, put in cell order.
 
+use std::{
+    convert::Infallible,
+    io::{self, Write},
+};
+
+use rayon::prelude::*;
+
 use super::{lengths::Lengths, spool::Record};
 use crate::{
     error::Error,
@@ -16,12 +23,6 @@ use crate::{
     math::bits::{Bits, Ranks},
     model::{Side, refine::Refine},
 };
-use std::{
-    convert::Infallible,
-    io::{self, Write},
-};
-
-use rayon::prelude::*;
 
 /// Blocks put together at a time.
 const BLOCKS: usize = 4096;

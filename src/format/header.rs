@@ -1,13 +1,14 @@
 //! Header and section table (docs/format.md, sections 1 and 2).
 
+use std::collections::HashSet;
+
+use xxhash_rust::xxh3::xxh3_64;
+
 use super::{
     bits::{u16_at, u32_at, u64_at},
     commit::{self, Commit, ENTRY_LEN, HEADER_LEN, SLOT_LEN},
 };
 use crate::error::ParseError;
-use std::collections::HashSet;
-
-use xxhash_rust::xxh3::xxh3_64;
 
 /// The first bytes of a `.vlc` file, of any version.
 pub const MAGIC: [u8; 8] = *b"\x89VLC\r\n\x1a\n";

@@ -1,5 +1,7 @@
 //! An index made ready on one backend: its codes on the device, and which rows are deleted. It borrows nothing, so that threads can share it.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
 use super::{
     masks::{Masks, live},
     view::{LiveSegment, Numbers, View},
@@ -15,7 +17,6 @@ use crate::{
         types::ScoreTables,
     },
 };
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Codes that are ready to be searched.
 pub(crate) struct Engine {

@@ -1,15 +1,16 @@
 //! Which rows a search may return: a list of ids that are allowed, or of those that are not.
 
-pub(crate) use super::masks::{set, without_deleted, words_of};
-use crate::format::segment::Segment;
-use crate::ids::IdsKind;
 use std::sync::Arc;
 
-use super::{Index, find::positions};
+use super::{
+    Index,
+    find::positions,
+    masks::{set, without_deleted, words_of},
+};
 use crate::{
     error::Error,
-    format::parse::Parsed,
-    ids::{Ids, Wanted},
+    format::{parse::Parsed, segment::Segment},
+    ids::{Ids, IdsKind, Wanted},
     ops::allowed::Allowed,
 };
 

@@ -1,5 +1,7 @@
 //! The facts of an index.
 
+use std::collections::BTreeMap;
+
 use super::Index;
 use crate::{
     embedding::Embedding,
@@ -8,7 +10,6 @@ use crate::{
     model::kinds::{CodeKind, DecoderShape, Metric},
     report::{HeldOutRecall, QuerySource},
 };
-use std::collections::BTreeMap;
 
 /// What names the rows of a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,10 +1,11 @@
 //! The rows of a store that are not deleted, in the order of their numbers: where their codes are.
 
+use std::collections::VecDeque;
+
 use crate::{
     format::{parse::Parsed, row_ids::Walk, segment::Segment},
     math::bits::Bits,
 };
-use std::collections::VecDeque;
 
 /// Rows looked for together, at least.
 const PART: u64 = 4096;

@@ -1,10 +1,11 @@
 //! Which rows of a segment a search may return, a bit for each position.
 
+use std::sync::Arc;
+
 use crate::{
     format::{rows::BLOCK, segment::Segment},
     ops::allowed::Allowed,
 };
-use std::sync::Arc;
 
 /// The rows of a segment that are not deleted; `None` where none is, or all are and the segment is not searched.
 /// O(n / 32 + deleted).

@@ -12,6 +12,14 @@ pub(crate) mod searcher;
 pub(crate) mod select;
 pub(crate) mod view;
 
+use std::{
+    cell::Cell,
+    ops::{ControlFlow, Range},
+    path::{Path, PathBuf},
+    sync::OnceLock,
+    time::Duration,
+};
+
 use crate::{
     backend::{Backend, DeviceChoice},
     embedding::Embedding,
@@ -28,13 +36,6 @@ use crate::{
 };
 use engine::Engine;
 use live::Live;
-use std::{
-    cell::Cell,
-    ops::{ControlFlow, Range},
-    path::{Path, PathBuf},
-    sync::OnceLock,
-    time::Duration,
-};
 use view::{Behind, View};
 
 /// A compressed store over bytes of any kind: a mapped file, a vector, a slice.
@@ -164,11 +165,7 @@ fn open<D: AsRef<[u8]>>(
     load: impl Fn(&Path) -> Result<D, Error>,
 ) -> Result<Index<D>, Error> {
     crate::file::publish::sweep(path);
-    let of = |bytes, parsed| Index {
-        path: Some(path.to_owned()),
-        model_path: model.map(Path::to_owned),
-        ..Index::of(bytes, parsed)
-    };
+    let of = |bytes, parsed| Index::of(bytes, parsed).at(path, model);
     let (mut look, mut torn) = (0, Vec::new());
     loop {
         let bytes = load(path)?;
@@ -243,6 +240,11 @@ impl<D: AsRef<[u8]>> Index<D> {
             learned_model: OnceLock::new(),
             on_cpu: OnceLock::new(),
         }
+    }
+
+    /// The same, from this file, with its model in that.
+    pub(crate) fn at(self, path: &Path, model: Option<&Path>) -> Self {
+        Index { path: Some(path.to_owned()), model_path: model.map(Path::to_owned), ..self }
     }
 
     /// The same with what tells whether its bytes are still those of the file.

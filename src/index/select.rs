@@ -1,11 +1,10 @@
 //! Rows by id: what hits name, decoded.
 
 use super::{Index, find::positions, live::Place};
-use crate::index::filter::Filter;
-use crate::index::searcher::SearchOptions;
 use crate::{
     error::{Error, InputError},
     ids::{Ids, Wanted},
+    index::{filter::Filter, searcher::SearchOptions},
     math::bits::Bits,
     matrix::{Mat, MatRef},
 };

@@ -1,7 +1,8 @@
 //! The learned decoder as a file holds it.
 
-use super::{kinds::DecoderShape, mlp::Mlp};
 use half::f16;
+
+use super::{kinds::DecoderShape, mlp::Mlp};
 
 /// What a file holds of a learned decoder.
 #[derive(Debug, Clone, PartialEq)]

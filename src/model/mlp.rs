@@ -1,4 +1,8 @@
-//! TODO
+//! A small residual network over rows.
+//!
+//! For a row y (a values) it gives `y + f_L(... act(f_1(s * y)))`, with `f_l(x) = W_l x + b_l`, `*` value by value, and
+//! `act(z) = z clamp(z + 3, 0, 6) / 6` (Howard et al., "Searching for MobileNetV3", 2019) behind all layers but the last. That
+//! has the shape of GELU without an exponential, so that devices agree on it to the last few bits.
 
 use crate::matrix::Mat;
 

@@ -1,8 +1,4 @@
-//! A small residual network over rows and what training it takes, shared by the devices.
-//!
-//! For a row y (a values) it gives `y + f_L(... act(f_1(s * y)))`, with `f_l(x) = W_l x + b_l`, `*` value by value, and
-//! `act(z) = z clamp(z + 3, 0, 6) / 6` (Howard et al., "Searching for MobileNetV3", 2019) behind all layers but the last. That
-//! has the shape of GELU without an exponential, so that devices agree on it to the last few bits.
+//! What training the residual network ([`Mlp`](crate::model::mlp::Mlp)) takes, shared by the devices.
 
 /// One step of AdamW (Loshchilov and Hutter, "Decoupled weight decay regularization", 2019) on the mean of the squared errors of a batch's values.
 /// Where weights have steps, the loss is that of the rounded ones, and its slope is taken as theirs (the straight-through estimate of

@@ -1,5 +1,4 @@
-//! The seam between the algorithms and the devices: what a device must do, written once per backend, and one place
-//! where a backend is chosen. Loops, schedules and convergence are elsewhere, generic over `Ops`.
+//! The one place where a backend is chosen, and the only one that knows which are compiled in. What a device must do is in `seam.rs`.
 
 pub(crate) mod absent;
 pub(crate) mod allowed;
@@ -19,17 +18,13 @@ pub(crate) mod types;
 #[cfg(all(feature = "gpu-wgpu", not(target_family = "wasm")))]
 pub(crate) mod wgpu;
 
-pub(crate) use crate::backend::DeviceChoice;
-pub(crate) use crate::backend::Health;
-#[allow(unused_imports, reason = "who makes one is above the seam")]
-pub(crate) use allowed::Allowed;
+use std::sync::{Mutex, PoisonError};
 
 use crate::{
-    backend::{Backend, Compute, DeviceInfo},
+    backend::{Backend, Compute, DeviceChoice, DeviceInfo, Health},
     error::Error,
 };
 use seam::WithOps;
-use std::sync::{Mutex, PoisonError};
 
 /// Why a GPU backend cannot be opened.
 #[allow(dead_code, reason = "a build that has them all does not ask")]

@@ -1,5 +1,11 @@
 //! A mapped file of vectors, whatever its format.
 
+use std::{
+    fs::File,
+    io,
+    path::{Path, PathBuf},
+};
+
 use super::{
     dtype::{DType, convert},
     format::{FileFormat, looks_like},
@@ -11,11 +17,6 @@ use super::{
 use crate::{
     error::{Error, InputError},
     file::mmap::Mapping,
-};
-use std::{
-    fs::File,
-    io,
-    path::{Path, PathBuf},
 };
 
 /// A mapped file of vectors: pages are read as rows are, and the system may drop them again.

@@ -4,13 +4,14 @@
 //! the held-out queries. Leaving cells out by the score they would have to reach (anchors' scores in units of the query's
 //! spread over random symbols) looked at more rows for the same loss.
 
+use std::{fmt, str::FromStr};
+
 use crate::{
     error::Error,
     format::meta::Meta,
     matrix::{Mat, MatRef},
     ops::reach::Reach,
 };
-use std::{fmt, str::FromStr};
 
 /// How much of the store a query looks at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

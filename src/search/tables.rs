@@ -1,12 +1,13 @@
 //! From queries to the tables that search looks codes up in.
 
+use pulp::Arch;
+use rayon::prelude::*;
+
 use crate::{
     matrix::{Mat, MatRef},
     model::{Code, Model, kinds::Metric},
     ops::{cpu::panels::Panels, reach::Reach, types::ScoreTables},
 };
-use pulp::Arch;
-use rayon::prelude::*;
 
 /// The matrices of a model that queries are multiplied with, unpacked.
 #[derive(Debug)]

@@ -1,5 +1,7 @@
 //! Appending, deleting and compacting, on any disk.
 
+use std::{cell::RefCell, path::Path};
+
 use super::{
     commit::{commit, mend},
     gather::{Gathered, gather},
@@ -26,7 +28,6 @@ use crate::{
     math::bits::Bits,
     report::{Event, Stage},
 };
-use std::{cell::RefCell, path::Path};
 
 /// Rows of a segment that an append takes with it, as a multiple of those it has anyway: so there are few segments, and a row is
 /// copied a few times only however the rows come.

@@ -11,13 +11,15 @@ pub(crate) mod salvage;
 #[cfg(test)]
 mod tests;
 
+use std::path::{Path, PathBuf};
+
 use crate::{
     compress::{
         drift::{AppendReport, DRIFT, expected_energy, trained_lengths},
         with_model::{EncodeOptions, encode},
     },
     error::{Error, ParseError},
-    file::{disk::Folder, lengths::Lengths, mmap::MappedFile},
+    file::{disk::Folder, lengths::Lengths, mmap::MappedFile, publish::Tell},
     format,
     ids::Ids,
     index::Index,
@@ -30,9 +32,6 @@ use crate::{
     report::{ProgressFn, teller},
 };
 use edit::{Editor, NewRows};
-use std::path::{Path, PathBuf};
-
-pub(crate) use crate::file::publish::Tell;
 
 /// What a deletion gave.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,6 +78,8 @@ pub struct DeleteReport {
 pub struct Store {
     path: PathBuf,
     model: Option<MappedFile>,
+    /// The file of that, where it was named.
+    model_path: Option<PathBuf>,
     /// With the lock.
     folder: Folder,
 }
@@ -102,6 +103,7 @@ impl Store {
 
     fn open_by(path: &Path, model: Option<&Path>) -> Result<Store, Error> {
         let folder = Folder::locked(path)?;
+        let model_path = model.map(Path::to_owned);
         let model = match model {
             Some(model) => Some(MappedFile::open(model)?),
             None => match format::parse(MappedFile::open(path)?.as_ref(), None) {
@@ -112,7 +114,7 @@ impl Store {
             },
         };
         folder.sweep();
-        let store = Store { path: path.to_owned(), model, folder };
+        let store = Store { path: path.to_owned(), model, model_path, folder };
         store.editor(&|_| Ok(())).load()?;
         Ok(store)
     }
@@ -127,7 +129,8 @@ impl Store {
     /// # Errors
     /// As [`Index::open`].
     pub fn index(&self) -> Result<Index<MappedFile>, Error> {
-        Ok(self.editor(&|_| Ok(())).load()?.1)
+        let (_, index) = self.editor(&|_| Ok(())).load()?;
+        Ok(index.at(&self.path, self.model_path.as_deref()))
     }
 
     /// Appends `rows` (m x dim), encoded with the model of the file: O(m (anchors + dim) dim), and as few bytes written as there

@@ -1,5 +1,9 @@
 //! Annealed, robust k-means: the loop that every backend runs.
 
+use std::rc::Rc;
+
+use rayon::prelude::*;
+
 use super::relocate::relocate;
 use crate::{
     config::AnnealingConfig,
@@ -14,9 +18,6 @@ use crate::{
         types::{Assignments, Cells, Step},
     },
 };
-use std::rc::Rc;
-
-use rayon::prelude::*;
 
 /// Rows per anchor that the start chooses from; more change it little and cost n K d.
 const START_ROWS: usize = 16;

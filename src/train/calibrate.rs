@@ -1,6 +1,8 @@
 //! The score's factor |u_hat|^-alpha: a badly coded row is short, and dividing by a power of its length puts it back
 //! where it belongs among the others. Alpha is chosen on sample queries.
 
+use rayon::prelude::*;
+
 use super::quantize;
 use crate::{
     math::{product::product_nt, rng::Random, topk::TopK},
@@ -9,7 +11,6 @@ use crate::{
     neighbors::Neighbors,
     search::exact::Exact,
 };
-use rayon::prelude::*;
 
 /// The k that recall is measured at.
 pub(crate) const TARGET_K: usize = 10;

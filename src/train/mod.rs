@@ -14,7 +14,6 @@ pub(crate) mod space;
 pub(crate) mod tables;
 pub(crate) mod transform;
 
-pub(crate) use crate::math::center::center;
 pub(crate) use anneal::{anneal as anneal_on, check_settings as check_annealing};
 
 use crate::{

@@ -1,5 +1,7 @@
 //! Checks what was given, and brings the sample and the queries to the form the codec sees.
 
+use rayon::prelude::*;
+
 use super::{calibrate::TARGET_K, sizes::Sizes};
 use crate::{
     config::{Config, check_decoder},
@@ -16,7 +18,6 @@ use crate::{
     report::Stage,
     train,
 };
-use rayon::prelude::*;
 
 /// The sample and the queries as the codec sees them, and the sizes that follow from the settings.
 pub(crate) struct Prepared<'a> {
@@ -105,7 +106,7 @@ pub(crate) fn prepare<'a>(
     let center = match config.metric {
         Metric::L2 => {
             check_finite(rows, &sample, &unit)?;
-            train::center(unit.view())
+            crate::math::center::center(unit.view())
         }
         _ => vec![0.0; dim],
     };

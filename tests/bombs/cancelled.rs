@@ -7,6 +7,8 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering},
 };
 
+use vlc::{EncodeOptions, Error, Index, Metric, Store, compress_with_model};
+
 use crate::{
     DIM, bounded,
     common::{Random, clustered, sections::assemble},
@@ -14,7 +16,6 @@ use crate::{
     models::wide,
     small,
 };
-use vlc::{EncodeOptions, Error, Index, Metric, Store, compress_with_model};
 
 /// One as it may be: encoding takes some 24 bytes for each of its values, and can be cancelled.
 #[test]

@@ -16,12 +16,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use vlc::{Budget, Config, Decoder, Error, Metric};
+
 use common::{
     clustered, config,
     sections::{Section, assemble, assemble_v1, part, section, sections, segm},
 };
 use memory::peak_of;
-use vlc::{Budget, Config, Decoder, Error, Metric};
 
 /// What a call may take, in time beside, whose files and inputs have so many bytes and whose answer has `output`.
 #[track_caller]

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, fs};
 
+use vlc::{Config, EncodeOptions, Index, Metric, compress_with_model};
+
 use crate::{
     DIM, bounded,
     common::{
@@ -11,7 +13,6 @@ use crate::{
     memory::alone,
     refused, small,
 };
-use vlc::{Config, EncodeOptions, Index, Metric, compress_with_model};
 
 /// A model file: one anchor, `active` directions of `dim` dimensions in one subspace, of so many bits each.
 pub(crate) fn wide(dim: usize, active: usize, bits: u8) -> Vec<u8> {

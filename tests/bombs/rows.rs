@@ -2,6 +2,11 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
+use vlc::{
+    Budget, Config, Decoder, DecoderShape, EncodeOptions, Error, Filter, Ids, Index, MatRef, Metric, Probe,
+    SearchOptions, Store, compress_with_model, merge, transcode,
+};
+
 use crate::{
     DIM, MOST_BARE, bare, bare_v1, bounded,
     common::{
@@ -10,10 +15,6 @@ use crate::{
     },
     memory::alone,
     refused, small,
-};
-use vlc::{
-    Budget, Config, Decoder, DecoderShape, EncodeOptions, Error, Filter, Ids, Index, MatRef, Metric, Probe,
-    SearchOptions, Store, compress_with_model, merge, transcode,
 };
 
 /// A kilobyte of a trillion rows: refused by all there is, at once.

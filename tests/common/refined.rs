@@ -1,6 +1,5 @@
 //! Files with a refine layer taken apart by docs/format.md: for the naive reference, which knows no layer.
 
-use super::sections;
 use vlc::{Index, Mat};
 use vlc_reference::{
     File, chain,
@@ -8,6 +7,8 @@ use vlc_reference::{
     model,
     packed::Cursor,
 };
+
+use super::sections;
 
 /// What a file of one segment says, without its layer and with it.
 pub struct Refined {

@@ -1,5 +1,8 @@
 //! Files cut off, with bits flipped, and with half a slot written.
 
+use vlc::{Error, Index};
+use vlc_reference::{container, header};
+
 use crate::{
     GOLDEN, SMALL, answers,
     common::{Random, sections::SLOTS_END},
@@ -7,8 +10,6 @@ use crate::{
     memory::alone,
     open, version,
 };
-use vlc::{Error, Index};
-use vlc_reference::{container, header};
 
 #[test]
 fn every_truncation_is_refused() {

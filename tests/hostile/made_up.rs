@@ -1,5 +1,11 @@
 //! Contents that nothing wrote, with every hash right: the reader survives what it believes.
 
+use vlc::{EncodeOptions, Ids, SearchOptions, Store};
+use vlc_reference::{
+    container,
+    header::{self, Slot, slot_bytes},
+};
+
 use crate::{
     GOLDEN, SMALL,
     common::{
@@ -11,11 +17,6 @@ use crate::{
     exercise,
     memory::alone,
     open, plain, survives, version,
-};
-use vlc::{EncodeOptions, Ids, SearchOptions, Store};
-use vlc_reference::{
-    container,
-    header::{self, Slot, slot_bytes},
 };
 
 #[test]

@@ -15,13 +15,14 @@ use std::{
     sync::LazyLock,
 };
 
+use vlc::{CodeKind, Config, EncodeOptions, Error, Ids, Index, Metric, Store};
+use vlc_reference::container;
+
 use common::{
     Random, clustered, config,
     sections::{Section, assemble, hist, part, section, sections, segm, tomb},
 };
 use memory::peak_of;
-use vlc::{CodeKind, Config, EncodeOptions, Error, Ids, Index, Metric, Store};
-use vlc_reference::container;
 
 /// The most memory that opening may take beyond what was held before.
 const OPEN_MEMORY: usize = 16 << 20;

@@ -1,5 +1,11 @@
 //! Sections that are missing, misplaced, too many or unknown, and models in other files: refused by name.
 
+use vlc::{Error, Index, ParseError, SearchOptions};
+use vlc_reference::{
+    container,
+    header::{self, Fields, Slot, slot_bytes},
+};
+
 use crate::{
     GOLDEN, ROWS, SMALL,
     common::{
@@ -11,11 +17,6 @@ use crate::{
     exercise, is_model,
     memory::alone,
     open, plain, version,
-};
-use vlc::{Error, Index, ParseError, SearchOptions};
-use vlc_reference::{
-    container,
-    header::{self, Fields, Slot, slot_bytes},
 };
 
 #[test]

@@ -56,19 +56,20 @@ fn listen() -> io::Result<()> {
         consts::{SIGHUP, SIGINT, SIGTERM},
         iterator::Signals,
     };
-    let ignored = ignored();
-    let wanted = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| ignored >> (signal - 1) & 1 == 0);
-    let mut signals = Signals::new(wanted)?;
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP].into_iter().filter(|&signal| !is_ignored(signal)))?;
     std::thread::Builder::new().name("signals".into()).spawn(move || signals.forever().for_each(|_| heard()))?;
     Ok(())
 }
 
-/// The signals that were ignored when the program started, from bit 0 for signal 1, where the system tells (Linux).
+/// Whether a signal is ignored, as it was when the program started.
 #[cfg(unix)]
-fn ignored() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+fn is_ignored(signal: i32) -> bool {
+    // SAFETY: sigaction is a plain structure for which zeros are valid. Without a new action the call changes nothing, and it writes the
+    // present one to where it is told to, which is there for as long as it runs.
+    unsafe {
+        let mut now: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(signal, std::ptr::null(), &raw mut now) == 0 && now.sa_sigaction == libc::SIG_IGN
+    }
 }
 
 #[cfg(not(unix))]

@@ -12,8 +12,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::*;
 use tempfile::TempDir;
+
+use common::*;
 
 /// Address space that the program gets, in KiB: its code and the stacks of its threads count.
 const KIBIBYTES: &str = "3000000";

@@ -10,9 +10,10 @@ use std::{
     sync::LazyLock,
 };
 
-use common::*;
 use serde_json::Value;
 use tempfile::TempDir;
+
+use common::*;
 
 const ROWS: usize = 1500;
 /// At a size that is enough for so few rows.

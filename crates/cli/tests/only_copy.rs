@@ -15,10 +15,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::*;
 use serde_json::Value;
 use tempfile::TempDir;
 use vlc::Index;
+
+use common::*;
 
 const ROWS: usize = 700;
 const MORE: usize = 40;

@@ -9,9 +9,10 @@ use std::{
     sync::LazyLock,
 };
 
-use common::*;
 use serde_json::Value;
 use tempfile::TempDir;
+
+use common::*;
 
 const ROWS: usize = 300;
 const QUERY: &str = "query a.vlc queries.npy -k 3 --backend cpu";

@@ -5,9 +5,10 @@ mod common;
 
 use std::{fs, path::Path, process::Stdio, sync::LazyLock};
 
-use common::*;
 use serde_json::{Value, json as object};
 use tempfile::TempDir;
+
+use common::*;
 
 /// Rows of the first and of the second part.
 const PARTS: [usize; 2] = [900, 600];
@@ -470,37 +471,4 @@ fn an_uncommitted_tail_is_no_damage() {
     json(&dir, "delete a.vlc 1");
     assert_eq!(json(&dir, "verify a.vlc")["uncommitted_bytes"], 0);
     assert!(Path::new(&path).metadata().unwrap().len() > sound.len() as u64);
-}
-
-/// A bitmap says what a list of its ids says; of 32 bits and of 64, in the portable format.
-#[test]
-fn roaring_bitmaps_filter_as_lists_do() {
-    let dir = files();
-    text(&dir, "compress first.npy -o a.vlc --model model.vlc --backend cpu -q");
-    let ids: Vec<u16> = (0..120).map(|i| 7 * i + 3).collect();
-    let list: String = ids.iter().map(|id| format!("{id}\n")).collect();
-    fs::write(dir.path().join("ids.txt"), list).unwrap();
-    // A cookie, one container: its key, its size less one, where its values start.
-    let mut short = [12_346u32.to_le_bytes(), 1u32.to_le_bytes()].concat();
-    short.extend([0u16, ids.len() as u16 - 1].iter().flat_map(|v| v.to_le_bytes()));
-    short.extend(16u32.to_le_bytes());
-    short.extend(ids.iter().flat_map(|id| id.to_le_bytes()));
-    fs::write(dir.path().join("short.roaring"), &short).unwrap();
-    // One such bitmap for the upper half 0.
-    let long = [&1u64.to_le_bytes()[..], &0u32.to_le_bytes(), &short].concat();
-    fs::write(dir.path().join("long.roaring"), long).unwrap();
-    for option in ["--allow", "--deny"] {
-        let expected = found(&dir, "a.vlc", &format!("{option} ids.txt"));
-        for bitmap in ["short.roaring", "long.roaring"] {
-            assert_eq!(found(&dir, "a.vlc", &format!("{option} {bitmap}")), expected, "{option} {bitmap}");
-        }
-        let named = |id: &String| ids.contains(&id.parse().unwrap());
-        assert!(expected.iter().flatten().all(|id| named(id) == (option == "--allow")));
-    }
-    fs::write(dir.path().join("wrong.roaring"), b"no bitmap").unwrap();
-    assert!(assert_fails(&dir, "query a.vlc queries.npy --allow wrong.roaring", 3).contains("not a roaring bitmap"));
-    // Strings are not numbers.
-    write_ids(&dir, "names.txt", 0..PARTS[0], |row| format!("row-{row}"));
-    text(&dir, "compress first.npy -o named.vlc --model model.vlc --ids names.txt --backend cpu -q");
-    assert_fails(&dir, "query named.vlc queries.npy --allow short.roaring", 2);
 }

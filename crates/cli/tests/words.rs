@@ -5,9 +5,10 @@ mod common;
 
 use std::{fs, sync::LazyLock};
 
-use common::*;
 use serde_json::Value;
 use tempfile::TempDir;
+
+use common::*;
 
 const ROWS: usize = 300;
 /// Characters that print, and one of each kind that does not.
@@ -235,4 +236,36 @@ fn a_swapped_base_is_suspected() {
     assert_eq!(warned("eval a.vlc --base base.npy --queries base.npy --backend cpu", 0), 1);
     assert_eq!(warned("eval a.vlc --base queries.npy --queries base.npy --backend cpu", 3), 1);
     assert_eq!(warned("eval a.vlc --base base.npy --queries queries.npy --backend cpu", 0), 0);
+}
+
+/// A bitmap says what a list of its ids says; of 32 bits and of 64, in the portable format.
+#[test]
+fn roaring_bitmaps_filter_as_lists_do() {
+    let dir = files();
+    let ids: Vec<u16> = (0..40).map(|i| 7 * i + 3).collect();
+    let list: String = ids.iter().map(|id| format!("{id}\n")).collect();
+    fs::write(dir.path().join("list.txt"), list).unwrap();
+    // A cookie, one container: its key, its size less one, where its values start.
+    let mut short = [12_346u32.to_le_bytes(), 1u32.to_le_bytes()].concat();
+    short.extend([0u16, ids.len() as u16 - 1].iter().flat_map(|v| v.to_le_bytes()));
+    short.extend(16u32.to_le_bytes());
+    short.extend(ids.iter().flat_map(|id| id.to_le_bytes()));
+    fs::write(dir.path().join("short.roaring"), &short).unwrap();
+    // One such bitmap for the upper half 0.
+    let long = [&1u64.to_le_bytes()[..], &0u32.to_le_bytes(), &short].concat();
+    fs::write(dir.path().join("long.roaring"), long).unwrap();
+    for option in ["--allow", "--deny"] {
+        let found = |filter: &str| {
+            let answer = json(&dir, &format!("query a.vlc queries.npy -k 5 --backend cpu {option} {filter}"));
+            (answer["ids"].clone(), answer["scores"].clone())
+        };
+        let expected = found("list.txt");
+        let hits: Vec<Vec<u16>> = serde_json::from_value(expected.0.clone()).unwrap();
+        assert!(hits.iter().flatten().all(|id| ids.contains(id) == (option == "--allow")));
+        assert!(["short.roaring", "long.roaring"].iter().all(|bitmap| found(bitmap) == expected), "{option}");
+    }
+    fs::write(dir.path().join("wrong.roaring"), b"no bitmap").unwrap();
+    assert!(assert_fails(&dir, "query a.vlc queries.npy --allow wrong.roaring", 3).contains("not a roaring bitmap"));
+    // Strings are not numbers.
+    assert_fails(&dir, "query named.vlc queries.npy --allow short.roaring", 2);
 }

@@ -1,8 +1,11 @@
 //! The section table: `docs/format.md`, sections 2, 16, 17 and 18.
 
-use crate::header::{self, Commit};
-use crate::packed::Cursor;
 use xxhash_rust::xxh3::xxh3_64;
+
+use crate::{
+    header::{self, Commit},
+    packed::Cursor,
+};
 
 /// Kinds that stand in a file once, for all rows.
 pub const OF_FILE: [&[u8; 4]; 10] =

@@ -1,8 +1,10 @@
 //! From codes to vectors, scores and neighbours: `docs/format.md`, sections 4, 5 and 7.
 
-use crate::chain;
-use crate::distance::{Metric, dot, largest, normalised, similarity};
-use crate::file::File;
+use crate::{
+    chain,
+    distance::{Metric, dot, largest, normalised, similarity},
+    file::File,
+};
 
 impl File {
     /// What a row is decoded from, in the coordinates of its chart: y, or y' with a learned decoder. Returns a numbers.

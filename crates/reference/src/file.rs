@@ -1,13 +1,15 @@
 //! The model of a `.vlc` file with the rows of one segment: `docs/format.md`, sections 3 to 10,
 //! written from that text alone.
 
-use crate::chain::CodeKind;
-use crate::container::Container;
-use crate::learned::{self, Learned};
-use crate::model::{self, Chart, Meta, Side};
-use crate::packed::Cursor;
-use crate::rows;
-use crate::store::Store;
+use crate::{
+    chain::CodeKind,
+    container::Container,
+    learned::{self, Learned},
+    model::{self, Chart, Meta, Side},
+    packed::Cursor,
+    rows,
+    store::Store,
+};
 
 /// A model, with every number of it as an f64, and the codes of some rows.
 ///

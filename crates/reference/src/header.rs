@@ -1,7 +1,8 @@
 //! The header and its slots: `docs/format.md`, sections 1 and 18.
 
-use crate::packed::Cursor;
 use xxhash_rust::xxh3::xxh3_64;
+
+use crate::packed::Cursor;
 
 /// The first eight bytes of a file.
 pub const MAGIC: [u8; 8] = *b"\x89VLC\r\n\x1a\n";

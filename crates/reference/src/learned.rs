@@ -1,8 +1,10 @@
 //! Section `DECO`: `docs/format.md`, section 15, written from that text alone.
 
-use crate::mlp::{Layer, Mlp};
-use crate::model::LIMIT;
-use crate::packed::Cursor;
+use crate::{
+    mlp::{Layer, Mlp},
+    model::LIMIT,
+    packed::Cursor,
+};
 
 /// A learned decoder.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,8 +1,10 @@
 //! The sections shared by all rows: `docs/format.md`, sections 3 to 7.
 
-use crate::chain::{Code, CodeKind};
-use crate::distance::Metric;
-use crate::packed::Cursor;
+use crate::{
+    chain::{Code, CodeKind},
+    distance::Metric,
+    packed::Cursor,
+};
 
 /// The oracle keeps every number of a model as an f64; a model of more numbers than this (1 GiB
 /// of f64) is not for it. Without the limit, anchors of 0 bits would be a small file that

@@ -3,14 +3,17 @@
 
 use std::collections::BTreeSet;
 
-use crate::container::{self, Container, MODEL};
-use crate::distance::largest;
-use crate::file::File;
-use crate::ids::{self, Id};
-use crate::model;
-use crate::packed::Cursor;
-use crate::rows;
 use xxhash_rust::xxh3::xxh3_128;
+
+use crate::{
+    container::{self, Container, MODEL},
+    distance::largest,
+    file::File,
+    ids::{self, Id},
+    model,
+    packed::Cursor,
+    rows,
+};
 
 /// Everything a file says.
 #[derive(Clone, Debug, PartialEq)]

@@ -2,9 +2,8 @@
 //! nothing here needs `unsafe`: JavaScript asks for a buffer, fills it and calls. `search.mjs` shows how.
 
 use std::cell::RefCell;
-use vlc::SearchOptions;
 
-use vlc::{Budget, Config, Error, Index, Mat, MatRef, Neighbors, compress};
+use vlc::{Budget, Config, Error, Index, Mat, MatRef, Neighbors, SearchOptions, compress};
 
 thread_local! {
     static STATE: RefCell<State> = RefCell::default();

@@ -1,7 +1,8 @@
 //! Sequences of every shape, sound and damaged.
 
-use super::*;
 use proptest::prelude::*;
+
+use super::*;
 
 fn layout_of(n: u64, rows: &[u64]) -> (Layout, Vec<u8>) {
     let layout = Layout::new(n, rows.len() as u64);

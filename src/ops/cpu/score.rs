@@ -1,6 +1,10 @@
 //! Search over codes: byte tables bound every row's score from above, the rows whose bound reaches the best so far are
 //! scored in f32, the best k kept. The answer is that of scoring every row in f32, ties included.
 
+use std::ops::Range;
+
+use rayon::prelude::*;
+
 use super::{
     blocks::{Likely, Piece, score_at},
     query::{Query, Scan},
@@ -17,9 +21,6 @@ use crate::{
         types::{CodesRef, ScoreTables},
     },
 };
-use std::ops::Range;
-
-use rayon::prelude::*;
 
 /// Queries of a unit of parallel work.
 const CHUNK: usize = 32;

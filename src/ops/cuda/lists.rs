@@ -1,9 +1,10 @@
 //! Queries on the device, and the lists of rows that may be among their best.
 
-use super::{buffer::Buffer, codes::Codes, device::Device, groups::Groups, images::SCORE, launch::Arg};
-use crate::{error::Error, ops::types::ScoreTables};
 use bytemuck::{NoUninit, Zeroable};
 use rayon::prelude::*;
+
+use super::{buffer::Buffer, codes::Codes, device::Device, groups::Groups, images::SCORE, launch::Arg};
+use crate::{error::Error, ops::types::ScoreTables};
 
 /// The lists of a batch: for each query the rows that reach its threshold, so far as there is room.
 pub(super) struct Lists {

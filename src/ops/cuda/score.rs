@@ -1,6 +1,9 @@
 //! The best rows of queries (cuda/score.cu): what a score must reach is found on a sample of the rows; all rows are held
 //! against that; those that reach it are put in order here.
 
+use bytemuck::Zeroable;
+use rayon::prelude::*;
+
 use super::{
     buffer::Buffer,
     codes::Codes,
@@ -13,8 +16,6 @@ use super::{
 use crate::{
     error::Error, format::rows::BLOCK, math::topk::TopK, matrix::Mat, neighbors::Neighbors, ops::types::ScoreTables,
 };
-use bytemuck::Zeroable;
-use rayon::prelude::*;
 
 /// Maxima of a query's sample, at most: the k-th largest is what a row must reach.
 const MAXIMA: usize = 2048;

@@ -1,13 +1,5 @@
 //! A device, its memory, and what has been recorded for it but not sent yet.
 
-use super::{
-    adapter,
-    buffer::Buffer,
-    error::{DRIVER, failure, lock, unavailable},
-    kernel::{Pipeline, PipelineKey},
-    pace::Pace,
-};
-use crate::{backend::DeviceChoice, error::Error};
 use std::{
     collections::HashMap,
     ops::Deref,
@@ -20,6 +12,15 @@ use wgpu::{
     AdapterInfo, BufferDescriptor, BufferUsages, CommandEncoder, CommandEncoderDescriptor, DeviceDescriptor,
     PollType, SubmissionIndex,
 };
+
+use super::{
+    adapter,
+    buffer::Buffer,
+    error::{DRIVER, failure, lock, unavailable},
+    kernel::{Pipeline, PipelineKey},
+    pace::Pace,
+};
+use crate::{backend::DeviceChoice, error::Error};
 
 /// Bytes that the parameters of a launch may take: where uniforms may start on any device.
 pub(super) const SLOT: usize = 256;

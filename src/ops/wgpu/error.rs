@@ -1,7 +1,8 @@
 //! What goes wrong on a wgpu device, and the last of it.
 
-use crate::{backend::Backend, error::Error};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::{backend::Backend, error::Error};
 
 /// A failure in wgpu's words or ours.
 #[derive(Debug, thiserror::Error)]

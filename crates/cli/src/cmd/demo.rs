@@ -1,12 +1,10 @@
 //! `vlc demo`.
 
-use std::sync::Arc;
-use std::{fmt::Write as _, path::Path, time::Instant};
-use vlc::SearchOptions;
+use std::{fmt::Write as _, path::Path, sync::Arc, time::Instant};
 
 use serde::Serialize;
 use vlc::{
-    Budget, Config, Event, Index, Mat, Metric,
+    Budget, Config, Event, Index, Mat, Metric, SearchOptions,
     read::{RowSource, VectorFile, read_all},
 };
 

@@ -1,7 +1,6 @@
 //! `vlc eval`.
 
-use std::sync::Arc;
-use std::{path::PathBuf, time::Instant};
+use std::{path::PathBuf, sync::Arc, time::Instant};
 
 use serde::Serialize;
 use vlc::{

@@ -1,8 +1,8 @@
 //! `vlc query`.
 
-use std::sync::Arc;
 use std::{
     path::{Path, PathBuf},
+    sync::Arc,
     time::Instant,
 };
 

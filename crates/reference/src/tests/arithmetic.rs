@@ -1,10 +1,12 @@
 //! Packed integers, distances, k-means, water-filling and chain codes.
 
-use crate::chain::{Code, CodeKind, decode, encode_exhaustive, error};
-use crate::distance::{Metric, largest, nearest, recall, top_k};
-use crate::kmeans::{energy, reduce};
-use crate::packed::{pack, unpack};
-use crate::waterfill::{distortion, level, rates};
+use crate::{
+    chain::{Code, CodeKind, decode, encode_exhaustive, error},
+    distance::{Metric, largest, nearest, recall, top_k},
+    kmeans::{energy, reduce},
+    packed::{pack, unpack},
+    waterfill::{distortion, level, rates},
+};
 
 #[test]
 fn packed_integers() {

@@ -1,10 +1,10 @@
 //! Bad bytes are an `Err`, never a panic.
 
-use super::read::small;
-use super::writer::{container, seal};
-use crate::header::VERSION;
-use crate::parse;
-use crate::rows::cell_bytes;
+use super::{
+    read::small,
+    writer::{container, seal},
+};
+use crate::{header::VERSION, parse, rows::cell_bytes};
 
 /// Every byte of a file is a field, is hashed, or must be zero.
 #[test]

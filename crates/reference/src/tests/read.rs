@@ -1,8 +1,11 @@
 //! Hand-made files, parsed and decoded.
 
 use super::writer::{Raw, RawChart};
-use crate::distance::{dot, squared_l2};
-use crate::{CodeKind, Metric, parse};
+use crate::{
+    CodeKind, Metric,
+    distance::{dot, squared_l2},
+    parse,
+};
 
 /// A table of 16 (m + 1) entries: entry i is `f(lag, symbol)`.
 fn table(lags: usize, f: impl Fn(i32, i32) -> i32) -> Vec<i8> {

@@ -1,12 +1,16 @@
 //! Hand-made files of version 2: slots, segments, deleted rows and ids.
 
-use super::read::small;
-use crate::header::{Fields, Slot, slot, slot_bytes};
-use crate::ids::{Id, numbers, texts};
-use crate::packed::pack;
-use crate::rows::cell_bytes;
-use crate::{Store, parse};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
+
+use super::read::small;
+use crate::{
+    Store,
+    header::{Fields, Slot, slot, slot_bytes},
+    ids::{Id, numbers, texts},
+    packed::pack,
+    parse,
+    rows::cell_bytes,
+};
 
 type Contents = Vec<(&'static [u8; 4], u16, Vec<u8>)>;
 

@@ -1,8 +1,8 @@
 //! A naive writer of `.vlc` files, as close to `docs/format.md` as the parser is.
 
-use crate::packed::pack;
-use crate::rows::cell_bytes;
 use xxhash_rust::xxh3::xxh3_64;
+
+use crate::{packed::pack, rows::cell_bytes};
 
 /// One chart as the file holds it.
 pub(super) struct RawChart {

@@ -5,10 +5,9 @@ mod operations;
 mod pipeline;
 
 use std::cmp::Reverse;
-use vlc::Compute;
 
 use serde::Serialize;
-use vlc::{Backend, DeviceChoice, device::DeviceInfo};
+use vlc::{Backend, Compute, DeviceChoice, device::DeviceInfo};
 
 use crate::{
     args::{DeviceArg, Threads},

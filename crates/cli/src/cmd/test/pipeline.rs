@@ -1,11 +1,9 @@
 //! The whole path: the same vectors compressed and searched on each backend.
 
-use std::sync::Arc;
-use std::{path::Path, time::Instant};
-use vlc::{Compute, SearchOptions};
+use std::{path::Path, sync::Arc, time::Instant};
 
 use serde::Serialize;
-use vlc::{Budget, Config, Event, Index, Metric, Neighbors};
+use vlc::{Budget, Compute, Config, Event, Index, Metric, Neighbors, SearchOptions};
 
 use super::{Bench, ENERGY_TOLERANCE, Tested, data::Data, percent};
 use crate::{
