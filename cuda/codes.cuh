@@ -9,10 +9,11 @@ struct Codes {
     const u32* first_cells;  // of each group: the cell of its first position
     const u64* cells;        // where each cell starts, and the number of positions
     const u8* charts;        // of each cell
-    const float* factors;    // of the 16 factor codes, or null
-    const float* gains;      // of each gain code; 1 where there are none
+    const float* factors;    // of the 16 or 256 factor codes, or null
+    const float* weights;    // what codewords are multiplied with, by factor code, or null
+    const float* gains;      // of each gain code; that of all rows where there are none
     u64 n;
-    int symbols, side_nibbles, group_words, alphabet, cell_count, squared;
+    int symbols, side_nibbles, group_words, alphabet, cell_count, squared, factor_nibbles, unused;
 };
 
 struct Queries {
@@ -40,13 +41,17 @@ __device__ __forceinline__ u32 side_of(const Codes& codes, const u32* words, int
     return (u32)(both >> shift) & ((1u << (4 * codes.side_nibbles)) - 1);
 }
 
-// What a row's factor and gain make of its sum: exactly the CPU's operations, none contracted.
+// The code of a row's factor, of its side nibbles.
+__device__ __forceinline__ u32 factor_code(const Codes& codes, u32 side) { return side & ((1u << (4 * codes.factor_nibbles)) - 1); }
+
+// What a row's weight, factor and gain make of its sum: exactly the CPU's operations, none contracted.
 __device__ __forceinline__ float finished(const Codes& codes, float base, const float* sums, u32 side) {
-    float score = __fadd_rn(base, __fadd_rn(__fadd_rn(sums[0], sums[1]), __fadd_rn(sums[2], sums[3])));
-    if (codes.factors) {
-        score = __fmul_rn(score, codes.factors[side & 15]);
-        side >>= 4;
-    }
+    const u32 code = factor_code(codes, side);
+    float sum = __fadd_rn(__fadd_rn(sums[0], sums[1]), __fadd_rn(sums[2], sums[3]));
+    if (codes.weights) sum = __fmul_rn(codes.weights[code], sum);
+    float score = __fadd_rn(base, sum);
+    if (codes.factors) score = __fmul_rn(score, codes.factors[code]);
+    side >>= 4 * codes.factor_nibbles;
     float gain = codes.gains[side];
     if (codes.squared) score = __fadd_rn(__fmul_rn(__fmul_rn(2.0f, gain), score), -__fmul_rn(gain, gain));
     else score = __fmul_rn(gain, score);

@@ -73,6 +73,9 @@ __device__ __forceinline__ void decode(const Codes& codes, const Slab& slab) {
         const u32 cell = in ? cell_at(codes, position, codes.first_cells[group]) : 0;
         in = in && codes.charts[cell] == slab.chart;
         const u32* words = codes.words + (u64)group * codes.group_words * GROUP + lane;
+        u32 side = in ? side_of(codes, words - lane, lane) : 0;
+        const u32 code = factor_code(codes, side);
+        const float of_codeword = codes.weights ? codes.weights[code] : 1.0f;
         const float* anchor = slab.anchors + (u64)cell * slab.active;
         const u32 row0 = i - lane;
         Staging out = {staged + STAGED * threadIdx.x, staged + STAGED * (threadIdx.x - lane),
@@ -95,14 +98,14 @@ __device__ __forceinline__ void decode(const Codes& codes, const Slab& slab) {
                 const float* second = table + codes.alphabet + (past >> 8 & 255);
                 const float* third = table + 2 * codes.alphabet + (past >> 16 & 255);
                 for (; from < to; from++) {
-                    out.put((*anchor + *first + *second + *third) * scale);
+                    out.put((*anchor + of_codeword * (*first + *second + *third)) * scale);
                     anchor++, first += entries, second += entries, third += entries, table += entries;
                 }
             } else {
                 for (; from < to; from++) {
-                    float value = *anchor++;
-                    for (int l = 0; l <= slab.lags && l <= t; l++) value += table[l * codes.alphabet + (past >> (8 * l) & 255)];
-                    out.put(value * scale);
+                    float codeword = 0.0f;
+                    for (int l = 0; l <= slab.lags && l <= t; l++) codeword += table[l * codes.alphabet + (past >> (8 * l) & 255)];
+                    out.put((*anchor++ + of_codeword * codeword) * scale);
                     table += entries;
                 }
             }
@@ -113,13 +116,8 @@ __device__ __forceinline__ void decode(const Codes& codes, const Slab& slab) {
         // What is no number reaches no threshold, not even minus infinity.
         float2 line = make_float2(0.0f, __int_as_float(0x7FFFFFFF));
         if (in) {
-            u32 side = side_of(codes, codes.words + (u64)group * codes.group_words * GROUP, lane);
-            float weight = 1.0f;
-            if (codes.factors) {
-                weight = codes.factors[side & 15];
-                side >>= 4;
-            }
-            const float gain = codes.gains[side];
+            float weight = codes.factors ? codes.factors[code] : 1.0f;
+            const float gain = codes.gains[side >> (4 * codes.factor_nibbles)];
             weight *= codes.squared ? 2.0f * gain : gain;
             line.x = weight * slab.unit;
             line.y = 1.001f * fabsf(weight) * sqrtf(kept) * slab.slack - (codes.squared ? gain * gain * 0.999999f : 0.0f);

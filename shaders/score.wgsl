@@ -17,7 +17,7 @@ struct ScanParams {
     cell_count: u32,
     chart: u32,         // rows of other charts are passed over
     charts: u32,
-    factors: u32,       // whether rows have one
+    factor_nibbles: u32,  // 0, 1 or 2
     squared: u32,
     query_count: u32,
     bases_at: u32,      // where in `queries` what the cells add stands
@@ -41,7 +41,7 @@ const LIST = 1u;
 @group(0) @binding(1) var<storage, read> words: array<u32>;
 // Of each group of the part: the cell of its first position.
 @group(0) @binding(2) var<storage, read> first_cells: array<u32>;
-// Where each cell starts, and n; the chart of each cell; 16 factors; gains.
+// Where each cell starts, and n; the chart of each cell; 16 or 256 factors; as many weights; gains.
 @group(0) @binding(3) var<storage, read> store: array<u32>;
 // queries x charts x symbols x alphabet: what a symbol adds; queries x cells: what a cell adds; queries x words: cells looked at.
 @group(0) @binding(4) var<storage, read> queries: array<u32>;
@@ -119,14 +119,17 @@ fn side_of(row: Row) -> u32 {
 
 // The key of a row's score, of its sum.
 fn finished(query: u32, row: Row, side: u32, sum: f32) -> u32 {
-    var score = bitcast<f32>(queries[scan.bases_at + query * scan.cell_count + row.cell]) + sum;
+    var score = bitcast<f32>(queries[scan.bases_at + query * scan.cell_count + row.cell]);
     let factors_at = 2u * scan.cell_count + 1u;
-    var gain_code = side;
-    if (scan.factors == 1u) {
-        score *= bitcast<f32>(store[factors_at + (side & 15u)]);
-        gain_code = side >> 4u;
+    let levels = select(16u, 256u, scan.factor_nibbles == 2u);
+    if (scan.factor_nibbles == 0u) {
+        score += sum;
+    } else {
+        let code = side & (levels - 1u);
+        score += bitcast<f32>(store[factors_at + levels + code]) * sum;
+        score *= bitcast<f32>(store[factors_at + code]);
     }
-    let gain = bitcast<f32>(store[factors_at + 16u + gain_code]);
+    let gain = bitcast<f32>(store[factors_at + 2u * levels + (side >> (4u * scan.factor_nibbles))]);
     if (scan.squared == 1u) { score = 2.0 * gain * score - gain * gain; } else { score = gain * score; }
     return key_of(score);
 }

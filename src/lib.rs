@@ -168,6 +168,7 @@ pub mod measure {
         search::{
             exact::{exact_neighbors, exact_neighbors_with},
             recall::{recall, recall_among, recall_beside},
+            similarity::{SimilarityRatio, similarity_ratio},
         },
         timing::{Timed, time_assign, time_kmeans},
         train::{anneal, anneal::AnchorSet},

@@ -26,7 +26,7 @@ struct Golden {
     deleted: usize,
 }
 
-const FILES: [Golden; 14] = {
+const FILES: [Golden; 15] = {
     use CodeKind::{Chain, Pq8};
     use Metric::{Cosine, Dot, L2};
     [
@@ -47,6 +47,8 @@ const FILES: [Golden; 14] = {
         Golden { name: "v3-ids", version: 3, metric: Dot, code: Chain, charts: 1, deleted: 40 },
         Golden { name: "v3-text", version: 3, metric: Cosine, code: Chain, charts: 1, deleted: 0 },
         Golden { name: "v3-lengths", version: 3, metric: Dot, code: Chain, charts: 1, deleted: 0 },
+        // Rows of one length, which are not kept one by one.
+        Golden { name: "v3-scores", version: 3, metric: L2, code: Chain, charts: 1, deleted: 0 },
     ]
 };
 
@@ -103,6 +105,13 @@ fn bless(golden: &Golden) {
         let long: Vec<f32> = rows.view().slice(400..ROWS).as_slice().iter().map(|v| 40.0 * v).collect();
         let long = Mat::new(long, ROWS - 400, DIM).unwrap();
         Store::open(&file).unwrap().append(&long.view(), &EncodeOptions::default()).unwrap();
+    } else if golden.name == "v3-scores" {
+        let mut rows = rows;
+        for i in 0..ROWS {
+            let length = rows.row(i).iter().map(|v| v * v).sum::<f32>().sqrt();
+            rows.row_mut(i).iter_mut().for_each(|v| *v /= length);
+        }
+        vlc::write_index(&vlc::compress(rows.view(), &settings).unwrap(), &file).unwrap();
     } else {
         settings.ids = (golden.name == "v3-text").then_some(&strings);
         vlc::write_index(&vlc::compress(rows.view(), &settings).unwrap(), &file).unwrap();
@@ -148,6 +157,8 @@ fn files_of_every_version_are_read() {
         let own_scales: Vec<bool> = reference.segments.iter().map(|s| !s.file.gain_pieces.is_empty()).collect();
         let outside = ["v3-lengths", "v3-ids"].contains(&golden.name);
         assert_eq!(own_scales.contains(&true), outside, "{}: {own_scales:?}", golden.name);
+        let scores = info.sections.iter().any(|(kind, _)| kind == "SCOR");
+        assert_eq!(scores, golden.name == "v3-scores", "{}", golden.name);
         let queries = queries();
         let expected = fs::read_to_string(path(&format!("{}.txt", golden.name))).unwrap();
         assert_eq!(expected.lines().count(), queries.rows());

@@ -63,7 +63,8 @@ fn count(path: &Path, kind: &[u8; 4]) -> usize {
     kinds(path).iter().filter(|s| s.kind == *kind).count()
 }
 
-/// Rows that are appended at a hundred times the length, or a hundredth, are found as well as if they had been there from the start.
+/// Rows that are appended at a hundred times the length, or a hundredth, are found as well as if they had been there from the start. (Where
+/// all rows of an l2 store have one length, it keeps none: see below.)
 #[test]
 fn appended_rows_of_other_lengths_are_found() {
     let directory = tempfile::tempdir().unwrap();
@@ -74,6 +75,8 @@ fn appended_rows_of_other_lengths_are_found() {
     let model = train_settings(Metric::Dot, 2 * PART);
     for (metric, factor) in [(Metric::Dot, 100.0), (Metric::Dot, 0.01), (Metric::L2, 100.0)] {
         let settings = Config { metric, ..model.clone() };
+        let first = if metric == Metric::L2 { scaled(first, 5) } else { times(first, 1.0) };
+        let first = first.view();
         let second = times(second, factor);
         let all = joined(&[first, second.view()]);
         let of = |name: &str| {

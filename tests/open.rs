@@ -77,7 +77,7 @@ fn mapped() -> u64 {
 fn a_large_file_opens_at_once() {
     let mut settings = Config { charts: Some(1), ..config(Metric::Cosine, 0.5) };
     settings.annealing.anchors = Some(40);
-    let small = vlc::compress(clustered(5, 2000, 16).view(), &settings).unwrap();
+    let small = vlc::compress(clustered(5, 1000, 16).view(), &settings).unwrap();
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("large.vlc");
     let length = enlarge(small.bytes(), &path);

@@ -47,24 +47,29 @@ pub(crate) fn fit<'a, O: Ops>(
     teller(config.progress)(&Event::Plan(&plan))?;
     let plan_seconds = watch.seconds();
 
-    let mut trained = train(
-        ops,
-        &Training {
-            unit: prepared.unit.view(),
-            gains: &prepared.gains,
-            queries: prepared.training_queries(),
-            center: prepared.center.clone(),
-            gain_range: prepared.gain_range,
-            sizes: Sizes { decoder: plan.decoder, ..prepared.sizes },
-            pilot,
-            charts: plan.charts,
-            symbols: plan.symbols,
-            config,
-            report: &report,
-        },
-    )?;
+    let mut training = Training {
+        unit: prepared.unit.view(),
+        gains: &prepared.gains,
+        queries: prepared.scored_queries(),
+        center: prepared.center.clone(),
+        gain_range: prepared.gain_range,
+        sizes: Sizes { decoder: plan.decoder, ..prepared.sizes },
+        pilot,
+        charts: plan.charts,
+        symbols: plan.symbols,
+        config,
+        report: &report,
+    };
+    let mut trained = train(ops, &training)?;
+    if trained.reach_pays {
+        // Again with a symbol less, so that there is room.
+        training.sizes.reach = true;
+        trained = train(ops, &training)?;
+    }
+    let reach = training.sizes.reach;
     let refine = refine::train(ops, &trained, &prepared, config, &report)?;
-    let learned = learned::train(ops, &mut trained, &prepared, plan.decoder, config, &report)?;
+    let decoder = plan.decoder.map(|shape| learned::Wanted { shape, reach });
+    let learned = learned::train(ops, &mut trained, &prepared, decoder, config, &report)?;
     let train_seconds = watch.seconds() - plan_seconds;
 
     let fitted = Fitted { config, prepared, trained, refine, learned, plan_seconds, train_seconds };

@@ -1,11 +1,11 @@
 //! The single entry: read, plan, train, encode, write.
 
 pub(crate) mod drift;
-pub(crate) mod expected;
 pub(crate) mod fit;
 pub(crate) mod held_out;
 pub(crate) mod plan;
 pub(crate) mod rows;
+pub(crate) mod trial;
 pub(crate) mod with_model;
 
 use std::{io::Cursor, path::Path};

@@ -1,6 +1,6 @@
 //! The planner: from a small pilot sample to the sizes of the parts that fit the budget, and what recall they will buy.
 
-use super::expected::expected_recall;
+use super::trial::{Outcome, Tried};
 use crate::{
     config::{AnnealingConfig, Config},
     error::Error,
@@ -15,9 +15,10 @@ use crate::{
     read::source::RowSource,
     report::{Plan, QuerySource, Stage},
     train::{
-        allocate::{Shape, symbol_bits},
+        allocate::{Shape, allocate, symbol_bits},
         anneal::anneal as anneal_on,
         chart::Spectrum,
+        metric::MetricRoot,
         pilot::Pilot,
         sample::{Prepared, prepare},
         sizes::{Fit, Sizes, too_small},
@@ -50,6 +51,8 @@ const PILOT_PER_ANCHOR: usize = 12;
 /// but recall no longer shows it and training takes its time.
 const ROWS_PER_ANCHOR: u64 = 240;
 const PILOT_ITERATIONS: usize = 4;
+/// Pilot rows that a plan is tried on.
+const TRIED: usize = 8192;
 const PURPOSE_PILOT: u64 = 11;
 
 /// Chooses the anchors by the distortion they leave on rows held out from a pilot sample.
@@ -79,7 +82,7 @@ pub(crate) fn plan_on<O: Ops>(
     let (mut ahead, space) =
         beside(|| ladder.next().map(piloted).transpose(), || Space::new(prepared.training_queries(), sample))?;
     // From many anchors to few: once fewer are worse, fewer still will not be better.
-    let mut best: Option<Best> = None;
+    let mut best: Option<Best<'_>> = None;
     let mut refused = None;
     while let Some(current) = ahead.take() {
         let step = steps - ladder.len() - 1;
@@ -91,10 +94,10 @@ pub(crate) fn plan_on<O: Ops>(
             || current.spectrum(&space, rows.view(), sample.rows()),
         )?;
         let anchors = current.anchors.rows();
-        let shape = Shape { rows: sizes.n as f64, dim: sizes.dim, anchors, kind: config.code, lags: sizes.lags };
+        let shape = shape_of(sizes, anchors, config);
         match learned::choose(sizes, shape, &spectrum, charts, config) {
             Ok((fit, decoder)) if best.as_ref().is_none_or(|b| fit.distortion < b.fit.distortion) => {
-                best = Some(Best { fit, decoder, anchors: current.anchors, spectrum });
+                best = Some(Best { fit, decoder, piloted: current, spectrum });
             }
             Ok(_) => break,
             Err(e) => refused = Some(e),
@@ -107,14 +110,83 @@ pub(crate) fn plan_on<O: Ops>(
     let Some(best) = best else {
         return Err(refused.unwrap_or_else(|| too_small(sizes, 0)));
     };
-    let plan = plan_of(prepared, pilot.view(), &best, charts, config);
-    Ok((plan, Pilot { space, anchors: best.anchors, spectrum: best.spectrum }))
+    let trial = Trial { prepared, config, pilot: pilot.view(), picked: &picked, charts };
+    let (best, space, outcome) = trial.settle(ops, best, space)?;
+    let plan = plan_of(prepared, &best, outcome, charts, config);
+    Ok((plan, Pilot { space, anchors: best.piloted.anchors, spectrum: best.spectrum }))
+}
+
+/// What is tried on pilot rows once the anchors are chosen.
+struct Trial<'a, 'p> {
+    prepared: &'a Prepared<'p>,
+    config: &'a Config<'a>,
+    pilot: MatRef<'a>,
+    /// Their numbers in the sample.
+    picked: &'a [usize],
+    charts: usize,
+}
+
+impl<'a> Trial<'a, '_> {
+    /// Whether errors are weighted by the sample queries or by the rows, whichever finds more; and how much that is.
+    fn settle<O: Ops>(
+        &self,
+        ops: &O,
+        best: Best<'a>,
+        space: Space,
+    ) -> Result<(Best<'a>, Space, Option<Outcome>), Error> {
+        let Trial { prepared, config, charts, .. } = *self;
+        let rows = self.pilot.rows().min(TRIED);
+        let unit = self.pilot.slice(0..rows);
+        let gains: Vec<f32> = self.picked[..rows].iter().map(|&i| prepared.gains[i]).collect();
+        let anchors = best.piloted.anchors.view();
+        let labels = ops.assignments(&ops.assign(&ops.upload(unit)?, &ops.upload(anchors)?, 1)?)?.labels;
+        let queries = prepared.scored_queries();
+        let (metric, seed) = (config.metric, config.seed);
+        let outcome_of = |best: &Best<'_>, space: &Space| {
+            let shape = shape_of(&prepared.sizes, best.piloted.anchors.rows(), config);
+            let bits = (best.fit.symbols * symbol_bits(config.code)) as f64;
+            let allocation = allocate(&best.spectrum.variances, &best.spectrum.anchors, bits, &shape);
+            let left = best.decoder.map_or(1.0, learned::expected_share);
+            let anchors = best.piloted.anchors.view();
+            Tried { metric, unit, gains: &gains, labels: &labels, anchors, queries, left, seed }.outcome(
+                space,
+                &best.spectrum,
+                &allocation,
+            )
+        };
+        let with = outcome_of(&best, &space);
+        let (Some(found), true) = (with, prepared.training_queries().is_some()) else {
+            return Ok((best, space, with));
+        };
+        // Queries unlike those to come, or that say little of where rows lie near them, would cost recall.
+        let metric_of_rows = MetricRoot::new(None, unit)?;
+        let other_space = Space::about(space.mean.clone(), &metric_of_rows, prepared.unit.view())?;
+        let rows = best.piloted.weighted(ops, &other_space)?;
+        let spectrum = best.piloted.spectrum(&other_space, rows.view(), prepared.unit.rows())?;
+        let shape = shape_of(&prepared.sizes, best.piloted.anchors.rows(), config);
+        let (fit, decoder) = learned::choose(&prepared.sizes, shape, &spectrum, charts, config)?;
+        let other = Best { fit, decoder, spectrum, piloted: best.piloted.clone() };
+        match outcome_of(&other, &other_space) {
+            Some(outcome) if outcome.recall > found.recall => Ok((other, other_space, Some(outcome))),
+            _ => Ok((best, space, with)),
+        }
+    }
+}
+
+fn shape_of(sizes: &Sizes, anchors: usize, config: &Config<'_>) -> Shape {
+    Shape { rows: sizes.n as f64, dim: sizes.dim, anchors, kind: config.code, lags: sizes.lags }
 }
 
 /// The plan, in the words of whoever asked for it.
-fn plan_of(prepared: &Prepared<'_>, pilot: MatRef<'_>, best: &Best, charts: usize, config: &Config<'_>) -> Plan {
-    let Best { fit, decoder, anchors, .. } = best;
-    let (sizes, anchors) = (&prepared.sizes, anchors.rows());
+fn plan_of(
+    prepared: &Prepared<'_>,
+    best: &Best<'_>,
+    outcome: Option<Outcome>,
+    charts: usize,
+    config: &Config<'_>,
+) -> Plan {
+    let Best { fit, decoder, piloted, .. } = best;
+    let (sizes, anchors) = (&prepared.sizes, piloted.anchors.rows());
     let bytes_per_vector = fit.file_bytes as f64 / sizes.n as f64;
     Plan {
         n: sizes.n,
@@ -130,7 +202,7 @@ fn plan_of(prepared: &Prepared<'_>, pilot: MatRef<'_>, best: &Best, charts: usiz
         model_bytes: fit.model_bytes.ceil() as u64,
         decoder: *decoder,
         decoder_bytes: fit.decoder_bytes,
-        expected_recall: expected_recall(prepared, pilot, fit.distortion, config),
+        expected_recall: outcome.map(|outcome| outcome.recall),
         expected_recall_source: if prepared.training_queries().is_some() {
             QuerySource::Sample
         } else {
@@ -141,10 +213,10 @@ fn plan_of(prepared: &Prepared<'_>, pilot: MatRef<'_>, best: &Best, charts: usiz
 }
 
 /// What the planner has settled on so far.
-struct Best {
+struct Best<'a> {
     fit: Fit,
     decoder: Option<DecoderShape>,
-    anchors: Mat,
+    piloted: Piloted<'a>,
     spectrum: Spectrum,
 }
 
@@ -179,6 +251,7 @@ pub(crate) fn beside<A, B: Send>(
 }
 
 /// A short k-means of the pilot rows, of which some are held out.
+#[derive(Clone)]
 struct Piloted<'a> {
     anchors: Mat,
     /// Rows that it was run on.

@@ -10,8 +10,11 @@ use rayon::prelude::*;
 
 use super::{fit::Fitted, held_out};
 use crate::{
-    encode::{Encoder, RowCodes, encode_rows},
-    error::Error,
+    encode::{
+        Encoder, RowCodes, encode_rows,
+        shares::{AnchorVectors, Share},
+    },
+    error::{Error, InputError},
     file::{
         lengths::error_outside,
         segments::{NewSegment, Source, write_segment},
@@ -20,8 +23,8 @@ use crate::{
     format::{history::fixed, learned::learned_bytes, meta::Meta, rows::BlockShape, write::Writer},
     learned::synthesis::Synthesizer,
     math::product::squared_distance,
-    matrix::Mat,
-    model::{Model, factor, learned::Learned, packed::pack, refine::Refine},
+    matrix::{Mat, MatRef},
+    model::{Model, Scales, factor, kinds::Metric, learned::Learned, packed::pack, refine::Refine},
     neighbors::Neighbors,
     ops::seam::Ops,
     read::{prepare::chunk_rows, source::RowSource},
@@ -75,6 +78,8 @@ pub(crate) struct Encoding<'a> {
     pub(crate) rows: &'a dyn RowSource,
     pub(crate) model: &'a Model,
     pub(crate) encoder: &'a Encoder,
+    /// Where the factor's code of a row takes them ([`anchors_of`]).
+    pub(crate) anchors: Option<AnchorVectors>,
     pub(crate) refine: Option<(&'a Refine, &'a RefineEncoder)>,
     pub(crate) learned: Option<(&'a Learned, &'a Synthesizer)>,
     /// Exponent of the score factor.
@@ -83,6 +88,11 @@ pub(crate) struct Encoding<'a> {
     pub(crate) output: &'a Path,
     /// Whether to add up the errors of the rows, which takes decoding them.
     pub(crate) errors: bool,
+}
+
+/// What the factor's codes of rows take beside their own codes, for this model.
+pub(crate) fn anchors_of(model: &Model, encoder: &Encoder) -> Option<AnchorVectors> {
+    (!model.side.weights.is_empty()).then(|| AnchorVectors::new(model, encoder))
 }
 
 /// All rows encoded.
@@ -114,7 +124,34 @@ impl Encoding<'_> {
         }
         read_parts(rows, start, &mut buffer)?;
         let gains = to_unit(&mut buffer, model.metric, &model.center, |i, fault| fault.at(rows.path(), start + i))?;
+        let one_length = model.metric != Metric::Cosine && model.side.gain_nibbles == 0;
+        if let Some(i) = gains.iter().position(|&gain| one_length && !model.side.holds(gain)) {
+            let message = format!(
+                "its length is {}, and the model keeps none, as the rows it was made of all have length {} or nearly: bring the row \
+                 to that length, or compress all rows anew",
+                gains[i], model.side.gain_range.0
+            );
+            return Err(InputError::new(rows.path(), message).at_row(start + i).into());
+        }
         Ok((buffer, gains))
+    }
+
+    /// The factor's code of each row: that of its reach where there are reaches, else that of the scales it should have.
+    fn factor_codes(&self, unit: MatRef<'_>, codes: &RowCodes) -> Vec<u8> {
+        let (side, rows) = (&self.model.side, 0..unit.rows());
+        if side.factors.is_empty() {
+            return Vec::new();
+        }
+        let Some(anchors) = &self.anchors else {
+            let wanted = |i: usize| Scales { factor: factor(codes.norms[i], self.alpha), weight: 1.0 };
+            return rows.into_par_iter().with_min_len(RECORDS).map(|i| side.factor_code(wanted(i))).collect();
+        };
+        let shares = anchors.shares(self.model, unit, codes);
+        let code = |share: &Share| match side.reaches.is_empty() {
+            true => side.factor_code(share.restored(self.alpha)),
+            false => side.reach_code(share.reach),
+        };
+        shares.par_iter().with_min_len(RECORDS).map(code).collect()
     }
 
     /// Puts the codes of the rows at `gains` into records.
@@ -127,11 +164,12 @@ impl Encoding<'_> {
                 let (base, further) = out.split_at_mut(record.base_len());
                 let side = &mut base[record.symbol_bytes()..];
                 let factors = side_levels.factor_nibbles();
-                if factors == 1 {
-                    side[0] = side_levels.factor_code(factor(codes.norms[i], self.alpha));
-                }
-                let gain = side_levels.gain_code(gains[i]);
-                side[factors..].iter_mut().enumerate().for_each(|(s, nibble)| *nibble = (gain >> (4 * s) & 15) as u8);
+                let (of_factor, of_gain) = side.split_at_mut(factors);
+                let put = |nibbles: &mut [u8], code: u16| {
+                    nibbles.iter_mut().enumerate().for_each(|(s, nibble)| *nibble = (code >> (4 * s) & 15) as u8);
+                };
+                put(of_factor, found.factors.get(i).copied().unwrap_or(0).into());
+                put(of_gain, side_levels.gain_code(gains[i]));
                 if let (Some(refine), Some((last, packed))) = (&found.refine, further.split_last_mut()) {
                     let count = refine.symbols.len() / refine.factors.len().max(1);
                     pack(&refine.symbols[i * count..(i + 1) * count], packed);
@@ -147,7 +185,8 @@ impl Encoding<'_> {
         if let Some((learned, synthesizer)) = self.learned {
             synthesizer.encode(ops, learned, resident, &mut codes)?;
         }
-        let mut found = Found { codes, refine: None, error: 0 };
+        let factors = self.factor_codes(unit.view(), &codes);
+        let mut found = Found { codes, factors, refine: None, error: 0 };
         if self.errors || self.refine.is_some() {
             let decoded = match self.learned {
                 Some((learned, synthesizer)) => synthesizer.decode(learned, self.encoder, &found.codes),
@@ -181,6 +220,8 @@ impl Encoding<'_> {
 /// The codes of some rows.
 struct Found {
     codes: RowCodes,
+    /// The factor's code of each; empty without factors.
+    factors: Vec<u8>,
     refine: Option<RefineCodes>,
     error: u128,
 }
@@ -207,8 +248,8 @@ pub(crate) fn encode_all<O: Ops>(
         let resident = ops.upload(buffer.view())?;
         if let Some(exact) = &mut exact {
             let products = ops.download_owned(ops.project(&resident, &vec![0.0; dim], exact.queries())?)?;
-            // The gain of cosine is not kept and plays no part in scores.
-            let ones = vec![1.0; if model.side.gain_nibbles == 0 { gains.len() } else { 0 }];
+            // The length of a row plays no part in the cosine.
+            let ones = vec![1.0; if model.metric == Metric::Cosine { gains.len() } else { 0 }];
             exact.offer_products(start as u64, products.view(), if ones.is_empty() { gains } else { &ones });
         }
         encoding.encode(ops, buffer, gains, &resident)
@@ -262,7 +303,9 @@ pub(crate) fn encode_prepared<O: Ops>(
     let refine = fitted.refine.as_ref().map(|t| (&t.refine, &t.encoder));
     let synthesizer = fitted.learned.as_ref().map(|learned| Synthesizer::new(model, encoder, learned.unit));
     let learned = fitted.learned.as_ref().zip(synthesizer.as_ref());
-    let encoding = Encoding { rows: prepared.rows, model, encoder, refine, learned, alpha, output, errors: false };
+    let anchors = anchors_of(model, encoder);
+    let encoding =
+        Encoding { rows: prepared.rows, model, encoder, anchors, refine, learned, alpha, output, errors: false };
     encode_all(ops, &encoding, exact, report)
 }
 

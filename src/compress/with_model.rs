@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 use super::{
     drift::{has_drifted, trained_lengths, unlike_lengths},
     fit::fit,
-    rows::{Encoding, encode_all},
+    rows::{Encoding, anchors_of, encode_all},
 };
 use crate::{
     backend::{Backend, Compute},
@@ -222,7 +222,8 @@ fn head_with<D: AsRef<[u8]>>(
     if refer && parsed.model_ref.is_none() {
         let name = model_path.file_name().and_then(|name| name.to_str());
         let name = name.ok_or_else(|| Error::Config("the model's file name is not UTF-8; rename it".into()))?;
-        head.retain(|(kind, _)| ![*b"MEAN", *b"CHRT", *b"ANCH", *b"SIDE", *b"RFNM", *b"DECO"].contains(kind));
+        let model = [*b"MEAN", *b"CHRT", *b"ANCH", *b"SIDE", *b"SCOR", *b"RFNM", *b"DECO"];
+        head.retain(|(kind, _)| !model.contains(kind));
         let model_ref = ModelRef { hash: parsed.model_hash, name: name.to_owned() };
         head::set(&mut head, *b"MREF", model_ref.to_bytes());
     } else if !refer && parsed.model_ref.is_some() {
@@ -301,6 +302,7 @@ pub(crate) fn encode<O: Ops, D: AsRef<[u8]>>(
         rows,
         model,
         encoder: &encoder,
+        anchors: anchors_of(model, &encoder),
         refine: layer.zip(layer_encoder.as_ref()),
         learned: learned.zip(synthesizer.as_ref()),
         alpha: meta.alpha,

@@ -1,6 +1,7 @@
 //! From unit rows to codes, generic over the backend; memory is bounded by the chunk given.
 
 pub(crate) mod maps;
+pub(crate) mod shares;
 #[cfg(test)]
 mod tests;
 pub(crate) mod wide;

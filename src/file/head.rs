@@ -12,8 +12,8 @@ use crate::{
 };
 
 /// Sections that all rows of a file share, in the order they are written in.
-const KINDS: [[u8; 4]; 10] =
-    [*b"META", *b"MREF", *b"MEAN", *b"CHRT", *b"ANCH", *b"SIDE", *b"RFNM", *b"DECO", *b"KEYV", *b"HIST"];
+const KINDS: [[u8; 4]; 11] =
+    [*b"META", *b"MREF", *b"MEAN", *b"CHRT", *b"ANCH", *b"SIDE", *b"SCOR", *b"RFNM", *b"DECO", *b"KEYV", *b"HIST"];
 
 /// Kind and bytes of what all rows of a file share.
 pub(crate) type Head = Vec<([u8; 4], Vec<u8>)>;

@@ -20,6 +20,9 @@ const MOST_ROWS: f64 = 0.75;
 /// and the others are so many times longer or shorter than any of these. A few rows of another order of magnitude are; lengths that vary
 /// as those of embeddings do are not.
 const APART: f32 = 3.0;
+/// How far all rows may be from the one length that is kept for them, as a share of it, when a model is made, and when rows are added.
+const NEAR_ONE: f32 = 0.015;
+const ONE_LENGTH: f32 = 0.03;
 /// Gaps between lengths that are tried as ends of pieces.
 const GAPS: usize = 64;
 
@@ -84,6 +87,13 @@ impl Lengths {
     /// The shortest and the longest.
     pub(crate) fn range(&self) -> Option<(f32, f32)> {
         Some((self.0.values().next()?.first, self.0.values().next_back()?.last))
+    }
+
+    /// The one length that `rows` rows may be taken to have, if all are near it.
+    pub(crate) fn one(&self, rows: usize) -> Option<f32> {
+        let (lo, hi) = self.range()?;
+        let middle = 0.5 * (lo + hi);
+        (self.rows() == rows as u64 && hi - middle <= NEAR_ONE * middle).then_some(middle)
     }
 
     /// The pieces that lengths of so many nibbles are best kept in. O(ranges).
@@ -165,9 +175,12 @@ impl Lengths {
 }
 
 impl Side {
-    /// Whether the model's scale holds a length, give or take half a step.
+    /// Whether the model's scale holds a length, give or take half a step; where no lengths are kept, whether it is near the one of all rows.
     pub(crate) fn holds(&self, length: f32) -> bool {
         let (lo, hi) = self.gain_range;
+        if self.gain_nibbles == 0 {
+            return (length / lo - 1.0).abs() <= ONE_LENGTH;
+        }
         let steps = (codes_of(self.gain_nibbles).max(2) - 1) as f64;
         length == 0.0 || within(length, (lo, hi), (f64::from(hi) / f64::from(lo)).ln() / steps)
     }

@@ -6,11 +6,14 @@ use crate::error::ParseError;
 /// Segments with a scale of their own for the lengths of rows: section `GAIN`.
 pub(crate) const LENGTHS: u64 = 1 << 0;
 
+/// Weights of codewords, 256 factors, one gain for all rows: section `SCOR`.
+pub(crate) const SCORES: u64 = 1 << 1;
+
 /// The features that this build knows, by bit.
-const NAMES: [(u64, &str); 1] = [(LENGTHS, "lengths")];
+const NAMES: [(u64, &str); 2] = [(LENGTHS, "lengths"), (SCORES, "scores")];
 
 /// Kinds of section that are there only where a feature is used.
-const KINDS: [([u8; 4], u64); 1] = [(*b"GAIN", LENGTHS)];
+const KINDS: [([u8; 4], u64); 2] = [(*b"GAIN", LENGTHS), (*b"SCOR", SCORES)];
 
 /// The section that names the features.
 pub(super) const FEAT: [u8; 4] = *b"FEAT";

@@ -133,10 +133,11 @@ impl Meta {
         within("charts", meta.charts.into(), 1, 256)?;
         within("symbols", meta.symbols.into(), 0, most_symbols(meta.dim))?;
         within("lags", meta.lags.into(), 0, if meta.kind == CodeKind::Chain { 7 } else { 0 })?;
-        within("factor nibbles", meta.factor_nibbles.into(), 0, 1)?;
+        within("factor nibbles", meta.factor_nibbles.into(), 0, 2)?;
         within("gain nibbles", meta.gain_nibbles.into(), 0, 3)?;
         within("query source", meta.query_source.into(), 0, 2)?;
-        if (meta.metric == Metric::Cosine) != (meta.gain_nibbles == 0) {
+        // Of other metrics `SCOR` may say that all rows have one gain.
+        if meta.metric == Metric::Cosine && meta.gain_nibbles > 0 {
             return Err(bad("gain nibbles and metric do not fit".into()));
         }
         Ok((meta, n))

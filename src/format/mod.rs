@@ -18,6 +18,7 @@ pub(crate) mod refine;
 pub(crate) mod row_ids;
 pub(crate) mod rows;
 pub(crate) mod salvage;
+pub(crate) mod score;
 pub(crate) mod segment;
 pub(crate) mod sums;
 pub(crate) mod write;

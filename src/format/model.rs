@@ -210,7 +210,8 @@ pub(super) fn parse_chart(r: &mut Reader<'_>, meta: &Meta) -> Result<Chart, Pars
 
 fn parse_side(bytes: &[u8], meta: &Meta) -> Result<Side, ParseError> {
     let mut r = Reader::new("SIDE", bytes);
-    let factors = r.f32s(16 * usize::from(meta.factor_nibbles))?;
+    let levels = if meta.factor_nibbles == 0 { 0 } else { 1 << (4 * meta.factor_nibbles) };
+    let factors = r.f32s(levels)?;
     let mut gain_range = (1.0, 1.0);
     if meta.gain_nibbles > 0 {
         let range = r.f32s(2)?;
@@ -220,17 +221,12 @@ fn parse_side(bytes: &[u8], meta: &Meta) -> Result<Side, ParseError> {
         }
     }
     r.end()?;
-    Ok(Side { factors, gain_nibbles: meta.gain_nibbles, gain_range })
+    Ok(Side { factors, gain_nibbles: meta.gain_nibbles, gain_range, ..Side::default() })
 }
 
-/// Reads the model from its four sections.
-pub(crate) fn parse(
-    meta: &Meta,
-    mean: &[u8],
-    charts: &[u8],
-    anchors: &[u8],
-    side: &[u8],
-) -> Result<Model, ParseError> {
+/// Reads the model from its four sections; what `SCOR` says of its `Side` comes after ([`complete`](super::score::complete)).
+pub(crate) fn parse(meta: &Meta, base: [&[u8]; 4]) -> Result<Model, ParseError> {
+    let [mean, charts, anchors, side] = base;
     let (dim, count) = (meta.dim as usize, meta.anchors as usize);
     let mut r = Reader::new("MEAN", mean);
     let center = if meta.metric == Metric::L2 { r.f32s(dim)? } else { vec![0.0; dim] };

@@ -10,7 +10,8 @@ use crate::error::ParseError;
 
 /// The sections that every model has, beside the facts in `META`.
 const PARTS: [&str; 4] = ["MEAN", "CHRT", "ANCH", "SIDE"];
-/// That of a model with a refine layer, and that of one with a learned decoder.
+/// That of a model with further tables for scores, of one with a refine layer, and of one with a learned decoder.
+const SCORE: [u8; 4] = super::score::KIND;
 const REFINE: [u8; 4] = *b"RFNM";
 const LEARNED: [u8; 4] = *b"DECO";
 
@@ -18,8 +19,16 @@ const LEARNED: [u8; 4] = *b"DECO";
 pub(super) struct ModelParts<'a> {
     /// In the order of `PARTS`.
     pub(super) base: [&'a [u8]; 4],
+    pub(super) score: Option<&'a [u8]>,
     pub(super) refine: Option<&'a [u8]>,
     pub(super) learned: Option<&'a [u8]>,
+}
+
+impl ModelParts<'_> {
+    /// Section `CHRT`.
+    pub(super) fn charts(&self) -> &[u8] {
+        self.base[1]
+    }
 }
 
 /// A model that stands in a file of its own.
@@ -60,7 +69,7 @@ impl ModelRef {
 }
 
 fn is_part(entry: &SectionEntry) -> bool {
-    entry.kind == REFINE || entry.kind == LEARNED || PARTS.iter().any(|kind| kind.as_bytes() == entry.kind)
+    [SCORE, REFINE, LEARNED].contains(&entry.kind) || PARTS.iter().any(|kind| kind.as_bytes() == entry.kind)
 }
 
 /// Whether a table has a section of a model.
@@ -75,14 +84,14 @@ pub(super) fn parts<'a>(entries: &[SectionEntry], bytes: &'a [u8]) -> Result<Mod
     for (part, kind) in base.iter_mut().zip(PARTS) {
         *part = find(kind.as_bytes()).ok_or(ParseError::Missing(kind))?;
     }
-    Ok(ModelParts { base, refine: find(&REFINE), learned: find(&LEARNED) })
+    Ok(ModelParts { base, score: find(&SCORE), refine: find(&REFINE), learned: find(&LEARNED) })
 }
 
 /// What a model of these sections is known by.
 pub(crate) fn hash_of(head: &[([u8; 4], Vec<u8>)]) -> u128 {
     let find = |kind: &[u8]| head.iter().find(|(k, _)| k == kind).map(|(_, bytes)| bytes.as_slice());
     let base = PARTS.map(|kind| find(kind.as_bytes()).unwrap_or_default());
-    let parts = ModelParts { base, refine: find(&REFINE), learned: find(&LEARNED) };
+    let parts = ModelParts { base, score: find(&SCORE), refine: find(&REFINE), learned: find(&LEARNED) };
     hash(find(b"META").unwrap_or(&[0; 8]), &parts)
 }
 
@@ -92,6 +101,12 @@ pub(super) fn hash(meta: &[u8], parts: &ModelParts<'_>) -> u128 {
     let mut hasher = Xxh3::new();
     hasher.update(&[0; 8]);
     hasher.update(&meta[8..]);
-    parts.base.iter().chain(&parts.refine).chain(&parts.learned).for_each(|part| hasher.update(part));
+    parts
+        .base
+        .iter()
+        .chain(&parts.score)
+        .chain(&parts.refine)
+        .chain(&parts.learned)
+        .for_each(|part| hasher.update(part));
     hasher.digest128()
 }

@@ -17,6 +17,7 @@ use super::{
     model_ref::{self, ModelParts, ModelRef},
     refine,
     rows::BlockShape,
+    score::{self, KIND as SCORE},
     segment::{MOST_BARE_ROWS, MOST_SEGMENTS, Segment, SegmentShape, intact, matches},
     sums,
 };
@@ -27,9 +28,9 @@ use crate::{
 };
 
 /// Sections that are checked when a file is opened.
-const OPEN: [[u8; 4]; 15] = [
+const OPEN: [[u8; 4]; 16] = [
     *b"META", *b"MEAN", *b"CHRT", *b"ANCH", *b"SIDE", *b"RFNM", *b"DECO", *b"CELL", *b"KEYV", *b"SEGM", *b"TOMB",
-    *b"HIST", *b"MREF", *b"FEAT", GAIN,
+    *b"HIST", *b"MREF", *b"FEAT", GAIN, SCORE,
 ];
 /// The others that this build knows.
 const LATER: [[u8; 4]; 7] = [*b"ROWS", *b"CODE", *b"RFNC", *b"IDSU", *b"IDSS", *b"SUMS", DEAD];
@@ -39,7 +40,7 @@ const OF_SEGMENT: [[u8; 4]; 10] =
 /// Kinds that came with version 2, and with version 3.
 const SINCE_2: [[u8; 4]; 10] =
     [*b"SEGM", *b"TOMB", *b"IDSU", *b"IDSS", *b"HIST", *b"MREF", *b"RFNM", *b"RFNC", *b"DECO", DEAD];
-const SINCE_3: [[u8; 4]; 3] = [*b"FEAT", *b"SUMS", GAIN];
+const SINCE_3: [[u8; 4]; 4] = [*b"FEAT", *b"SUMS", GAIN, SCORE];
 /// Bytes the sections checked at open may have together.
 const MAX_MODEL: u64 = 1 << 30;
 /// Pairs of metadata, each of which takes far more room in memory than in the file.
@@ -75,7 +76,7 @@ impl Parsed {
         self.segments.iter().map(Segment::live).sum()
     }
 
-    /// The length of each length code in a segment; one value, 1, where lengths are not kept.
+    /// The length of each length code in a segment; one value, that of all rows, where lengths are not kept.
     pub(crate) fn gains(&self, segment: usize) -> &[f32] {
         self.segments.get(segment).and_then(Segment::gains).unwrap_or(&self.gains)
     }
@@ -240,20 +241,23 @@ fn check_entries(bytes: &[u8], layout: &header::Layout, whole: bool) -> Result<(
 
 /// The model, and what may stand behind its codes.
 fn parse_model(meta: &Meta, parts: &ModelParts<'_>) -> Result<(Model, Option<Refine>, Option<Learned>), ParseError> {
-    let [mean, charts, anchors, side] = parts.base;
     // A symbol takes two bytes of a chart, and its part of the table up to a kilobyte.
     let alphabet = if meta.kind == CodeKind::Chain { 16 } else { 256 };
     let table = u64::from(meta.charts) * u64::from(meta.symbols) * alphabet;
-    if table > TABLE_VALUES + charts.len() as u64 {
+    if table > TABLE_VALUES + parts.charts().len() as u64 {
         let message =
             format!("{} charts of {} symbols are too many for a model of so few bytes", meta.charts, meta.symbols);
         return Err(ParseError::invalid("META", message));
     }
-    let model = model::parse(meta, mean, charts, anchors, side)?;
+    let mut model = model::parse(meta, parts.base)?;
+    score::complete(&mut model.side, parts.score, meta)?;
     let refine = parts.refine.map(|bytes| refine::parse(bytes, meta)).transpose()?;
     let learned = parts.learned.map(|bytes| learned::parse(bytes, meta, &model)).transpose()?;
     if refine.is_some() && learned.is_some() {
         return Err(ParseError::invalid("DECO", "there is a refine layer beside it"));
+    }
+    if refine.is_some() && !model.side.weights.is_empty() {
+        return Err(ParseError::invalid("SCOR", "it has weights, and there is a refine layer"));
     }
     Ok((model, refine, learned))
 }
@@ -264,7 +268,8 @@ pub(crate) fn check_model(head: &[([u8; 4], Vec<u8>)]) -> Result<(), ParseError>
     let need = |kind: &[u8; 4]| find(kind).unwrap_or_default();
     let base = [need(b"MEAN"), need(b"CHRT"), need(b"ANCH"), need(b"SIDE")];
     let (meta, _) = Meta::parse(need(b"META"), super::VERSION)?;
-    parse_model(&meta, &ModelParts { base, refine: find(b"RFNM"), learned: find(b"DECO") }).map(drop)
+    parse_model(&meta, &ModelParts { base, score: find(&SCORE), refine: find(b"RFNM"), learned: find(b"DECO") })
+        .map(drop)
 }
 
 /// Refuses a section that does not belong in a file of this version, or of so many segments.

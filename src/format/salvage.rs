@@ -15,7 +15,7 @@ use super::{
 use crate::{error::ParseError, ids::IdsKind};
 
 /// Sections without which no row can be read.
-const NEEDED: [[u8; 4]; 6] = [*b"META", *b"MREF", *b"MEAN", *b"CHRT", *b"ANCH", *b"SIDE"];
+const NEEDED: [[u8; 4]; 7] = [*b"META", *b"MREF", *b"MEAN", *b"CHRT", *b"ANCH", *b"SIDE", *b"SCOR"];
 /// Those without which a segment says nothing.
 const NEEDED_IN_SEGMENT: [[u8; 4]; 3] = [*b"SEGM", *b"CELL", *b"GAIN"];
 /// Those that can be looked into where parts of them are damaged.

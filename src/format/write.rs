@@ -15,7 +15,7 @@ use super::{
     meta::Meta,
     model, refine,
     rows::BlockShape,
-    segment,
+    score, segment,
     sums::{self, Summing},
 };
 use crate::model::{Model, learned::Learned, refine::Refine};
@@ -64,6 +64,7 @@ impl FileShape {
             (*b"ANCH", model::anchors_bytes(model)),
             (*b"SIDE", model::side_bytes(&model.side)),
         ];
+        head.extend(score::score_bytes(&model.side, model.metric).map(|bytes| (score::KIND, bytes)));
         head.extend(refine.map(|refine| (*b"RFNM", refine::refine_bytes(refine))));
         head.extend(learned.map(|learned| (*b"DECO", learned_bytes(learned))));
         head.push((*b"KEYV", metadata_bytes(metadata)));

@@ -68,6 +68,7 @@ impl<'a> View<'a> {
                 anchor_chart: &parsed.model.anchor_chart,
                 alphabet: parsed.model.charts.first().map_or(16, |c| c.code.alphabet()),
                 factors: &parsed.model.side.factors,
+                weights: &parsed.model.side.weights,
                 gains: parsed.gains(number),
                 squared: parsed.model.metric == Metric::L2,
             };

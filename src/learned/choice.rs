@@ -25,7 +25,7 @@ const WORTH: f64 = 0.97;
 
 /// The share of the distortion that is left with a decoder, synthesis included. Measured on 12,500 to 100,000 text embeddings at 3 %, where it
 /// hardly depends on the number of rows; see docs/experiments/decoder.md.
-fn expected_share(shape: DecoderShape) -> f64 {
+pub(crate) fn expected_share(shape: DecoderShape) -> f64 {
     let width = shape.width.max(1) as f64 * shape.layers as f64;
     (1.0 - 0.105 * (width / 512.0).sqrt()).max(0.7)
 }

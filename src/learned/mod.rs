@@ -10,9 +10,10 @@
 pub(crate) mod choice;
 pub(crate) mod codewords;
 pub(crate) mod quick;
+pub(crate) mod reaches;
 pub(crate) mod rescore;
 pub(crate) mod synthesis;
 pub(crate) mod train;
 
-pub(crate) use choice::choose;
-pub(crate) use train::{ROWS, train};
+pub(crate) use choice::{choose, expected_share};
+pub(crate) use train::{ROWS, Wanted, train};

@@ -3,6 +3,7 @@
 use super::{
     codewords::Codewords,
     quick::{QuickNet, QuickScratch},
+    reaches::Reaches,
 };
 use crate::{
     math::product::{dot, product_lower, product_nt},
@@ -38,6 +39,8 @@ pub(crate) struct LearnedModel {
     mean: Vec<f32>,
     /// Exponent of the factor.
     alpha: f32,
+    /// Where rows have their reach.
+    reaches: Option<Reaches>,
 }
 
 impl LearnedModel {
@@ -55,9 +58,11 @@ impl LearnedModel {
             row[..j].iter_mut().for_each(|v| *v *= 2.0);
             row[j + 1..].fill(0.0);
         }
+        let codewords = Codewords::new(&chart.code, chart.anchors.to_rows().view(), learned.unit);
         LearnedModel {
+            reaches: Reaches::new(model, directions.view(), codewords.anchors()),
             net: QuickNet::new(learned.mlp()).map_or_else(|| Net::Exact(host_net(learned.mlp())), Net::Quick),
-            codewords: Codewords::new(&chart.code, chart.anchors.to_rows().view(), learned.unit),
+            codewords,
             unit: learned.unit,
             slope: (0..chart.active()).map(|j| 2.0 * dot(directions.row(j), &model.mean)).collect(),
             gram,
@@ -81,6 +86,8 @@ pub(crate) struct Scratch {
 pub(crate) struct Query<'q> {
     rotated: &'q [f32],
     constant: f32,
+    /// Its products with the anchors.
+    bases: &'q [f32],
 }
 
 /// O(weights) a row.
@@ -98,7 +105,7 @@ impl Layer for &LearnedModel {
     }
 
     fn query<'q>(&'q self, batch: &'q Vec<f32>, tables: &'q ScoreTables, q: usize) -> Query<'q> {
-        Query { rotated: tables.rotated[0].row(q), constant: batch[q] }
+        Query { rotated: tables.rotated[0].row(q), constant: batch[q], bases: tables.bases.row(q) }
     }
 
     fn scratch(&self) -> Scratch {
@@ -113,7 +120,7 @@ impl Layer for &LearnedModel {
     }
 
     fn look(&self, query: &Query<'_>, rows: &[Row<'_, ()>], scratch: &mut Scratch, again: &mut [Again]) {
-        let LearnedModel { net, unit, codewords, gram, slope, mean_square, alpha, .. } = self;
+        let LearnedModel { net, unit, codewords, gram, slope, mean_square, alpha, reaches, .. } = self;
         let Scratch { symbols, y, moved, exact, quick } = scratch;
         for (r, &Row { part, at }) in rows.iter().enumerate() {
             let (codes, shape) = (&part.codes, part.codes.shape);
@@ -129,11 +136,29 @@ impl Layer for &LearnedModel {
             // Always as many rows, so that a row's score does not depend on which come with it.
             Net::Exact(net) => net.apply(y.as_mut_slice(), exact),
         }
+        if reaches.is_some() {
+            for (r, Row { part, at }) in rows.iter().enumerate() {
+                let anchor = codewords.anchors().row(part.codes.labels.cell_of(*at));
+                y.row_mut(r).iter_mut().zip(anchor).for_each(|(y, a)| *y -= a);
+            }
+        }
         if y.dim() > 0 {
             product_lower(moved.as_mut_slice(), y.view(), gram.view());
         }
         for (r, again) in again.iter_mut().enumerate().take(rows.len()) {
             let y = y.row(r);
+            if let Some(reaches) = reaches {
+                let Row { part, at } = &rows[r];
+                let cell = part.codes.labels.cell_of(*at);
+                let (block, i) = part.codes.block(*at);
+                let code = part.codes.factor_code(block, i);
+                let (weight, square) = reaches.of(cell, code, y, dot(moved.row(r), y));
+                *again = Again {
+                    product: query.bases[cell] + weight * (unit * dot(query.rotated, y)),
+                    factor: factor(square.max(0.0).sqrt(), *alpha),
+                };
+                continue;
+            }
             let square = mean_square + dot(slope, y) + dot(moved.row(r), y);
             *again = Again {
                 product: query.constant + unit * dot(query.rotated, y),

@@ -5,7 +5,10 @@ use rayon::prelude::*;
 use super::synthesis::Synthesizer;
 use crate::{
     config::Config,
-    encode::{RowCodes, encode_rows},
+    encode::{
+        RowCodes, encode_rows,
+        shares::{AnchorVectors, Share},
+    },
     error::Error,
     math::{
         product::{dot, squared_distance},
@@ -21,7 +24,7 @@ use crate::{
     read::prepare::chunk_rows,
     report::Stage,
     train::{
-        calibrate::{choose_alpha, gather, sample as calibration_sample},
+        calibrate::{Anchored, Sampled, choose_alpha, choose_reaches, gather, sample as calibration_sample},
         sample::{Prepared, read_sample, to_unit},
         transform::Trained,
     },
@@ -57,17 +60,26 @@ const PURPOSE_ROWS: u64 = 54;
 /// Steps that lose least of a normal distribution of deviation 1, for 1 to 8 bits (Max, 1960; the last as wide as four deviations).
 const STEPS: [f32; 8] = [1.596, 0.9957, 0.5860, 0.3352, 0.1881, 0.1041, 0.0569, 0.0308];
 
+/// What the plan asks for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wanted {
+    pub(crate) shape: DecoderShape,
+    /// Whether rows have a nibble for their reach.
+    pub(crate) reach: bool,
+}
+
 /// Trains the network of the plan on all rows or a sample, and calibrates the rest of the model to it: the exponent of the factor, the error.
 /// O(epochs rows weights) time; memory for two matrices of rows x active values.
 pub(crate) fn train<O: Ops>(
     ops: &O,
     base: &mut Trained,
     prepared: &Prepared<'_>,
-    shape: Option<DecoderShape>,
+    wanted: Option<Wanted>,
     config: &Config<'_>,
     report: &dyn Fn(Stage, usize, usize) -> Result<(), Error>,
 ) -> Result<Option<Learned>, Error> {
-    let Some(shape) = shape.filter(|_| base.model.charts.len() == 1 && base.model.charts[0].active() > 0) else {
+    let trainable = base.model.charts.len() == 1 && base.model.charts[0].active() > 0;
+    let Some(Wanted { shape, reach }) = wanted.filter(|_| trainable) else {
         return Ok(None);
     };
     let Seen { numbers, mut y, labels, mut symbols } = look(ops, base, prepared, config.seed, report)?;
@@ -118,11 +130,11 @@ pub(crate) fn train<O: Ops>(
     report(Stage::Decoder, total, total)?;
     drop((net, rows, targets, y));
 
-    calibrate(ops, base, &learned, prepared, config.seed)?;
+    calibrate(ops, base, &learned, prepared, reach, config.seed)?;
     if !held.is_empty() {
         let held: Vec<usize> = held.into_iter().map(|i| numbers[i]).collect();
         let unit = unit_rows(prepared, config.metric, &held)?;
-        let decoded = as_read(ops, base, &learned, unit.view())?;
+        let (_, decoded) = as_read(ops, base, &learned, unit.view())?;
         learned.unseen_energy = energy(unit.view(), decoded.view());
     }
     Ok(Some(learned))
@@ -134,26 +146,37 @@ fn calibrate<O: Ops>(
     base: &mut Trained,
     learned: &Learned,
     prepared: &Prepared<'_>,
+    reach: bool,
     seed: u64,
 ) -> Result<(), Error> {
     // As a reader of the file will see them.
     let picked = calibration_sample(prepared.unit.rows(), seed);
     let (unit, gains) = gather(prepared.unit.view(), &prepared.gains, &picked);
-    let decoded = as_read(ops, base, learned, unit.view())?;
-    let norms: Vec<f32> = (0..decoded.rows()).map(|i| dot(decoded.row(i), decoded.row(i)).sqrt()).collect();
-    let queries = prepared.training_queries();
-    base.alpha = choose_alpha(&base.model, &norms, decoded.view(), unit.view(), &gains, queries);
+    let (codes, decoded) = as_read(ops, base, learned, unit.view())?;
+    let queries = prepared.scored_queries();
+    if reach {
+        let anchors = AnchorVectors::new(&base.model, &base.encoder);
+        let share = |i: usize| Share::of(unit.row(i), anchors.vectors.row(codes.labels[i] as usize), decoded.row(i));
+        let shares: Vec<Share> = (0..unit.rows()).into_par_iter().map(share).collect();
+        let rows = Anchored { vectors: anchors.vectors.view(), labels: &codes.labels, shares: &shares };
+        let sampled = Sampled::new(base.model.metric, decoded.view(), unit.view(), &gains, queries);
+        base.alpha = choose_reaches(&mut base.model.side, sampled.as_ref(), &rows);
+    } else {
+        let norms: Vec<f32> = (0..decoded.rows()).map(|i| dot(decoded.row(i), decoded.row(i)).sqrt()).collect();
+        base.alpha = choose_alpha(base.model.metric, &norms, decoded.view(), unit.view(), &gains, queries);
+    }
     base.energy = energy(unit.view(), decoded.view());
     Ok(())
 }
 
-/// What a reader of the file will see of unit rows once they are encoded.
-fn as_read<O: Ops>(ops: &O, base: &Trained, learned: &Learned, unit: MatRef<'_>) -> Result<Mat, Error> {
+/// The codes of unit rows, and what a reader of the file will see of them.
+fn as_read<O: Ops>(ops: &O, base: &Trained, learned: &Learned, unit: MatRef<'_>) -> Result<(RowCodes, Mat), Error> {
     let resident = ops.upload(unit)?;
     let mut codes = encode_rows(ops, &base.encoder, &base.model, &resident)?;
     let synthesizer = Synthesizer::new(&base.model, &base.encoder, learned.unit);
     synthesizer.encode(ops, learned, &resident, &mut codes)?;
-    Ok(synthesizer.decode(learned, &base.encoder, &codes))
+    let decoded = synthesizer.decode(learned, &base.encoder, &codes);
+    Ok((codes, decoded))
 }
 
 fn energy(unit: MatRef<'_>, decoded: MatRef<'_>) -> f64 {

@@ -97,3 +97,87 @@ impl TopK {
         self.heap.into_sorted_vec().into_iter().map(|c| (c.score, c.row)).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::math::rng::Random;
+
+    /// What a sort of everything gives.
+    fn sorted(scores: &[f32], k: usize) -> Vec<(f32, u64)> {
+        let known = |&score: &f32| if score.is_nan() { f32::NEG_INFINITY } else { score + 0.0 };
+        let mut all: Vec<(f32, u64)> = scores.iter().map(known).zip(0..).collect();
+        all.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+        all.truncate(k);
+        all
+    }
+
+    fn bits(found: Vec<(f32, u64)>) -> Vec<(u32, u64)> {
+        found.into_iter().map(|(score, row)| (score.to_bits(), row)).collect()
+    }
+
+    /// Few different scores, so that ties are cut off; among them both zeros, infinities and what is no number.
+    fn scores(random: &mut Random, n: usize) -> Vec<f32> {
+        const SPECIAL: [f32; 5] = [0.0, -0.0, f32::INFINITY, f32::NEG_INFINITY, f32::NAN];
+        (0..n).map(|_| SPECIAL.get(random.below(9)).copied().unwrap_or(random.below(7) as f32 - 3.0)).collect()
+    }
+
+    #[test]
+    fn the_best_of_a_stream_are_those_of_a_sort() {
+        let mut random = Random::new(1, 71);
+        for n in [0, 1, 2, 31, 32, 33, 100, 300] {
+            for k in [0, 1, 2, 10, 99, 400] {
+                let all = scores(&mut random, n);
+                let expected = bits(sorted(&all, k));
+                // One by one, and in any order of the rows.
+                let mut order: Vec<usize> = (0..n).collect();
+                random.shuffle(&mut order);
+                let mut top = TopK::new(k);
+                order.iter().for_each(|&row| top.offer(all[row], row as u64 + 5, |place| place - 5));
+                assert_eq!(top.k(), k);
+                let worst = if k > 0 && n >= k { f32::from_bits(expected[k - 1].0) } else { f32::NEG_INFINITY };
+                assert_eq!(top.threshold().to_bits(), worst.to_bits(), "n = {n}, k = {k}");
+                assert_eq!(bits(top.into_sorted()), expected, "n = {n}, k = {k}");
+                // In blocks, and in two parts that are put together.
+                let (front, back) = all.split_at(n / 3);
+                let part = |scores: &[f32], first: usize| {
+                    let mut top = TopK::new(k);
+                    top.offer_all(scores, 100 + first as u64, |place| place - 100);
+                    top
+                };
+                assert_eq!(bits(part(&all, 0).into_sorted()), expected, "n = {n}, k = {k}");
+                let merged = part(front, 0).merge(&part(back, front.len()));
+                assert_eq!(bits(merged.into_sorted()), expected, "n = {n}, k = {k}, merged");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_below_the_floor_does_not_enter() {
+        let mut top = TopK::above(3, 0.5);
+        assert_eq!((top.threshold(), top.k()), (0.5, 3));
+        for (row, score) in [0.25, 0.5, 0.75, 0.4].into_iter().enumerate() {
+            let asked = std::cell::Cell::new(false);
+            top.offer(score, row as u64, |row| {
+                asked.set(true);
+                row
+            });
+            assert_eq!(asked.get(), score >= 0.5, "a row is asked for where it may enter");
+        }
+        assert_eq!(top.into_sorted(), [(0.75, 2), (0.5, 1)]);
+    }
+
+    /// A block whose best does not reach the threshold is passed over.
+    #[test]
+    fn blocks_below_the_threshold_are_not_looked_at() {
+        let mut top = TopK::above(1, 1.0);
+        let looked = std::cell::Cell::new(0);
+        let mut all = [0.5f32; 96];
+        all[40] = 1.0;
+        top.offer_all(&all, 0, |row| {
+            looked.set(looked.get() + 1);
+            row
+        });
+        assert_eq!((looked.get(), top.into_sorted()), (1, vec![(1.0, 40)]));
+    }
+}

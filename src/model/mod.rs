@@ -167,46 +167,93 @@ impl Chart {
     }
 }
 
-/// Levels of the per-row factor and gain.
-#[derive(Debug, Clone, PartialEq, Default)]
+/// What rows have beside their symbols: how long they are, and what their parts are multiplied with.
+///
+/// With a the anchor and c the codeword of a row, F its factor, W its weight and G its gain, its score is
+/// `G F (<q, a> + W <q, c>)`, or what l2 makes of that (`score.rs`).
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Side {
-    /// 16 levels, or none.
+    /// Factors by code: 16 levels, 256, or none.
     pub(crate) factors: Vec<f32>,
+    /// As many weights of the codeword; none where all are 1.
+    pub(crate) weights: Vec<f32>,
+    /// Beside a learned decoder as many lengths of what it adds to the anchor, or none.
+    pub(crate) reaches: Vec<f32>,
+    /// What an error of F and of F W costs, by which the code of a row is chosen: the second moments of `<q, a>` and `<q, c>` over near
+    /// pairs, as (aa, ac, cc). For whoever adds rows.
+    pub(crate) costs: [f32; 3],
     /// Nibbles of the gain, 0 to 3.
     pub(crate) gain_nibbles: u8,
-    /// Smallest and largest gain.
+    /// Smallest and largest gain; that of all rows, twice, where there are no nibbles.
     pub(crate) gain_range: (f32, f32),
 }
 
+/// What a row's factor and weight should be.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Scales {
+    pub(crate) factor: f32,
+    pub(crate) weight: f32,
+}
+
+impl Default for Side {
+    fn default() -> Self {
+        Side::bare(1.0)
+    }
+}
+
 impl Side {
+    /// One that keeps nothing of rows, all of which have this gain.
+    pub(crate) fn bare(gain: f32) -> Side {
+        let (factors, weights, reaches) = (Vec::new(), Vec::new(), Vec::new());
+        Side { factors, weights, reaches, costs: [0.0; 3], gain_nibbles: 0, gain_range: (gain, gain) }
+    }
+
     pub(crate) fn factor_nibbles(&self) -> usize {
-        usize::from(!self.factors.is_empty())
+        match self.factors.len() {
+            0 => 0,
+            1..=16 => 1,
+            _ => 2,
+        }
     }
 
     pub(crate) fn nibbles(&self) -> usize {
         self.factor_nibbles() + usize::from(self.gain_nibbles)
     }
 
-    /// The nearest factor level, ties to the lower code.
-    pub(crate) fn factor_code(&self, factor: f32) -> u8 {
+    /// The nearest factor level, ties to the lower code; with weights the pair of least cost.
+    pub(crate) fn factor_code(&self, wanted: Scales) -> u8 {
         let mut best = (f32::INFINITY, 0u8);
+        let [aa, ac, cc] = self.costs;
         for (code, level) in self.factors.iter().enumerate() {
-            let distance = (level - factor).abs();
-            if distance < best.0 {
-                best = (distance, code as u8);
+            let off = level - wanted.factor;
+            let cost = match self.weights.get(code) {
+                None => off.abs(),
+                Some(weight) => {
+                    let other = level * weight - wanted.factor * wanted.weight;
+                    off * (aa * off + 2.0 * ac * other) + cc * other * other
+                }
+            };
+            if cost < best.0 {
+                best = (cost, code as u8);
             }
         }
         best.1
+    }
+
+    /// The code of the nearest reach, ties to the lower code.
+    pub(crate) fn reach_code(&self, reach: f32) -> u8 {
+        let off = |code: &usize| (self.reaches[*code] - reach).abs();
+        (0..self.reaches.len()).min_by(|a, b| off(a).total_cmp(&off(b))).unwrap_or(0) as u8
     }
 
     fn gain_steps(&self) -> f64 {
         (16f64.powi(self.gain_nibbles.into()) - 2.0).max(1.0)
     }
 
-    /// The gain of a code; 1 when gains are not kept.
+    /// The gain of a code; that of all rows when gains are not kept.
     pub(crate) fn gain(&self, code: u16) -> f32 {
         if self.gain_nibbles == 0 {
-            return 1.0;
+            return self.gain_range.0;
         }
         if code == 0 {
             return 0.0;

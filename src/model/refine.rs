@@ -29,7 +29,7 @@ impl Refine {
             mean: vec![0.0; dim],
             charts: vec![chart],
             anchor_chart: vec![0],
-            side: Side { factors, gain_nibbles: 0, gain_range: (1.0, 1.0) },
+            side: Side { factors, ..Side::bare(1.0) },
         };
         Refine { model, alpha }
     }

@@ -263,7 +263,7 @@ params! {
         cell_count: u32,
         chart: u32,
         charts: u32,
-        factors: u32,
+        factor_nibbles: u32,
         squared: u32,
         query_count: u32,
         bases_at: u32,

@@ -130,11 +130,13 @@ pub(crate) struct CodesRef<'a> {
     pub(crate) anchor_chart: &'a [u8],
     /// Values per symbol: 16 or 256.
     pub(crate) alphabet: usize,
-    /// The factor of each factor code; empty without factors.
+    /// The factor of each factor code: 16, or 256 with two nibbles; empty without factors.
     pub(crate) factors: &'a [f32],
-    /// The gain of each gain code; one value, 1, without gains.
+    /// What codewords are multiplied with, by factor code; empty where that is 1.
+    pub(crate) weights: &'a [f32],
+    /// The gain of each gain code; one value, that of all rows, without codes.
     pub(crate) gains: &'a [f32],
-    /// Whether the score is 2 G F s - G^2 (l2) instead of G F s.
+    /// Whether the score is 2 G F s - G^2 (l2) instead of G F s, for s = base + W codeword.
     pub(crate) squared: bool,
 }
 
@@ -146,20 +148,43 @@ impl<'a> CodesRef<'a> {
         (&self.blocks[at / BLOCK * stride..(at / BLOCK + 1) * stride], at % BLOCK)
     }
 
+    /// Side nibbles that are of the factor's code.
+    #[inline(always)]
+    pub(crate) fn factor_nibbles(&self) -> usize {
+        match self.factors.len() {
+            0 => 0,
+            1..=16 => 1,
+            _ => 2,
+        }
+    }
+
+    /// The code of the factor at place `i` of a block: its nibbles, least significant first.
+    #[inline(always)]
+    pub(crate) fn factor_code(&self, block: &[u8], i: usize) -> usize {
+        (0..self.factor_nibbles()).rev().fold(0, |code, s| code << 4 | usize::from(self.shape.side(block, s, i)))
+    }
+
+    /// The weight of a factor code.
+    #[inline(always)]
+    pub(crate) fn weight(&self, code: usize) -> f32 {
+        self.weights.get(code).copied().unwrap_or(1.0)
+    }
+
     /// The gain of the row at a position.
     pub(crate) fn gain(&self, position: u64) -> f32 {
         let (block, i) = self.block(position);
-        let code = self.shape.gain_code(block, usize::from(!self.factors.is_empty()), i);
+        let code = self.shape.gain_code(block, self.factor_nibbles(), i);
         self.gains.get(code).copied().unwrap_or(1.0)
     }
 
-    /// The inner product with the decoded row at a position, of a query with these tables and bases.
+    /// The inner product with the decoded row at a position, its codeword weighted, of a query with these tables and bases.
     #[inline]
     pub(crate) fn product(&self, tables: &[f32], bases: &[f32], position: u64) -> f32 {
         let cell = self.labels.cell_of(position);
         let (chart, per_chart) = (usize::from(self.anchor_chart[cell]), self.shape.symbols * self.alphabet);
         let (block, i) = self.block(position);
-        bases[cell] + self.shape.sum(block, i, &tables[chart * per_chart..(chart + 1) * per_chart])
+        let codeword = self.shape.sum(block, i, &tables[chart * per_chart..(chart + 1) * per_chart]);
+        bases[cell] + self.weight(self.factor_code(block, i)) * codeword
     }
 }
 

@@ -7,7 +7,7 @@ use crate::{
     error::Error,
     math::product::{chunk_nn, dot},
     matrix::{Mat, MatRef},
-    model::{factor, refine::Refine},
+    model::{Scales, factor, refine::Refine},
     ops::{
         seam::Ops,
         types::{Effort, EncodeJob, Tries},
@@ -56,7 +56,9 @@ impl RefineEncoder {
     ) -> Result<RefineCodes, Error> {
         let symbols = self.symbols(ops, refine, residuals(unit, decoded.view()))?;
         self.add(refine, &symbols, &mut decoded);
-        let factors = norms(&decoded).into_iter().map(|n| refine.model().side.factor_code(factor(n, refine.alpha())));
+        let factors = norms(&decoded)
+            .into_iter()
+            .map(|n| refine.model().side.factor_code(Scales { factor: factor(n, refine.alpha()), weight: 1.0 }));
         Ok(RefineCodes { factors: factors.collect(), symbols })
     }
 

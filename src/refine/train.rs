@@ -71,7 +71,7 @@ pub(crate) fn train<O: Ops>(
         mean: vec![0.0; dim],
         charts: Vec::new(),
         anchor_chart: vec![0],
-        side: Side::default(),
+        side: Side::bare(1.0),
     };
     let chart = train_chart(ops, &to_be, &space, &of, &about)?;
     let mut refine = Refine::new(base.model.metric, dim, chart, vec![1.0; 16], 0.0);
@@ -85,8 +85,9 @@ pub(crate) fn train<O: Ops>(
     let symbols = encoder.symbols(ops, &refine, residuals(unit.view(), decoded.view()))?;
     encoder.add(&refine, &symbols, &mut decoded);
     let norms = norms(&decoded);
-    refine.alpha = choose_alpha(&base.model, &norms, decoded.view(), unit.view(), &gains, queries);
-    refine.model.side.factors = factor_levels(&norms, refine.alpha);
+    refine.alpha =
+        choose_alpha(base.model.metric, &norms, decoded.view(), unit.view(), &gains, prepared.scored_queries());
+    refine.model.side.factors = factor_levels(&norms, refine.alpha, 1);
     let errors = (0..unit.rows()).map(|i| f64::from(squared_distance(unit.row(i), decoded.row(i))));
     let energy = errors.sum::<f64>() / unit.rows().max(1) as f64;
     Ok(Some(TrainedRefine { refine, encoder, energy }))

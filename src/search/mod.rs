@@ -4,4 +4,5 @@ pub(crate) mod exact;
 pub(crate) mod probe;
 pub(crate) mod recall;
 pub(crate) mod rescore;
+pub(crate) mod similarity;
 pub(crate) mod tables;

@@ -7,7 +7,7 @@ use crate::{math::rng::Random, model::kinds::CodeKind};
 
 /// How much worse the symbols of a code are than the ideal code of the same rate, as a factor on the distortion of
 /// the directions it codes. Measured on text embeddings at 0.7 to 2.7 bits per dimension.
-const LOSS: f64 = 1.25;
+pub(crate) const LOSS: f64 = 1.25;
 
 /// A direction whose rate exceeds a symbol's bits by this much is given a further, empty symbol before its own.
 const OVERFULL_BITS: f64 = 1.5;

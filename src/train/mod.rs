@@ -5,6 +5,7 @@ pub(crate) mod anneal;
 pub(crate) mod calibrate;
 pub(crate) mod chart;
 pub(crate) mod metric;
+pub(crate) mod pairs;
 pub(crate) mod pilot;
 pub(crate) mod quantize;
 pub(crate) mod relocate;

@@ -61,9 +61,21 @@ fn code(value: f32, offset: f32, scale: f32, top: f32) -> f32 {
     if scale == 0.0 { 0.0 } else { ((value - offset) / scale).round().clamp(0.0, top) }
 }
 
-/// Up to 16 levels of least squared error for `values` (Lloyd's method from quantiles), ascending.
-pub(crate) fn levels(values: &[f32]) -> Vec<f32> {
-    const LEVELS: usize = 16;
+/// Levels of least squared error for `values` (Lloyd's method from quantiles), 16 of them ascending, or with two nibbles 256
+/// by code.
+pub(crate) fn levels(values: &[f32], nibbles: usize) -> Vec<f32> {
+    match nibbles {
+        2 => in_groups(ascending::<256>(values)),
+        _ => ascending::<16>(values),
+    }
+}
+
+/// By code what is given in groups of 16: the first nibble of a code, the lower one, is its group.
+pub(crate) fn in_groups<T: Copy>(values: Vec<T>) -> Vec<T> {
+    (0..values.len()).map(|code| values[16 * (code % 16) + code / 16]).collect()
+}
+
+fn ascending<const LEVELS: usize>(values: &[f32]) -> Vec<f32> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f32::total_cmp);
     if sorted.is_empty() {
@@ -123,7 +135,7 @@ mod tests {
 
     #[test]
     fn levels_are_exact_for_few_values() {
-        let found = levels(&[0.5, 0.5, 2.0, 2.0, 2.0]);
+        let found = levels(&[0.5, 0.5, 2.0, 2.0, 2.0], 1);
         assert!(found.contains(&0.5) && found.contains(&2.0));
     }
 }

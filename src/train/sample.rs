@@ -32,6 +32,8 @@ pub(crate) struct Prepared<'a> {
     /// Their lengths.
     pub(crate) gains: Vec<f32>,
     queries: Option<Mat>,
+    /// The same at their own length, where the order of scores depends on it.
+    scored_queries: Option<Mat>,
     /// Held-out queries, scaled for exact scores.
     pub(crate) held: Mat,
     /// The row that each of them is, when they are rows.
@@ -42,6 +44,11 @@ impl Prepared<'_> {
     /// Sample queries as unit rows, those held out not among them.
     pub(crate) fn training_queries(&self) -> Option<MatRef<'_>> {
         self.queries.as_ref().map(Mat::view)
+    }
+
+    /// The same as scores take them: at their own length, but for the cosine.
+    pub(crate) fn scored_queries(&self) -> Option<MatRef<'_>> {
+        self.scored_queries.as_ref().or(self.queries.as_ref()).map(Mat::view)
     }
 
     /// Divides sample queries into those that training sees and those that are held out.
@@ -59,6 +66,7 @@ impl Prepared<'_> {
         let every = HELD_OUT.max(given.rows().div_ceil(HELD_MOST));
         let (kept, out): (Vec<usize>, Vec<usize>) = (0..all.rows()).partition(|i| i % every != every - 1);
         self.held = with_lengths(all.view(), &out, &lengths, metric);
+        self.scored_queries = (metric == Metric::L2).then(|| with_lengths(all.view(), &kept, &lengths, metric));
         self.queries = Some(copy_rows(all.view(), &kept));
         Ok(())
     }
@@ -69,6 +77,8 @@ const SAMPLE_VALUES: usize = 40 << 20;
 /// Rows of the training sample at most. All of 100,000 rows in place of a third are worth a quarter to half a point of recall at
 /// the same bytes.
 const SAMPLE_ROWS: usize = 1 << 17;
+/// Rows from which on their one length takes less than a code for each.
+const ONE_LENGTH_ROWS: usize = 256;
 /// One of so many sample queries is held out.
 const HELD_OUT: usize = 8;
 /// Held-out queries at most: the exact truth costs a pass over all rows for each.
@@ -103,15 +113,24 @@ pub(crate) fn prepare<'a>(
     let sample = random.sample(n, sample_rows(n, dim));
     report(Stage::Sample, 0, sample.len())?;
     let mut unit = read_sample(rows, &sample)?;
-    let center = match config.metric {
-        Metric::L2 => {
-            check_finite(rows, &sample, &unit)?;
-            crate::math::center::center(unit.view())
-        }
+    if config.metric == Metric::L2 {
+        check_finite(rows, &sample, &unit)?;
+    }
+    // Rows of one length lie on a sphere about the origin: l2 then ranks as the cosine does, and no length is kept. (For dot it is: rows
+    // of any length may come later, and scores are in proportion to it.)
+    let one = if config.metric == Metric::L2 && n >= ONE_LENGTH_ROWS { one_length(rows, &unit)? } else { None };
+    let center = match (config.metric, one) {
+        (Metric::L2, None) => crate::math::center::center(unit.view()),
         _ => vec![0.0; dim],
     };
-    let gains = to_unit(&mut unit, config.metric, &center, |i, fault| fault.at(rows.path(), sample[i]))?;
-    let mut gain_range = (1.0, 1.0);
+    if one.is_some() {
+        sizes.gain_nibbles = 0;
+    }
+    let mut gains = to_unit(&mut unit, config.metric, &center, |i, fault| fault.at(rows.path(), sample[i]))?;
+    if config.metric == Metric::Cosine {
+        gains.fill(1.0);
+    }
+    let mut gain_range = one.map_or((1.0, 1.0), |length| (length, length));
     if sizes.gain_nibbles > 0 {
         let lengths = all_lengths(rows, config.metric, &center)?;
         let outside;
@@ -128,6 +147,7 @@ pub(crate) fn prepare<'a>(
         unit,
         gains,
         queries: None,
+        scored_queries: None,
         held: Mat::zeros(0, dim),
         held_rows: None,
     };
@@ -212,6 +232,23 @@ pub(crate) fn to_unit(
         })
         .collect();
     gains.into_iter().enumerate().map(|(i, gain)| gain.map_err(|fault| at(i, fault))).collect()
+}
+
+/// The one length that all rows have or nearly have, where they do; `sample` are some of them.
+fn one_length(rows: &dyn RowSource, sample: &Mat) -> Result<Option<f32>, Error> {
+    let origin = vec![0.0; rows.dim()];
+    let mut unit = vec![0.0; rows.dim()];
+    let mut some = Lengths::default();
+    for i in 0..sample.rows() {
+        match unit_row(sample.row(i), Metric::Dot, &origin, &mut unit) {
+            Ok(length) => some.add(length, 1),
+            Err(_) => return Ok(None),
+        }
+    }
+    match some.one(sample.rows()) {
+        Some(_) => Ok(all_lengths(rows, Metric::Dot, &origin)?.one(rows.rows())),
+        None => Ok(None),
+    }
 }
 
 /// The lengths of all rows.

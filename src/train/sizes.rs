@@ -7,6 +7,7 @@ use crate::{
     format::{
         elias_fano::bytes_at_most as row_ids_len,
         rows::BlockShape,
+        score::HEAD as SCORE_HEAD,
         sums::sums_len,
         write::{SECTIONS, file_len, metadata_bytes},
     },
@@ -20,6 +21,11 @@ pub(crate) struct Sizes {
     pub(crate) dim: usize,
     pub(crate) lags: usize,
     pub(crate) gain_nibbles: u8,
+    /// Nibbles of the factor, where there is one, and whether codewords may have weights.
+    pub(crate) factor_nibbles: u8,
+    pub(crate) weights: bool,
+    /// Whether rows have a nibble for their reach beside a learned decoder.
+    pub(crate) reach: bool,
     pub(crate) metadata: u64,
     /// Bytes of the ids.
     pub(crate) ids: u64,
@@ -51,6 +57,10 @@ impl Sizes {
                 Metric::Dot => 2,
                 Metric::L2 => 3,
             },
+            // With a refine layer the factor only decides what that looks at.
+            factor_nibbles: if config.refine.is_none() && per_row * n as f64 >= TWO_NIBBLES { 2 } else { 1 },
+            weights: config.refine.is_none() && per_row * n as f64 >= WEIGHTS,
+            reach: false,
             metadata: metadata_bytes(&all_metadata(config)).len() as u64,
             // Those to come are taken to be like those given.
             ids: config.ids.map_or(0, |ids| (ids.bytes().len() as f64 * n as f64 / rows.max(1) as f64) as u64),
@@ -72,7 +82,11 @@ impl Sizes {
     ) -> u64 {
         let anchors: usize = charts.iter().sum();
         // Whoever decodes a row with the network has its length, and needs no factor.
-        let side_nibbles = usize::from(self.decoder.is_none()) + usize::from(self.gain_nibbles);
+        let of_factor = if self.decoder.is_some() { self.reach.into() } else { self.factor_nibbles };
+        let side_nibbles = usize::from(of_factor + self.gain_nibbles);
+        let tables = if of_factor == 0 { 0 } else { 4 << (4 * of_factor) };
+        let with_scores = (of_factor > 0 && (self.weights || self.reach))
+            || (self.gain_nibbles == 0 && config.metric != Metric::Cosine);
         let block = BlockShape { kind: config.code, symbols, side_nibbles };
         let means = if config.metric == Metric::L2 { 2 } else { 1 };
         let heads = charts.len() * (8 + 2 * symbols) + anchors + 4 * (2 * charts.len() + 1);
@@ -82,7 +96,7 @@ impl Sizes {
             model_bytes.ceil() as u64 + heads as u64,
             // Which bytes of the model stand in which section moves the padding by less than this.
             64,
-            72,
+            8 + tables,
             self.metadata,
             32,
             8 * (anchors as u64 + 1),
@@ -92,7 +106,13 @@ impl Sizes {
         // Ids are a section more, as a decoder is and the hashes of parts are: its entry, and what it is padded with. A scale of lengths is
         // two: the file names what a reader must know for it.
         let further = |bytes: u64| if bytes > 0 { bytes + 96 } else { 0 };
-        let gains = if self.gains > 0 { further(self.gains) + further(64) } else { 0 };
+        let mut gains = if self.gains > 0 { further(self.gains) } else { 0 };
+        if with_scores {
+            gains += further(SCORE_HEAD as u64 + tables * if self.reach { 2 } else { 1 });
+        }
+        if gains > 0 {
+            gains += further(64);
+        }
         let sums = [lengths[8], lengths[9], self.ids].map(sums_len).iter().sum();
         file_len(&lengths) + further(self.ids) + further(decoder) + further(sums) + gains
     }
@@ -176,6 +196,11 @@ pub(crate) fn too_small(sizes: &Sizes, bytes: u64) -> Error {
         smallest_ratio: (smallest / raw * 1e4).ceil() / 1e4,
     }
 }
+
+/// Bytes of a file from which on a table of 16 weights and what names it, 350 bytes, take little of it.
+const WEIGHTS: f64 = 40_000.0;
+/// Those from which on tables of 256 factors and weights, 2 kB, do.
+const TWO_NIBBLES: f64 = 400_000.0;
 
 /// Symbols a codeword depends on beside its own. Two, with four survivors per state, lower the distortion of chain codes
 /// by 3 % against one at the same scan; more do not pay.

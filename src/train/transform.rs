@@ -1,9 +1,11 @@
 //! The order of training: metric, anchors, transform, allocation, tables, then what only search needs.
 
+use rayon::prelude::*;
+
 use super::{
     allocate::{Shape, allocate, symbol_bits},
     anneal::{anneal, anneal_from},
-    calibrate,
+    calibrate::{self, Anchored, Kept, Sampled},
     chart::{ChartCode, ChartRows, Spectrum, train_chart},
     pilot::Pilot,
     quantize::group_means,
@@ -12,7 +14,10 @@ use super::{
 };
 use crate::{
     config::{AnnealingConfig, Config},
-    encode::{Encoder, encode_rows, energies},
+    encode::{
+        Encoder, encode_rows, energies,
+        shares::{AnchorVectors, Share},
+    },
     error::Error,
     math::{linalg::to_f32, product::product_nt, rng::Random},
     matrix::{Mat, MatRef, copy_rows},
@@ -30,6 +35,8 @@ const ON_SOME: usize = 10;
 const ON_ALL: usize = 4;
 /// Rows that decide which anchors share a chart.
 const CHART_ROWS: usize = 8192;
+/// What a nibble for the reach of rows must add to recall before a learned decoder to be worth it.
+const REACH_PAYS: f64 = 0.007;
 const PURPOSE_CHARTS: u64 = 41;
 const PURPOSE_ANCHORS: u64 = 42;
 
@@ -39,7 +46,7 @@ pub(crate) struct Training<'a> {
     pub(crate) unit: MatRef<'a>,
     /// Their gains (ones for cosine).
     pub(crate) gains: &'a [f32],
-    /// Sample queries as unit rows, those held out not among them.
+    /// Sample queries as scores take them, those held out not among them.
     pub(crate) queries: Option<MatRef<'a>>,
     pub(crate) center: Vec<f32>,
     pub(crate) gain_range: (f32, f32),
@@ -59,6 +66,8 @@ pub(crate) struct Trained {
     pub(crate) model: Model,
     pub(crate) encoder: Encoder,
     pub(crate) alpha: f32,
+    /// Whether a nibble for the reach of rows would pay beside the learned decoder to come.
+    pub(crate) reach_pays: bool,
     pub(crate) energy: f64,
     pub(crate) anchor_energy: f64,
 }
@@ -103,11 +112,7 @@ pub(crate) fn train<O: Ops>(ops: &O, t: &Training<'_>) -> Result<Trained, Error>
         mean: space.mean.clone(),
         charts: Vec::new(),
         anchor_chart,
-        side: Side {
-            factors: if t.sizes.decoder.is_some() { Vec::new() } else { vec![1.0; 16] },
-            gain_nibbles: t.sizes.gain_nibbles,
-            gain_range: t.gain_range,
-        },
+        side: Side { gain_nibbles: t.sizes.gain_nibbles, gain_range: t.gain_range, ..Side::default() },
     };
     for (number, spectrum) in spectra.iter().enumerate() {
         let (rows, labels) = &parts[number];
@@ -131,14 +136,27 @@ fn calibrated<O: Ops>(ops: &O, t: &Training<'_>, mut model: Model, encoder: Enco
     let (unit, gains) = calibrate::gather(t.unit, t.gains, &rows);
     let encoded = encode_rows(ops, &encoder, &model, &ops.upload(unit.view())?)?;
     let decoded = encoder.decode(&model, &encoded);
-    // With a learned decoder both depend on what that makes of the rows.
-    let mut alpha = 0.0;
-    if t.sizes.decoder.is_none() {
-        alpha = calibrate::choose_alpha(&model, &encoded.norms, decoded.view(), unit.view(), &gains, t.queries);
-        model.side.factors = calibrate::factor_levels(&encoded.norms, alpha);
+    let anchors = AnchorVectors::new(&model, &encoder);
+    let share = |i: usize| Share::of(unit.row(i), anchors.vectors.row(encoded.labels[i] as usize), decoded.row(i));
+    let shares: Vec<Share> = (0..unit.rows()).into_par_iter().map(share).collect();
+    let rows = Anchored { vectors: anchors.vectors.view(), labels: &encoded.labels, shares: &shares };
+    let sampled = Sampled::new(model.metric, decoded.view(), unit.view(), &gains, t.queries);
+    let (mut alpha, mut reach_pays) = (0.0, false);
+    if t.sizes.decoder.is_some() {
+        // Factors depend on what the decoder makes of the rows; whether a nibble for their reach pays does hardly.
+        if let Some(sampled) = sampled.filter(|_| !t.sizes.reach) {
+            let reaches = calibrate::reach_levels(&shares);
+            reach_pays = sampled.reaching(&rows, &reaches).recall > sampled.plain(&encoded.norms).recall + REACH_PAYS;
+        }
+    } else if t.config.refine.is_some() {
+        alpha = sampled.map_or(calibrate::DEFAULT_ALPHA, |sampled| sampled.plain(&encoded.norms).alpha);
+        model.side.factors = calibrate::factor_levels(&encoded.norms, alpha, 1);
+    } else {
+        let kept = Kept { nibbles: t.sizes.factor_nibbles.into(), weights: t.sizes.weights };
+        alpha = calibrate::choose_factors(&mut model.side, sampled.as_ref(), &encoded.norms, &rows, kept);
     }
     let (energy, anchor_energy) = energies(&model, &encoder, unit.view(), &encoded, decoded.view());
-    Ok(Trained { model, encoder, alpha, energy, anchor_energy })
+    Ok(Trained { model, encoder, alpha, reach_pays, energy, anchor_energy })
 }
 
 /// Finds the anchors: the anchor of each row.

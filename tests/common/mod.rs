@@ -97,14 +97,13 @@ pub fn reference<D: AsRef<[u8]>>(index: &Index<D>) -> File {
 /// Checks found rows and scores of every query against the reference, near-ties aside.
 #[track_caller]
 pub fn assert_answers(file: &File, queries: MatRef<'_>, found: &Neighbors, k: usize) {
-    let (n, d) = (file.meta.n, file.meta.d);
+    let n = file.meta.n;
     let k = k.min(n);
     assert_eq!((found.ids.rows(), found.ids.dim()), (queries.rows(), k));
-    let units = file.units();
+    let scored: Vec<Vec<f64>> = (0..n).map(|row| file.scored(row)).collect();
     for q in 0..queries.rows() {
         let query = wide(queries.row(q));
-        let scores: Vec<f64> =
-            (0..n).map(|row| file.score_unit(&query, row, &units[row * d..(row + 1) * d])).collect();
+        let scores: Vec<f64> = (0..n).map(|row| file.score_of(&query, row, &scored[row])).collect();
         assert_hits(file, &query, &scores, |id| id as usize, (found.ids.row(q), found.scores.row(q)));
     }
 }

@@ -8,24 +8,24 @@ use crate::{
 };
 
 /// Kinds that stand in a file once, for all rows.
-pub const OF_FILE: [&[u8; 4]; 10] =
-    [b"META", b"MEAN", b"CHRT", b"ANCH", b"SIDE", b"DECO", b"MREF", b"KEYV", b"HIST", b"FEAT"];
+pub const OF_FILE: [&[u8; 4]; 11] =
+    [b"META", b"MEAN", b"CHRT", b"ANCH", b"SIDE", b"SCOR", b"DECO", b"MREF", b"KEYV", b"HIST", b"FEAT"];
 /// Kinds that stand in a file once for each segment.
 pub const OF_SEGMENT: [&[u8; 4]; 9] =
     [b"SEGM", b"CELL", b"TOMB", b"GAIN", b"ROWS", b"CODE", b"IDSU", b"IDSS", b"SUMS"];
 /// The kinds that came with version 3.
-pub const SINCE_3: [&[u8; 4]; 3] = [b"FEAT", b"SUMS", b"GAIN"];
+pub const SINCE_3: [&[u8; 4]; 4] = [b"FEAT", b"SUMS", b"GAIN", b"SCOR"];
 /// The features that this reader knows, by bit, and the sections that call for them.
-pub const FEATURES: [(u32, &str, &[u8; 4]); 1] = [(0, "lengths", b"GAIN")];
+pub const FEATURES: [(u32, &str, &[u8; 4]); 2] = [(0, "lengths", b"GAIN"), (1, "scores", b"SCOR")];
 /// The kinds of version 1.
 pub const OF_VERSION_1: [&[u8; 4]; 9] =
     [b"META", b"MEAN", b"CHRT", b"ANCH", b"SIDE", b"KEYV", b"CELL", b"ROWS", b"CODE"];
 /// What a model is, but for `META`.
 pub const MODEL: [&[u8; 4]; 4] = [b"MEAN", b"CHRT", b"ANCH", b"SIDE"];
 /// The sections that a reader loads and checks to open a file.
-pub const AT_OPEN: [&[u8; 4]; 14] = [
-    b"META", b"MEAN", b"CHRT", b"ANCH", b"SIDE", b"DECO", b"MREF", b"KEYV", b"HIST", b"FEAT", b"SEGM", b"CELL",
-    b"TOMB", b"GAIN",
+pub const AT_OPEN: [&[u8; 4]; 15] = [
+    b"META", b"MEAN", b"CHRT", b"ANCH", b"SIDE", b"SCOR", b"DECO", b"MREF", b"KEYV", b"HIST", b"FEAT", b"SEGM",
+    b"CELL", b"TOMB", b"GAIN",
 ];
 /// Sections checked at open together have at most this many bytes.
 pub const OPEN_LIMIT: usize = 1 << 30;

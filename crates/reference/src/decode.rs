@@ -21,6 +21,31 @@ impl File {
         chain::decode(&chart.code, &self.anchors[anchor], symbols)
     }
 
+    /// What scores are made of, u_tilde: with a the anchor of the row as a vector, `a + W (u_hat - a)`, where W is the weight of its
+    /// code; with a learned decoder and reaches, the reach of its code over |u_hat - a|, 1 where that length is nothing; otherwise 1.
+    /// Returns d numbers.
+    pub fn scored(&self, row: usize) -> Vec<f64> {
+        let (unit, anchor) = (self.unit(row), self.anchor_unit(row));
+        let mut codeword = Vec::new();
+        for i in 0..unit.len() {
+            codeword.push(unit[i] - anchor[i]);
+        }
+        let code = || self.factor_codes[self.position_of[row]];
+        let weight = if self.learned.is_some() {
+            let length = dot(&codeword, &codeword).sqrt();
+            if self.side.reaches.is_empty() || length <= 1e-6 { 1.0 } else { self.side.reaches[code()] / length }
+        } else if self.side.weights.is_empty() {
+            1.0
+        } else {
+            self.side.weights[code()]
+        };
+        let mut scored = Vec::new();
+        for i in 0..anchor.len() {
+            scored.push(anchor[i] + weight * codeword[i]);
+        }
+        scored
+    }
+
     /// u_hat = mean + sum over j of y_j b_j, or of y'_j b_j. Returns d numbers.
     pub fn unit(&self, row: usize) -> Vec<f64> {
         self.vector_of(row, &self.coordinates(row))
@@ -44,11 +69,11 @@ impl File {
     }
 
     /// gain_hat of a row: code 0 is 0; code c from 1 to 16^N - 1 is
-    /// lo (hi / lo)^((c - 1) / (16^N - 2)), or what section `GAIN` says; 1 without gain nibbles,
-    /// as for cosine.
+    /// lo (hi / lo)^((c - 1) / (16^N - 2)), or what section `GAIN` says; that of all rows without
+    /// gain nibbles, 1 for cosine.
     pub fn gain(&self, row: usize) -> f64 {
         let Some((lo, hi)) = self.side.gain_range else {
-            return 1.0;
+            return self.side.one_gain;
         };
         let code = self.gain_codes[self.position_of[row]];
         if code == 0 {
@@ -77,10 +102,10 @@ impl File {
     }
 
     /// F of a row: the level its code names, 1 without a factor nibble; with a learned decoder
-    /// |u_hat|^-alpha, 1 where that length is nothing.
-    pub fn factor(&self, row: usize, unit: &[f64]) -> f64 {
+    /// |u_tilde|^-alpha, 1 where that length is nothing. `scored`: [`Self::scored`].
+    pub fn factor(&self, row: usize, scored: &[f64]) -> f64 {
         if self.learned.is_some() {
-            let length = dot(unit, unit).sqrt();
+            let length = dot(scored, scored).sqrt();
             return if length <= 1e-6 { 1.0 } else { length.powf(-self.meta.alpha) };
         }
         if self.side.factor_levels.is_empty() {
@@ -102,25 +127,25 @@ impl File {
     /// The score of a row, larger is nearer:
     ///
     /// ```text
-    /// cosine, dot:  G F <q, u_hat>                                   (for cosine q is normalised)
-    /// l2:           2 G F <q - center, u_hat> - G^2 - |q - center|^2
+    /// cosine, dot:  G F <q, u_tilde>                                   (for cosine q is normalised)
+    /// l2:           2 G F <q - center, u_tilde> - G^2 - |q - center|^2
     /// ```
     pub fn score(&self, query: &[f64], row: usize) -> f64 {
-        self.score_unit(query, row, &self.unit(row))
+        self.score_of(query, row, &self.scored(row))
     }
 
-    /// [`Self::score`] with u_hat of the row given, so that many queries need not decode it again.
-    pub fn score_unit(&self, query: &[f64], row: usize, unit: &[f64]) -> f64 {
-        let (gain, factor) = (self.gain(row), self.factor(row, unit));
+    /// [`Self::score`] with [`Self::scored`] of the row given, so that many queries need not decode it again.
+    pub fn score_of(&self, query: &[f64], row: usize, scored: &[f64]) -> f64 {
+        let (gain, factor) = (self.gain(row), self.factor(row, scored));
         match self.meta.metric {
-            Metric::Cosine => gain * factor * dot(&normalised(query), unit),
-            Metric::Dot => gain * factor * dot(query, unit),
+            Metric::Cosine => gain * factor * dot(&normalised(query), scored),
+            Metric::Dot => gain * factor * dot(query, scored),
             Metric::L2 => {
                 let mut centred = query.to_vec();
                 for i in 0..centred.len() {
                     centred[i] -= self.center[i];
                 }
-                let product = 2.0 * gain * factor * dot(&centred, unit);
+                let product = 2.0 * gain * factor * dot(&centred, scored);
                 product - gain * gain - dot(&centred, &centred)
             }
         }
@@ -146,7 +171,7 @@ impl File {
         largest(&scores, k)
     }
 
-    /// All u_hat, n x d flat: for many queries with [`Self::score_unit`], and for the energy.
+    /// All u_hat, n x d flat: for the energy.
     pub fn units(&self) -> Vec<f64> {
         (0..self.meta.n).flat_map(|row| self.unit(row)).collect()
     }

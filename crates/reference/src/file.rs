@@ -73,7 +73,7 @@ impl File {
         let (center, mean) = model::mean(section(b"MEAN")?, &meta)?;
         let charts = model::charts(section(b"CHRT")?, &meta)?;
         let (chart_of, anchors) = model::anchors(section(b"ANCH")?, &meta, &charts)?;
-        let side = model::side(section(b"SIDE")?, &meta)?;
+        let side = model::side(section(b"SIDE")?, other.find(b"SCOR"), &meta)?;
         let learned = match (other.find(b"DECO"), charts.as_slice()) {
             (None, _) => None,
             (Some(bytes), [chart]) if meta.alpha.is_finite() => Some(learned::parse(bytes, chart.columns.len())?),
@@ -81,6 +81,9 @@ impl File {
         };
         if learned.is_some() && other.find(b"RFNM").is_some() {
             return Err("DECO beside RFNM".into());
+        }
+        if !side.weights.is_empty() && other.find(b"RFNM").is_some() {
+            return Err("weights in SCOR beside RFNM".into());
         }
         Ok(File {
             cells: vec![0; meta.anchors + 1],
@@ -156,11 +159,13 @@ impl File {
                 let (symbols, sides) = here.split_at(meta.symbols);
                 let (factor, gain) = sides.split_at(meta.factor_nibbles);
                 self.symbols.push(symbols.to_vec());
-                self.factor_codes.extend(factor.iter().map(|&c| usize::from(c)));
+                // The least significant nibble is first.
+                let code = |nibbles: &[u8]| nibbles.iter().rev().fold(0, |code, &c| 16 * code + usize::from(c));
+                if !factor.is_empty() {
+                    self.factor_codes.push(code(factor));
+                }
                 if !gain.is_empty() {
-                    // The least significant nibble is first.
-                    let code = gain.iter().rev().fold(0, |code, &c| 16 * code + usize::from(c));
-                    self.gain_codes.push(code);
+                    self.gain_codes.push(code(gain));
                 }
             }
         }

@@ -30,7 +30,7 @@ pub struct Meta {
     pub charts: usize,
     /// T: symbols per row.
     pub symbols: usize,
-    /// 4-bit codes of the score factor per row: 0 or 1.
+    /// 4-bit codes of the score factor per row: 0 to 2.
     pub factor_nibbles: usize,
     /// 4-bit codes of the gain per row: 0 to 3.
     pub gain_nibbles: usize,
@@ -65,13 +65,19 @@ pub struct Chart {
     pub columns: Vec<Vec<f64>>,
 }
 
-/// Section `SIDE`.
+/// Sections `SIDE` and `SCOR`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Side {
-    /// 16 factor levels; empty without a factor nibble.
+    /// 16 factor levels, or 256 with two nibbles; empty without a factor nibble.
     pub factor_levels: Vec<f64>,
+    /// As many weights of the codeword; empty where they are 1.
+    pub weights: Vec<f64>,
+    /// As many lengths of what a learned decoder adds to the anchor; empty where it is taken as it is.
+    pub reaches: Vec<f64>,
     /// lo and hi of the gain; none without gain nibbles.
     pub gain_range: Option<(f64, f64)>,
+    /// The gain of all rows, without gain nibbles.
+    pub one_gain: f64,
 }
 
 /// Section 3. Checks every range of the table. In version 1 it starts with the number of rows;
@@ -99,7 +105,7 @@ pub fn meta(bytes: &[u8], version: u32) -> Result<Meta, String> {
     let anchors = within("anchors", at.count32()?, 1, 65_536)?;
     let charts = within("charts", at.count32()?, 1, 256)?;
     let symbols = within("symbols", at.count32()?, 0, 65_536)?;
-    let factor_nibbles = within("factor nibbles", at.u8()?, 0, 1)?;
+    let factor_nibbles = within("factor nibbles", at.u8()?, 0, 2)?;
     let most = if metric == Metric::Cosine { 0 } else { 3 };
     let gain_nibbles = within("gain nibbles", at.u8()?, 0, most)?;
     at.zeros(2)?;
@@ -252,11 +258,47 @@ pub fn anchors(bytes: &[u8], meta: &Meta, charts: &[Chart]) -> Result<(Vec<usize
     Ok((chart_of, anchors))
 }
 
-/// Section 7: the levels of the score factor and the range of the gain.
-pub fn side(bytes: &[u8], meta: &Meta) -> Result<Side, String> {
+/// Section 7: the levels of the score factor and the range of the gain; then what `SCOR` adds.
+pub fn side(bytes: &[u8], score: Option<&[u8]>, meta: &Meta) -> Result<Side, String> {
     let mut at = Cursor::new("SIDE", bytes);
-    let factor_levels = at.f32s(16 * meta.factor_nibbles)?;
+    let levels = if meta.factor_nibbles == 0 { 0 } else { 16_usize.pow(meta.factor_nibbles as u32) };
+    let factor_levels = at.f32s(levels)?;
     let gain_range = if meta.gain_nibbles > 0 { Some((at.f32()?, at.f32()?)) } else { None };
     at.end()?;
-    Ok(Side { factor_levels, gain_range })
+    let mut side = Side { factor_levels, weights: Vec::new(), reaches: Vec::new(), gain_range, one_gain: 1.0 };
+    // Only there may rows of other metrics than the cosine be without gains.
+    let one_gain = meta.metric != Metric::Cosine && meta.gain_nibbles == 0;
+    let Some(bytes) = score else {
+        if one_gain || meta.factor_nibbles > 1 {
+            return Err("META: its nibbles take a section SCOR".into());
+        }
+        return Ok(side);
+    };
+    let mut at = Cursor::new("SCOR", bytes);
+    let (gain, tables) = (at.f32()?, at.u32()?);
+    // What an error of a factor or a weight costs, for writers.
+    at.f32s(3)?;
+    if one_gain != (gain > 0.0) || !gain.is_finite() || gain < 0.0 {
+        return Err(format!("SCOR: a gain of {gain}"));
+    }
+    if tables > 3 || tables > 0 && levels == 0 {
+        return Err(format!("SCOR: tables {tables:#x} for {levels} codes"));
+    }
+    if one_gain {
+        side.one_gain = gain;
+    }
+    if tables & 1 == 1 {
+        side.weights = at.f32s(levels)?;
+    }
+    if tables & 2 == 2 {
+        side.reaches = at.f32s(levels)?;
+    }
+    if side.weights.iter().chain(&side.reaches).any(|value| !value.is_finite()) {
+        return Err("SCOR: a value is not finite".into());
+    }
+    if side.reaches.iter().any(|&reach| reach < 0.0) {
+        return Err("SCOR: a reach below 0".into());
+    }
+    at.end()?;
+    Ok(side)
 }

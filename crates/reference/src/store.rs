@@ -263,7 +263,7 @@ pub fn model_hash(meta: &[u8], other: &Container<'_>) -> Result<u128, String> {
     for kind in MODEL {
         all.extend(other.required(kind, 0)?);
     }
-    for kind in [b"RFNM", b"DECO"] {
+    for kind in [b"SCOR", b"RFNM", b"DECO"] {
         all.extend(other.find(kind).unwrap_or_default());
     }
     Ok(xxh3_128(&all))

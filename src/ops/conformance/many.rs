@@ -53,8 +53,10 @@ pub(super) struct Many {
 impl Many {
     pub(super) fn new(random: &mut Random, spec: Spec) -> Many {
         let gain_nibbles = if spec.metric == Metric::Cosine { 0 } else { 2 };
-        let shape =
-            BlockShape { kind: CodeKind::Chain, symbols: spec.symbols, side_nibbles: 1 + usize::from(gain_nibbles) };
+        let weighted = spec.charts > 1 || spec.symbols > 50;
+        let levels = if weighted { 256 } else { 16 };
+        let side_nibbles = (if weighted { 2 } else { 1 }) + usize::from(gain_nibbles);
+        let shape = BlockShape { kind: CodeKind::Chain, symbols: spec.symbols, side_nibbles };
         let anchor_chart: Vec<u8> = (0..spec.anchors).map(|k| (k % spec.charts) as u8).collect();
         let chart = |g: usize| {
             let code = random_code(random, CodeKind::Chain, 2, &vec![spec.width; spec.symbols]);
@@ -64,8 +66,9 @@ impl Many {
             Chart { decoder, code, anchors }
         };
         let charts = (0..spec.charts).map(chart).collect();
-        let factors = (0..16).map(|i| 0.8 + 0.02 * i as f32).collect();
-        let side = Side { factors, gain_nibbles, gain_range: (0.25, 4.0) };
+        let factors = (0..levels).map(|i| 0.8 + 0.02 * (i % 16) as f32 + 0.002 * (i / 16) as f32).collect();
+        let weights = (0..if weighted { levels } else { 0 }).map(|i| 1.2 - 0.02 * (i % 16) as f32).collect();
+        let side = Side { factors, weights, gain_nibbles, gain_range: (0.25, 4.0), ..Side::default() };
         let mean = normals(random, 1, spec.dim).into_vec();
         let center = vec![0.0; spec.dim];
         let model = Model { metric: spec.metric, dim: spec.dim, center, mean, charts, anchor_chart, side };
@@ -107,6 +110,7 @@ impl Many {
             anchor_chart: &self.model.anchor_chart,
             alphabet: 16,
             factors: &self.model.side.factors,
+            weights: &self.model.side.weights,
             gains: &self.gains,
             squared: self.model.metric == Metric::L2,
         }

@@ -18,8 +18,15 @@ const METRICS: [Metric; 3] = [Metric::Cosine, Metric::Dot, Metric::L2];
 pub(super) fn gain_nibbles(metric: Metric, n: usize) -> usize {
     match metric {
         Metric::Cosine => 0,
-        Metric::Dot => 1 + n % 2,
-        Metric::L2 => 3,
+        Metric::Dot => n % 3,
+        // Where all rows are of one length, none are kept.
+        Metric::L2 => {
+            if n.is_multiple_of(4) {
+                0
+            } else {
+                3
+            }
+        }
     }
 }
 

@@ -32,10 +32,17 @@ pub(super) struct Spec {
     pub(super) symbols: usize,
     pub(super) anchors: usize,
     pub(super) charts: usize,
+    /// Whether rows have a factor: with an even number of rows one of two nibbles, and a weight with it but where there is one chart.
     pub(super) factor: bool,
     pub(super) gain_nibbles: usize,
     /// Different rows; the others are copies of them.
     pub(super) distinct: usize,
+}
+
+impl Spec {
+    fn factor_nibbles(&self) -> usize {
+        if self.factor { 2 - self.n % 2 } else { 0 }
+    }
 }
 
 /// The store.
@@ -70,14 +77,14 @@ impl Store {
             .map(|_| {
                 let symbols = (0..spec.symbols).map(|_| random.below(alphabet) as u8).collect();
                 let gain = random.below(1 << (4 * spec.gain_nibbles));
-                (random.below(spec.anchors), symbols, if spec.factor { random.below(16) } else { 0 }, gain)
+                (random.below(spec.anchors), symbols, random.below(1 << (4 * spec.factor_nibbles())), gain)
             })
             .collect();
         let rows: Vec<RowCode> =
             (0..n).map(|i| pool[if n == spec.distinct { i } else { random.below(spec.distinct) }].clone()).collect();
 
-        let shape =
-            BlockShape { kind, symbols: spec.symbols, side_nibbles: usize::from(spec.factor) + spec.gain_nibbles };
+        let side_nibbles = spec.factor_nibbles() + spec.gain_nibbles;
+        let shape = BlockShape { kind, symbols: spec.symbols, side_nibbles };
         let mut row_at: Vec<usize> = (0..n).collect();
         row_at.sort_by_key(|&i| (rows[i].0, i));
         let mut position_of = vec![0; n];
@@ -87,8 +94,9 @@ impl Store {
             let block = &mut blocks[position / 32 * shape.bytes()..][..shape.bytes()];
             let (_, symbols, factor, gain) = &rows[row];
             place_symbols(shape, block, position % 32, symbols);
-            let mut side: Vec<u8> = if spec.factor { vec![*factor as u8] } else { vec![] };
-            side.extend((0..spec.gain_nibbles).map(|s| (gain >> (4 * s) & 15) as u8));
+            let nibbles = |code: usize, count: usize| (0..count).map(move |s| (code >> (4 * s) & 15) as u8);
+            let mut side: Vec<u8> = nibbles(*factor, spec.factor_nibbles()).collect();
+            side.extend(nibbles(*gain, spec.gain_nibbles));
             place_side(shape, block, position % 32, &side);
         }
         let labels: Vec<usize> = rows.iter().map(|r| r.0).collect();
@@ -110,7 +118,7 @@ impl Store {
                 anchors: spec.anchors,
                 charts: spec.charts,
                 symbols: spec.symbols,
-                factor_nibbles: usize::from(spec.factor),
+                factor_nibbles: spec.factor_nibbles(),
                 gain_nibbles: spec.gain_nibbles,
                 energy: 0.0,
                 anchor_energy: 0.0,
@@ -130,6 +138,9 @@ impl Store {
             anchors,
             side: Side {
                 factor_levels: wide(&model.side.factors),
+                weights: wide(&model.side.weights),
+                reaches: Vec::new(),
+                one_gain: model.side.gain_range.0.into(),
                 gain_range: (spec.gain_nibbles > 0).then_some((0.25, 4.0)),
             },
             learned: None,
@@ -145,7 +156,7 @@ impl Store {
         };
         let cells: Vec<u64> = cells.iter().map(|&c| c as u64).collect();
         let starts = row_starts(cells.last().copied().unwrap_or(0), &cells);
-        let gains = gain_table(spec.gain_nibbles);
+        let gains = if spec.gain_nibbles > 0 { gain_table(spec.gain_nibbles) } else { model.side.gain_table() };
         Store { file, alphabet, shape, blocks, packed, cells, starts, model, gains }
     }
 
@@ -166,6 +177,7 @@ impl Store {
             anchor_chart: &self.model.anchor_chart,
             alphabet: self.alphabet,
             factors: &self.model.side.factors,
+            weights: &self.model.side.weights,
             gains: &self.gains,
             squared: self.file.meta.metric == Metric::L2,
         }
@@ -190,10 +202,15 @@ fn random_model(random: &mut Random, spec: Spec) -> Model {
         Metric::Dot => (vec![0.0; d], crate::model::kinds::Metric::Dot),
         Metric::L2 => (normals(random, 1, d).into_vec(), crate::model::kinds::Metric::L2),
     };
+    let one_gain = if metric == crate::model::kinds::Metric::Cosine { 1.0 } else { 1.5 };
+    let levels = if spec.factor { 1 << (4 * spec.factor_nibbles()) } else { 0 };
+    let weights = if spec.charts > 1 { levels } else { 0 };
     let side = model::Side {
-        factors: if spec.factor { (0..16).map(|i| 0.5 + 0.0625 * i as f32).collect() } else { vec![] },
+        factors: (0..levels).map(|i| 0.5 + 0.0625 * (i % 16) as f32 + 0.01 * (i / 16) as f32).collect(),
+        weights: (0..weights).map(|i| 1.25 - 0.03125 * (i % 16) as f32 + 0.02 * (i / 16) as f32).collect(),
         gain_nibbles: spec.gain_nibbles as u8,
-        gain_range: (0.25, 4.0),
+        gain_range: if spec.gain_nibbles > 0 { (0.25, 4.0) } else { (one_gain, one_gain) },
+        ..model::Side::default()
     };
     Model { metric, dim: d, center, mean: normals(random, 1, d).into_vec(), charts, anchor_chart, side }
 }

@@ -7,7 +7,7 @@ use pulp::{Simd, WithSimd};
 use super::{
     query::{Query, Scan},
     scan::{
-        interleave,
+        ByteTables, interleave,
         sums::{Needs, Quad, RUN, Sums},
     },
 };
@@ -36,10 +36,11 @@ impl<const Q: usize> WithSimd for Piece<'_, '_, '_, Q> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
         let codes = self.scan.codes;
-        let with_factor = !codes.factors.is_empty();
-        let only_factors = codes.shape.side_nibbles == usize::from(with_factor) && !codes.squared;
-        // What a row needs follows from its cell and factor alone; a factor that is not above 0 would turn bounds round.
-        let by_need = only_factors && codes.factors.iter().all(|f| *f > 0.0);
+        // What a row needs follows from its cell and its factor's code alone.
+        let only_factors = codes.shape.side_nibbles == codes.factor_nibbles();
+        // What is not above 0 would turn bounds round.
+        let above = |values: &[f32]| values.iter().all(|v| *v > 0.0);
+        let by_need = only_factors && above(codes.factors) && above(codes.weights) && above(&codes.gains[..1]);
         if by_need && codes.shape.kind == CodeKind::Chain && codes.shape.symbols > 0 {
             self.by_need();
         } else {
@@ -68,8 +69,7 @@ impl<const Q: usize> Piece<'_, '_, '_, Q> {
     fn by_need(self) {
         let codes = self.scan.codes;
         let (shape, cells, stride) = (codes.shape, codes.labels.cells, codes.shape.bytes());
-        let mut inverse = [1f32; 16];
-        inverse.iter_mut().zip(codes.factors).for_each(|(i, f)| *i = 1.0 / f);
+        let lines = Lines::new(codes);
         let tables = self.tables();
         let (mut needs, mut masks) = ([[0; 16]; Q], [[0; RUN]; Q]);
         let mut cell = codes.labels.cell_of(self.from);
@@ -95,10 +95,10 @@ impl<const Q: usize> Piece<'_, '_, '_, Q> {
             let end = of_cell.min(together).max(run + 1);
             for q in 0..Q {
                 let query = &*self.queries[q];
-                needs[q] = needs_of(query, self.chart, cell, &inverse);
+                needs[q] = needs_of(query, self.chart, cell, &lines);
                 // Of several cells a row needs what the least demanding one asks for, to be looked at.
                 for other in cell + 1..=last {
-                    let other = needs_of(query, self.chart, other, &inverse);
+                    let other = needs_of(query, self.chart, other, &lines);
                     needs[q].iter_mut().zip(other).for_each(|(n, o)| *n = (*n).min(o));
                 }
             }
@@ -150,11 +150,11 @@ impl<const Q: usize> Piece<'_, '_, '_, Q> {
                 for q in 0..Q {
                     let query = &mut *self.queries[q];
                     let bytes = &query.bytes[self.chart];
-                    let mut lows = [query.bases[cell] + bytes.high; BLOCK];
+                    let mut bases = [query.bases[cell]; BLOCK];
                     if cells[cell + 1] < rows.end {
-                        lows_of_cells(&mut lows, query.bases, bytes.high, cells, cell, rows.clone());
+                        bases_of_cells(&mut bases, query.bases, cells, cell, rows.clone());
                     }
-                    let bounds = levels.bounds(&sums[q][b - run], bytes.step, &lows);
+                    let bounds = levels.bounds(&sums[q][b - run], bytes, &bases);
                     let threshold = query.top.threshold();
                     if bounds.iter().fold(true, |below, bound| below & (*bound < threshold)) {
                         continue;
@@ -170,34 +170,61 @@ impl<const Q: usize> Piece<'_, '_, '_, Q> {
     }
 }
 
-/// What the rows of a cell need, by factor code, to reach the query's threshold.
+/// What scores are of sums where gains are not kept: `gain F (base + W sum) - less`, with F and W by factor code.
+struct Lines {
+    gain: f32,
+    less: f32,
+    /// 1 / F and 1 / W of the factor codes that share a first nibble, for each second one.
+    inverses: Vec<([f32; 16], [f32; 16])>,
+}
+
+impl Lines {
+    fn new(codes: &CodesRef<'_>) -> Lines {
+        let (gain, less) = scale_and_less(codes.squared, codes.gains[0], 1.0);
+        let of = |part: usize| {
+            let at = |f: usize| 16 * part + f;
+            let factor = |f: usize| codes.factors.get(at(f)).copied().unwrap_or(1.0);
+            (std::array::from_fn(|f| 1.0 / factor(f)), std::array::from_fn(|f| 1.0 / codes.weight(at(f))))
+        };
+        Lines { gain, less, inverses: (0..codes.factors.len().div_ceil(16).max(1)).map(of).collect() }
+    }
+
+    /// What `F (base + W sum)` must come to for a score, or less.
+    #[inline(always)]
+    fn before_gain(&self, score: f32) -> f32 {
+        // A score near 0 may be the difference of two large numbers, with what rounding left of them.
+        let rounding = if self.less > 0.0 { 4.0 * f32::EPSILON * (score.abs() + self.less) } else { 0.0 };
+        (score + self.less - rounding) / self.gain
+    }
+}
+
+/// What the rows of a cell need, by the first nibble of their factor's code, to reach the query's threshold.
 #[inline(always)]
-fn needs_of(query: &Query<'_>, chart: usize, cell: usize, inverse: &[f32; 16]) -> Needs {
-    let (threshold, bytes) = (query.top.threshold(), &query.bytes[chart]);
-    let (low, per_step) = (query.bases[cell] + bytes.high, 1.0 / bytes.step);
-    // At least one less than what divides out, whatever was rounded. What is no number has no low bits: it needs nothing.
-    std::array::from_fn(|f| {
-        let need = ((threshold * inverse[f] - low) * per_step - 1.5).clamp(0.0, 65_535.0);
-        // 2^23 leaves the nearest integer in the low bits; a cast that minds the range takes several times as long.
-        (need + 8_388_608.0).to_bits() as u16
-    })
+fn needs_of(query: &Query<'_>, chart: usize, cell: usize, lines: &Lines) -> Needs {
+    let bytes = &query.bytes[chart];
+    let (base, per_step) = (query.bases[cell], 1.0 / bytes.step);
+    let threshold = lines.before_gain(query.top.threshold());
+    let mut needs = [u16::MAX; 16];
+    for (factors, weights) in &lines.inverses {
+        for f in 0..16 {
+            // At least one less than what divides out, whatever was rounded. What is no number has no low bits: it needs nothing.
+            let sum = (threshold * factors[f] - base) * weights[f];
+            let need = ((sum - bytes.high) * per_step - 1.5).clamp(0.0, 65_535.0);
+            // 2^23 leaves the nearest integer in the low bits; a cast that minds the range takes several times as long.
+            needs[f] = needs[f].min((need + 8_388_608.0).to_bits() as u16);
+        }
+    }
+    needs
 }
 
 /// Fills in what the anchors add to the rows of a block in several cells.
 #[cold]
-fn lows_of_cells(
-    lows: &mut [f32; BLOCK],
-    bases: &[f32],
-    high: f32,
-    cells: &[u64],
-    mut cell: usize,
-    rows: Range<u64>,
-) {
+fn bases_of_cells(out: &mut [f32; BLOCK], bases: &[f32], cells: &[u64], mut cell: usize, rows: Range<u64>) {
     for row in rows {
         while cells[cell + 1] <= row {
             cell += 1;
         }
-        lows[row as usize % BLOCK] = bases[cell] + high;
+        out[row as usize % BLOCK] = bases[cell];
     }
 }
 
@@ -221,7 +248,7 @@ impl WithSimd for Likely<'_, '_> {
         let (shape, stride) = (codes.shape, codes.shape.bytes());
         let first = codes.labels.cells[cell];
         let rows = first..codes.labels.cells[cell + 1];
-        let (tables, low) = (interleave([bytes]), [query.bases[cell] + bytes.high; BLOCK]);
+        let (tables, base) = (interleave([bytes]), [query.bases[cell]; BLOCK]);
         let (mut sums, mut levels) = ([[[0; BLOCK]; RUN]; 1], Levels::new(codes));
         let blocks = (rows.start / BLOCK as u64) as usize..rows.end.div_ceil(BLOCK as u64) as usize;
         let (mut next, mut seen) = (blocks.start, 0);
@@ -237,7 +264,7 @@ impl WithSimd for Likely<'_, '_> {
             }
             for b in run..end {
                 levels.read(codes, &codes.blocks[b * stride..(b + 1) * stride]);
-                let bounds = levels.bounds(&sums[0][b - run], bytes.step, &low);
+                let bounds = levels.bounds(&sums[0][b - run], bytes, &base);
                 let first = (b * BLOCK) as u64;
                 let places = scan.places(b);
                 for row in rows.start.max(first)..rows.end.min(first + BLOCK as u64) {
@@ -279,7 +306,8 @@ fn offer(
         while codes.labels.cells[cell + 1] <= row {
             cell += 1;
         }
-        let product = query.bases[cell] + codes.shape.sum(block, i as usize, tables);
+        let weight = codes.weight(codes.factor_code(block, i as usize));
+        let product = query.bases[cell] + weight * codes.shape.sum(block, i as usize, tables);
         let score = scored(codes, block, i as usize, product);
         query.top.offer(score, row, |position| codes.labels.row(position));
     }
@@ -288,58 +316,55 @@ fn offer(
 /// The score of the row at place `i` of a block.
 fn scored(codes: &CodesRef<'_>, block: &[u8], i: usize, mut product: f32) -> f32 {
     if !codes.factors.is_empty() {
-        product *= codes.factors[usize::from(codes.shape.side(block, 0, i))];
+        product *= codes.factors[codes.factor_code(block, i)];
     }
     score(codes.squared, codes.gains[gain_code(codes, block, i)], 1.0, product)
 }
 
 #[inline(always)]
 fn gain_code(codes: &CodesRef<'_>, block: &[u8], i: usize) -> usize {
-    codes.shape.gain_code(block, usize::from(!codes.factors.is_empty()), i)
+    codes.shape.gain_code(block, codes.factor_nibbles(), i)
 }
 
-/// What a block's factors and gains make of sums: `scale * s - less`.
+/// What a block's factors and gains make of sums: `of_base * base + of_sum * sum - less`.
 struct Levels {
-    factors: [f32; 16],
-    scale: [f32; BLOCK],
+    of_base: [f32; BLOCK],
+    of_sum: [f32; BLOCK],
     less: [f32; BLOCK],
 }
 
 impl Levels {
     fn new(codes: &CodesRef<'_>) -> Levels {
-        let mut factors = [1.0; 16];
-        factors[..codes.factors.len()].copy_from_slice(codes.factors);
-        Levels { factors, scale: [1.0; BLOCK], less: [0.0; BLOCK] }
+        let (gain, less) = scale_and_less(codes.squared, codes.gains[0], 1.0);
+        Levels { of_base: [gain; BLOCK], of_sum: [gain; BLOCK], less: [less * (1.0 - 1e-6); BLOCK] }
     }
 
     #[inline(always)]
     fn read(&mut self, codes: &CodesRef<'_>, block: &[u8]) {
-        let with_factor = !codes.factors.is_empty();
-        if with_factor {
-            let side: [u8; 16] = std::array::from_fn(|i| block[codes.shape.side_at() + i]);
-            for i in 0..16 {
-                self.scale[i] = self.factors[usize::from(side[i] & 15)];
-                self.scale[16 + i] = self.factors[usize::from(side[i] >> 4)];
-            }
+        if codes.shape.side_nibbles == 0 {
+            return;
         }
-        if codes.shape.side_nibbles > usize::from(with_factor) {
-            for i in 0..BLOCK {
-                let factor = if with_factor { self.scale[i] } else { 1.0 };
-                let gain = codes.gains[gain_code(codes, block, i)];
-                let less;
-                (self.scale[i], less) = scale_and_less(codes.squared, gain, factor);
-                // A little less, as what is bounded is rounded on its way.
-                self.less[i] = less * (1.0 - 1e-6);
+        for i in 0..BLOCK {
+            let code = codes.factor_code(block, i);
+            let factor = if codes.factors.is_empty() { 1.0 } else { codes.factors[code] };
+            let (scale, less) = scale_and_less(codes.squared, codes.gains[gain_code(codes, block, i)], factor);
+            (self.of_base[i], self.of_sum[i]) = (scale, scale * codes.weight(code));
+            // A little less, as what is bounded is rounded on its way.
+            self.less[i] = less * (1.0 - 1e-6);
+            if scale < 0.0 || self.of_sum[i] < 0.0 {
+                // What bounds a sum from above says nothing of what a number below 0 makes of it.
+                (self.of_base[i], self.of_sum[i], self.less[i]) = (0.0, 0.0, f32::NEG_INFINITY);
             }
         }
     }
 
     /// What no row's score is above.
     #[inline(always)]
-    fn bounds(&self, sums: &Sums, step: f32, lows: &[f32; BLOCK]) -> [f32; BLOCK] {
+    fn bounds(&self, sums: &Sums, bytes: &ByteTables, bases: &[f32; BLOCK]) -> [f32; BLOCK] {
         let mut out = [0.0; BLOCK];
         for i in 0..BLOCK {
-            out[i] = (f32::from(sums[i]) * step + lows[i]) * self.scale[i] - self.less[i];
+            let sum = f32::from(sums[i]) * bytes.step + bytes.high;
+            out[i] = sum * self.of_sum[i] + bases[i] * self.of_base[i] - self.less[i];
         }
         out
     }
@@ -350,14 +375,19 @@ mod tests {
     use super::*;
     use crate::{
         math::{rng::Random, topk::TopK},
-        ops::cpu::{scan::ByteTables, simd::Level},
+        ops::cpu::simd::Level,
     };
 
     /// A step more and rounding could lose a row; a step less and rows are scored in vain.
     #[test]
     fn needs_are_one_to_two_steps_below_what_divides_out() {
         let mut random = Random::new(1, 7);
-        let inverse: [f32; 16] = std::array::from_fn(|f| 1.0 / (0.5 + 0.0625 * f as f32));
+        let factor = |f: usize| 0.5 + 0.0625 * f as f32;
+        let (inverse, ones) = (std::array::from_fn(|f| 1.0 / factor(f)), [1.0; 16]);
+        let weights: [f32; 16] = std::array::from_fn(|f| 0.5 + 0.125 * f as f32);
+        // Of the second nibbles that the last has, its own codes need less than others: the least of them counts.
+        let weighted = weights.map(|w| 1.0 / w);
+        let lines = |inverses: Vec<_>, gain, less| Lines { gain, less, inverses };
         for _ in 0..500 {
             let tables: Vec<f32> = (0..16 * 5).map(|_| random.normal()).collect();
             let bytes = ByteTables::new(Level::Portable, &tables, 16, 255, 4.0);
@@ -365,10 +395,22 @@ mod tests {
             let (low, step) = (f64::from(bases[0] + bytes.high), f64::from(bytes.step));
             let threshold = (low + step * 1275.0 * random.uniform()) as f32;
             let query = Query { tables: &tables, bases: &bases, bytes: vec![bytes], top: TopK::above(1, threshold) };
-            for (need, inverse) in needs_of(&query, 0, 0, &inverse).into_iter().zip(inverse) {
-                let exact = (f64::from(threshold) * f64::from(inverse) - low) / step;
+            let needed = |f: usize, weight: f32, score: f64| {
+                let sum = (score / f64::from(factor(f)) - f64::from(query.bases[0])) / f64::from(weight);
+                (sum - (low - f64::from(query.bases[0]))) / step
+            };
+            let is_at = |need: u16, exact: f64| {
                 let range = (exact - 2.01).max(0.0)..=(exact - 0.99).max(0.0);
                 assert!(range.contains(&need.into()), "{need} where {exact} divides out");
+            };
+            let plain = needs_of(&query, 0, 0, &lines(vec![(inverse, ones)], 1.0, 0.0));
+            let several = needs_of(&query, 0, 0, &lines(vec![(inverse, ones), (inverse, weighted)], 1.0, 0.0));
+            let with_gain = needs_of(&query, 0, 0, &lines(vec![(inverse, weighted)], 4.0, 4.0));
+            for f in 0..16 {
+                let score = f64::from(threshold);
+                is_at(plain[f], needed(f, 1.0, score));
+                is_at(several[f], needed(f, 1.0, score).min(needed(f, weights[f], score)));
+                is_at(with_gain[f], needed(f, weights[f], (score + 4.0) / 4.0));
             }
         }
     }

@@ -27,6 +27,9 @@ impl<'a> Query<'a> {
         let byte = scan.kernel.largest(codes.shape.kind);
         let (tables, bases) = (queries.tables.row(q), queries.bases.row(q));
         let largest = bases.iter().fold(0f32, |m, b| m.max(b.abs()));
+        // What is added to sums is divided by their weight where a row's need is taken.
+        let lightest = codes.weights.iter().filter(|w| **w > 0.0).fold(1f32, |m, w| m.min(*w));
+        let largest = largest / lightest;
         let charts = usize::from(codes.anchor_chart.iter().copied().max().unwrap_or(0)) + 1;
         let per_chart = codes.shape.symbols * codes.alphabet;
         let of_chart = |g: usize| {

@@ -26,6 +26,7 @@ pub(super) struct CodesArg {
     cells: u64,
     charts: u64,
     factors: u64,
+    weights: u64,
     gains: u64,
     n: u64,
     symbols: i32,
@@ -34,6 +35,8 @@ pub(super) struct CodesArg {
     alphabet: i32,
     cell_count: i32,
     squared: i32,
+    factor_nibbles: i32,
+    unused: i32,
 }
 
 /// Codes that are searched: what has been loaded, and what stays on the host.
@@ -63,8 +66,10 @@ pub(crate) struct Loaded {
     cells: Buffer<u64>,
     charts: Buffer<u8>,
     factors: Option<Buffer<f32>>,
+    weights: Option<Buffer<f32>>,
     gains: Buffer<f32>,
     side_nibbles: usize,
+    factor_nibbles: usize,
     group_words: usize,
     squared: bool,
 }
@@ -113,8 +118,10 @@ impl Loaded {
             cells: device.upload(cells)?,
             charts: device.upload(codes.anchor_chart)?,
             factors: (!codes.factors.is_empty()).then(|| device.upload(codes.factors)).transpose()?,
+            weights: (!codes.weights.is_empty()).then(|| device.upload(codes.weights)).transpose()?,
             gains: device.upload(codes.gains)?,
             side_nibbles: shape.side_nibbles,
+            factor_nibbles: codes.factor_nibbles(),
             group_words,
             squared: codes.squared,
         };
@@ -153,6 +160,7 @@ impl Loaded {
             cells: self.cells.pointer(),
             charts: self.charts.pointer(),
             factors: self.factors.as_ref().map_or(0, Buffer::pointer),
+            weights: self.weights.as_ref().map_or(0, Buffer::pointer),
             gains: self.gains.pointer(),
             n: self.n as u64,
             symbols: self.symbols as i32,
@@ -161,6 +169,8 @@ impl Loaded {
             alphabet: self.alphabet as i32,
             cell_count: self.cell_count() as i32,
             squared: i32::from(self.squared),
+            factor_nibbles: self.factor_nibbles as i32,
+            unused: 0,
         }
     }
 }

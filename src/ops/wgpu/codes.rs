@@ -20,7 +20,7 @@ use crate::{
 const PART: usize = 512 << 20;
 /// Groups that are laid out in one go.
 const RUN: usize = 256;
-/// Factors that there may be.
+/// Factors that room is left for where there are fewer.
 const FACTORS: usize = 16;
 
 /// Codes that are searched: what has been loaded, and the row numbers, which stay on the host.
@@ -45,11 +45,11 @@ pub(crate) struct Loaded {
     pub(super) alphabet: usize,
     pub(super) charts: usize,
     pub(super) parts: Vec<Part>,
-    /// Where each cell starts, and n; the chart of each cell; factors; gains.
+    /// Where each cell starts, and n; the chart of each cell; factors; weights; gains.
     pub(super) store: Buffer<u32>,
     side_nibbles: usize,
     group_words: usize,
-    factors: bool,
+    factor_nibbles: usize,
     squared: bool,
 }
 
@@ -87,9 +87,11 @@ impl Loaded {
         let parts = (0..groups).step_by(each).map(part).collect::<Result<_, _>>()?;
         let mut store: Vec<u32> = cells.iter().map(|&cell| cell as u32).collect();
         store.extend(codes.anchor_chart.iter().map(|&chart| u32::from(chart)));
-        let mut factors = [1f32; FACTORS];
-        factors.iter_mut().zip(codes.factors).for_each(|(to, from)| *to = *from);
-        store.extend(factors.iter().chain(codes.gains).map(|v| v.to_bits()));
+        let levels = codes.factors.len().max(FACTORS);
+        let filled =
+            |table: &[f32]| table.iter().copied().chain(std::iter::repeat(1.0)).take(levels).collect::<Vec<_>>();
+        let tables = [filled(codes.factors), filled(codes.weights), codes.gains.to_vec()];
+        store.extend(tables.iter().flatten().map(|v| v.to_bits()));
         Ok(Loaded {
             n,
             cell_count: cells.len() - 1,
@@ -100,7 +102,7 @@ impl Loaded {
             store: device.upload(&store)?,
             side_nibbles: shape.side_nibbles,
             group_words,
-            factors: !codes.factors.is_empty(),
+            factor_nibbles: codes.factor_nibbles(),
             squared: codes.squared,
         })
     }
@@ -124,7 +126,7 @@ impl Loaded {
             side_nibbles: self.side_nibbles as u32,
             cell_count: self.cell_count() as u32,
             charts: self.charts as u32,
-            factors: u32::from(self.factors),
+            factor_nibbles: self.factor_nibbles as u32,
             squared: u32::from(self.squared),
             ..ScanParams::zeroed()
         }

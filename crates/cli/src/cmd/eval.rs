@@ -25,7 +25,10 @@ Rows are compared by number, so BASE has all rows of INDEX in order, appended on
 
 recall_at_k: share of the true k nearest among the k found. A row as near as the last of the true ones counts as one of
 them; rows that were given equal scores, and were cut off by their numbers, count as if the wrong ones had come first.
-recall_k_at_100: share of the true k nearest among 100 found (what re-ranking 100 could reach).
+recall_k_at_30, recall_k_at_100: share of the true k nearest among 30 or 100 found (what re-ranking those could reach).
+recall_best: share of the queries whose nearest row is among the k found.
+similarity_ratio: mean similarity of the k found over that of the true k, by the original vectors (for l2 the other way
+round, of distances); similarity_ratio_worst is its mean over the worst twentieth of the queries.
 
 Examples:
   vlc eval base.vlc --base base.npy --queries test.npy
@@ -54,7 +57,11 @@ pub(crate) struct Args {
 #[derive(Serialize)]
 struct Evaluation {
     recall_at_k: f64,
+    recall_k_at_30: f64,
     recall_k_at_100: f64,
+    recall_best: f64,
+    similarity_ratio: f64,
+    similarity_ratio_worst: f64,
     k: u32,
     queries: usize,
     bytes_per_vector: f64,
@@ -130,9 +137,14 @@ fn eval(args: &Args, out: &Output) -> Result<(), CliError> {
     let seconds = start.elapsed().as_secs_f64();
     drop(progress);
 
+    let ratio = vlc::measure::similarity_ratio(&base, queries.view(), &found, &truth, k, index.metric())?;
     let evaluation = Evaluation {
         recall_at_k: vlc::measure::recall_beside(&found, &wide, &truth, k),
+        recall_k_at_30: vlc::measure::recall_among(&wide, &truth, k, k.max(30)),
         recall_k_at_100: vlc::measure::recall_among(&wide, &truth, k, k.max(100)),
+        recall_best: vlc::measure::recall_among(&found, &truth, 1, k),
+        similarity_ratio: ratio.mean,
+        similarity_ratio_worst: ratio.worst,
         k: args.k,
         queries: queries.rows(),
         bytes_per_vector: info.bytes_per_vector,
@@ -148,7 +160,13 @@ fn eval(args: &Args, out: &Output) -> Result<(), CliError> {
 fn human(e: &Evaluation) -> String {
     pairs(&[
         (&format!("recall@{}", e.k), format!("{:.4} ({} queries)", e.recall_at_k, count(e.queries))),
+        (&format!("recall {}@30", e.k), format!("{:.4}", e.recall_k_at_30)),
         (&format!("recall {}@100", e.k), format!("{:.4}", e.recall_k_at_100)),
+        ("best hit found", format!("{:.4}", e.recall_best)),
+        (
+            "similarity",
+            format!("{:.4} of the true ones', {:.4} in the worst 5 %", e.similarity_ratio, e.similarity_ratio_worst),
+        ),
         ("per vector", format!("{:.2} bytes, ratio {:.4} of float32", e.bytes_per_vector, e.ratio)),
         ("speed", format!("{} queries/s on {}", count(e.queries_per_second as u64), e.backend)),
         ("exact search", format!("{:.2} s", e.truth_seconds)),
