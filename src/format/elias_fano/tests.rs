@@ -152,3 +152,25 @@ fn every_flipped_bit_is_found_unless_it_is_another_sequence() {
         }
     }
 }
+
+/// Sizes worked out by hand from docs/format.md, section 8: 2^20 members below 2^32 take 11 low bits, an upper string of 3,145,727 and
+/// 767 samples of 4 bytes; one number more, and samples take 8.
+#[test]
+fn samples_take_more_beyond_2_to_the_32() {
+    assert_eq!(Layout::new(1 << 32, 1 << 20).bytes(), 767 * 4 + 1_835_008);
+    assert_eq!(Layout::new((1 << 32) + 1, 1 << 20).bytes(), 767 * 8 + 1_835_008);
+}
+
+/// The bound that sizes are planned with holds for cells of any sizes, and lies close to what even ones take.
+#[test]
+fn the_bound_on_all_cells_is_close() {
+    for (n, cells) in [(1000u64, 2u64), (4096, 64), (70_000, 9), (100_000, 256), (1 << 26, 1024)] {
+        let even = cells * Layout::new(n, n / cells).bytes();
+        let (large, small) = (n - n / 4, n / 4 / (cells - 1));
+        let uneven = Layout::new(n, large).bytes() + (cells - 1) * Layout::new(n, small).bytes();
+        let bound = bytes_at_most(n, cells);
+        assert!(uneven <= bound && even <= bound, "{n} rows, {cells} cells: {even}, {uneven}, at most {bound}");
+        assert!(bound <= even + even / 100 + 2 * cells, "{n} rows, {cells} cells: {even}, at most {bound}");
+    }
+    assert_eq!((bytes_at_most(1000, 1), bytes_at_most(1000, 0)), (0, 0));
+}
