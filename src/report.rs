@@ -152,8 +152,8 @@ pub struct Plan {
     pub decoder: Option<DecoderShape>,
     /// Its bytes.
     pub decoder_bytes: u64,
-    /// Recall@10 to be expected without re-ranking, estimated from the spectrum of a pilot sample; `None` for fewer
-    /// than 200 rows.
+    /// Recall@10 to be expected without re-ranking: what queries find among rows of a pilot sample that are coded as theory has it, for every
+    /// metric. `None` for fewer than 80 rows or 32 of them or of the queries.
     pub expected_recall: Option<f64>,
     /// What it was estimated on: rows stand in for queries where none are given.
     pub expected_recall_source: QuerySource,

@@ -6,10 +6,10 @@ mod common;
 use std::collections::BTreeMap;
 
 use vlc::{
-    Budget, Config, Decoder, DecoderShape, EncodeOptions, Error, Index, Mat, MatRef, Metric, SearchOptions, Store,
-    compress, compress_to, compress_with_model,
+    Budget, CodeKind, Config, Decoder, DecoderShape, EncodeOptions, Error, Index, Mat, MatRef, Metric, SearchOptions,
+    Store, compress, compress_to, compress_with_model,
     measure::{exact_neighbors, recall},
-    train_to,
+    plan, train_to,
 };
 
 use common::{
@@ -171,6 +171,61 @@ fn reaches_are_those_of_the_reference() {
             let found = index.search(queries.view(), &SearchOptions::new(137)).unwrap();
             assert_answers(&file, queries.view(), &found, 137);
         }
+    }
+}
+
+/// Factors and weights below 0, which no writer makes, are followed all the same: a bound on a sum says nothing of what they make of it.
+#[test]
+fn factors_and_weights_below_0_are_followed() {
+    let queries = clustered(4, 6, 20);
+    for metric in [Metric::Cosine, Metric::Dot, Metric::L2] {
+        for code in [CodeKind::Chain, CodeKind::Pq8] {
+            let settings = Config { code, decoder: Decoder::Off, ..config(metric, 0.25) };
+            let rows = scaled(clustered(3, 1900, 20).view(), 1);
+            let mut parts = sections(compress(rows.view(), &settings).unwrap().bytes());
+            assert!(!named(&parts, b"SCOR") && part(&mut parts, b"META")[28] == 1, "a small file with a nibble");
+            for weights in [false, true] {
+                let level = |i: usize| if i % 3 == 0 { -0.5 - 0.1 * i as f32 } else { 0.3 + 0.1 * i as f32 };
+                let levels: Vec<u8> = (0..16).flat_map(|i| level(i).to_le_bytes()).collect();
+                let mut parts = parts.clone();
+                if weights {
+                    let head = [[0; 4], 1u32.to_le_bytes(), [0; 4], [0; 4], [0; 4]].concat();
+                    parts.push(section(b"SCOR", 0, [head, levels].concat()));
+                    parts.push(section(b"FEAT", 0, b"\x01\x06scores".to_vec()));
+                } else {
+                    part(&mut parts, b"SIDE")[..64].copy_from_slice(&levels);
+                }
+                let index = Index::from_bytes(assemble(&parts)).unwrap();
+                let found = index.search(queries.view(), &SearchOptions::new(10)).unwrap();
+                assert_answers(&reference(&index), queries.view(), &found, 10);
+            }
+        }
+    }
+}
+
+/// What a plan expects is near what is found then, for every metric; and sample queries that say nothing cost nothing.
+#[test]
+fn plans_keep_their_promise() {
+    let (base, queries) = (example("base.i8.npy"), example("queries.i8.npy"));
+    let (sample, test) = (queries.view().slice(0..300), queries.view().slice(300..500));
+    let random = Random(8).mat(300, 384);
+    for metric in [Metric::Cosine, Metric::Dot, Metric::L2] {
+        let rows = if metric == Metric::Cosine { base.clone() } else { unit(base.view(), 3.0) };
+        let truth = exact_neighbors(&rows.view(), test, 21, metric).unwrap();
+        let found = |settings: &Config<'_>| {
+            let index = compress(rows.view(), settings).unwrap();
+            recall(&index.search(test, &SearchOptions::new(10)).unwrap(), &truth, 10)
+        };
+        for ratio in [0.04, 0.08] {
+            let settings = Config { queries: Some(sample), ..config(metric, ratio) };
+            let expected = plan(&rows.view(), &settings).unwrap().expected_recall.unwrap();
+            let measured = found(&settings);
+            println!("{metric} {ratio}: expected {expected:.3}, measured {measured:.3}");
+            assert!((expected - measured).abs() < 0.06, "{metric} {ratio}: {expected} expected, {measured} measured");
+        }
+        let [without, misled] =
+            [None, Some(random.view())].map(|queries| found(&Config { queries, ..config(metric, 0.04) }));
+        assert!(misled > without - 0.04, "{metric}: {misled} with queries of noise, {without} without any");
     }
 }
 

@@ -10,10 +10,7 @@ use rayon::prelude::*;
 
 use super::{fit::Fitted, held_out};
 use crate::{
-    encode::{
-        Encoder, RowCodes, encode_rows,
-        shares::{AnchorVectors, Share},
-    },
+    encode::{Encoder, RowCodes, encode_rows, shares::Share},
     error::{Error, InputError},
     file::{
         lengths::error_outside,
@@ -78,8 +75,6 @@ pub(crate) struct Encoding<'a> {
     pub(crate) rows: &'a dyn RowSource,
     pub(crate) model: &'a Model,
     pub(crate) encoder: &'a Encoder,
-    /// Where the factor's code of a row takes them ([`anchors_of`]).
-    pub(crate) anchors: Option<AnchorVectors>,
     pub(crate) refine: Option<(&'a Refine, &'a RefineEncoder)>,
     pub(crate) learned: Option<(&'a Learned, &'a Synthesizer)>,
     /// Exponent of the score factor.
@@ -88,11 +83,6 @@ pub(crate) struct Encoding<'a> {
     pub(crate) output: &'a Path,
     /// Whether to add up the errors of the rows, which takes decoding them.
     pub(crate) errors: bool,
-}
-
-/// What the factor's codes of rows take beside their own codes, for this model.
-pub(crate) fn anchors_of(model: &Model, encoder: &Encoder) -> Option<AnchorVectors> {
-    (!model.side.weights.is_empty()).then(|| AnchorVectors::new(model, encoder))
 }
 
 /// All rows encoded.
@@ -142,16 +132,17 @@ impl Encoding<'_> {
         if side.factors.is_empty() {
             return Vec::new();
         }
-        let Some(anchors) = &self.anchors else {
-            let wanted = |i: usize| Scales { factor: factor(codes.norms[i], self.alpha), weight: 1.0 };
-            return rows.into_par_iter().with_min_len(RECORDS).map(|i| side.factor_code(wanted(i))).collect();
+        if !side.reaches.is_empty() {
+            let reaches = self.encoder.reaches(self.model, unit, &codes.labels);
+            return reaches.par_iter().with_min_len(RECORDS).map(|&reach| side.reach_code(reach)).collect();
+        }
+        let wanted: Vec<Scales> = if side.weights.is_empty() {
+            rows.map(|i| Scales { factor: factor(codes.norms[i], self.alpha), weight: 1.0 }).collect()
+        } else {
+            let shares = self.encoder.shares(self.model, unit, codes);
+            shares.iter().map(|share: &Share| share.restored(self.alpha)).collect()
         };
-        let shares = anchors.shares(self.model, unit, codes);
-        let code = |share: &Share| match side.reaches.is_empty() {
-            true => side.factor_code(share.restored(self.alpha)),
-            false => side.reach_code(share.reach),
-        };
-        shares.par_iter().with_min_len(RECORDS).map(code).collect()
+        wanted.par_iter().with_min_len(RECORDS).map(|&wanted| side.factor_code(wanted)).collect()
     }
 
     /// Puts the codes of the rows at `gains` into records.
@@ -303,9 +294,7 @@ pub(crate) fn encode_prepared<O: Ops>(
     let refine = fitted.refine.as_ref().map(|t| (&t.refine, &t.encoder));
     let synthesizer = fitted.learned.as_ref().map(|learned| Synthesizer::new(model, encoder, learned.unit));
     let learned = fitted.learned.as_ref().zip(synthesizer.as_ref());
-    let anchors = anchors_of(model, encoder);
-    let encoding =
-        Encoding { rows: prepared.rows, model, encoder, anchors, refine, learned, alpha, output, errors: false };
+    let encoding = Encoding { rows: prepared.rows, model, encoder, refine, learned, alpha, output, errors: false };
     encode_all(ops, &encoding, exact, report)
 }
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 use super::{
     drift::{has_drifted, trained_lengths, unlike_lengths},
     fit::fit,
-    rows::{Encoding, anchors_of, encode_all},
+    rows::{Encoding, encode_all},
 };
 use crate::{
     backend::{Backend, Compute},
@@ -302,7 +302,6 @@ pub(crate) fn encode<O: Ops, D: AsRef<[u8]>>(
         rows,
         model,
         encoder: &encoder,
-        anchors: anchors_of(model, &encoder),
         refine: layer.zip(layer_encoder.as_ref()),
         learned: learned.zip(synthesizer.as_ref()),
         alpha: meta.alpha,

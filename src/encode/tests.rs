@@ -218,3 +218,33 @@ fn coordinates_of_a_row_do_not_depend_on_the_rows_it_comes_with() {
         }
     }
 }
+
+/// The shares of rows from their codes are those of what they are decoded to, in the order of the rows.
+#[test]
+fn shares_are_those_of_decoded_rows() {
+    let mut random = Random::new(5, 3);
+    for (kind, charts) in [(CodeKind::Chain, 1), (CodeKind::Chain, 3), (CodeKind::Pq8, 2)] {
+        let model = model(&mut random, kind, charts, &[3, 0, 7, 2], ANCHORS);
+        let mut rows = normals(&mut random, 90, DIM);
+        for i in 0..90 {
+            let length = dot(rows.row(i), rows.row(i)).sqrt();
+            rows.row_mut(i).iter_mut().for_each(|v| *v /= length);
+        }
+        let codes = encoded(&model, rows.view());
+        let encoder = Encoder::of(&model, &|| Ok(())).unwrap();
+        let decoded = encoder.decode(&model, &codes);
+        let vectors = encoder.anchor_vectors(&model);
+        let found = encoder.shares(&model, rows.view(), &codes);
+        let reaches = encoder.reaches(&model, rows.view(), &codes.labels);
+        assert_eq!((found.len(), reaches.len()), (90, 90));
+        for i in 0..90 {
+            let share = shares::Share::of(rows.row(i), vectors.row(codes.labels[i] as usize), decoded.row(i));
+            assert_eq!((found[i].reach, reaches[i]), (share.reach, share.reach), "row {i}");
+            for alpha in [0.0, 0.7, 1.0] {
+                let (found, expected) = (found[i].restored(alpha), share.restored(alpha));
+                assert!((found.factor / expected.factor - 1.0).abs() < 1e-3, "row {i}: {found:?}, {expected:?}");
+                assert!((found.weight / expected.weight - 1.0).abs() < 1e-3, "row {i}: {found:?}, {expected:?}");
+            }
+        }
+    }
+}

@@ -5,10 +5,7 @@ use rayon::prelude::*;
 use super::synthesis::Synthesizer;
 use crate::{
     config::Config,
-    encode::{
-        RowCodes, encode_rows,
-        shares::{AnchorVectors, Share},
-    },
+    encode::{RowCodes, encode_rows, shares::Share},
     error::Error,
     math::{
         product::{dot, squared_distance},
@@ -155,10 +152,10 @@ fn calibrate<O: Ops>(
     let (codes, decoded) = as_read(ops, base, learned, unit.view())?;
     let queries = prepared.scored_queries();
     if reach {
-        let anchors = AnchorVectors::new(&base.model, &base.encoder);
-        let share = |i: usize| Share::of(unit.row(i), anchors.vectors.row(codes.labels[i] as usize), decoded.row(i));
+        let anchors = base.encoder.anchor_vectors(&base.model);
+        let share = |i: usize| Share::of(unit.row(i), anchors.row(codes.labels[i] as usize), decoded.row(i));
         let shares: Vec<Share> = (0..unit.rows()).into_par_iter().map(share).collect();
-        let rows = Anchored { vectors: anchors.vectors.view(), labels: &codes.labels, shares: &shares };
+        let rows = Anchored { vectors: anchors.view(), labels: &codes.labels, shares: &shares };
         let sampled = Sampled::new(base.model.metric, decoded.view(), unit.view(), &gains, queries);
         base.alpha = choose_reaches(&mut base.model.side, sampled.as_ref(), &rows);
     } else {

@@ -188,6 +188,16 @@ pub(crate) struct Side {
     pub(crate) gain_range: (f32, f32),
 }
 
+/// Nibbles that tell so many levels apart: 0, 1 or 2.
+#[inline(always)]
+pub(crate) fn nibbles_of(levels: usize) -> usize {
+    match levels {
+        0 => 0,
+        1..=16 => 1,
+        _ => 2,
+    }
+}
+
 /// What a row's factor and weight should be.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Scales {
@@ -209,11 +219,7 @@ impl Side {
     }
 
     pub(crate) fn factor_nibbles(&self) -> usize {
-        match self.factors.len() {
-            0 => 0,
-            1..=16 => 1,
-            _ => 2,
-        }
+        nibbles_of(self.factors.len())
     }
 
     pub(crate) fn nibbles(&self) -> usize {

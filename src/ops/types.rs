@@ -12,7 +12,7 @@ use crate::{
         rows::{BLOCK, BlockShape},
     },
     matrix::{Mat, MatRef},
-    model::{Code, Model},
+    model::{Code, Model, nibbles_of},
 };
 
 /// Which anchors are nearest to each row.
@@ -151,11 +151,7 @@ impl<'a> CodesRef<'a> {
     /// Side nibbles that are of the factor's code.
     #[inline(always)]
     pub(crate) fn factor_nibbles(&self) -> usize {
-        match self.factors.len() {
-            0 => 0,
-            1..=16 => 1,
-            _ => 2,
-        }
+        nibbles_of(self.factors.len())
     }
 
     /// The code of the factor at place `i` of a block: its nibbles, least significant first.

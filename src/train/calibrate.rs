@@ -162,9 +162,7 @@ impl<'a> Sampled<'a> {
         let side = Side { reaches: reaches.to_vec(), ..Side::default() };
         let stored = |share: &Share| share.with_reach(reaches[usize::from(side.reach_code(share.reach))]);
         let shares: Vec<Share> = rows.shares.iter().map(stored).collect();
-        let of = |alpha: f32| shares.iter().map(|share| share.restored(alpha)).collect();
-        let bases = all_products(&self.queries, rows.vectors);
-        self.choose(self.hits(of, Some((rows.labels, &bases)))).or_one(ONE_LOSES)
+        self.restored(&Anchored { shares: &shares, ..*rows })
     }
 
     /// What errors of F and F W cost: second moments of the products with anchor and codeword over near pairs.
@@ -253,11 +251,14 @@ pub(crate) fn choose_factors(
         return DEFAULT_ALPHA;
     };
     let plain = sampled.levelled(norms, nibbles);
+    side.factors = factor_levels(norms, plain.alpha, nibbles);
+    if !weights {
+        return plain.alpha;
+    }
     let bases = all_products(&sampled.queries, rows.vectors);
     let costs = sampled.costs(rows.labels, &bases);
     let paired = sampled.paired(rows, &bases, costs, nibbles);
-    if !weights || paired.recall <= plain.recall {
-        side.factors = factor_levels(norms, plain.alpha, nibbles);
+    if paired.recall <= plain.recall {
         return plain.alpha;
     }
     let wanted: Vec<Scales> = rows.shares.iter().map(|share| share.restored(paired.alpha)).collect();

@@ -14,10 +14,7 @@ use super::{
 };
 use crate::{
     config::{AnnealingConfig, Config},
-    encode::{
-        Encoder, encode_rows, energies,
-        shares::{AnchorVectors, Share},
-    },
+    encode::{Encoder, encode_rows, energies, shares::Share},
     error::Error,
     math::{linalg::to_f32, product::product_nt, rng::Random},
     matrix::{Mat, MatRef, copy_rows},
@@ -136,10 +133,10 @@ fn calibrated<O: Ops>(ops: &O, t: &Training<'_>, mut model: Model, encoder: Enco
     let (unit, gains) = calibrate::gather(t.unit, t.gains, &rows);
     let encoded = encode_rows(ops, &encoder, &model, &ops.upload(unit.view())?)?;
     let decoded = encoder.decode(&model, &encoded);
-    let anchors = AnchorVectors::new(&model, &encoder);
-    let share = |i: usize| Share::of(unit.row(i), anchors.vectors.row(encoded.labels[i] as usize), decoded.row(i));
+    let anchors = encoder.anchor_vectors(&model);
+    let share = |i: usize| Share::of(unit.row(i), anchors.row(encoded.labels[i] as usize), decoded.row(i));
     let shares: Vec<Share> = (0..unit.rows()).into_par_iter().map(share).collect();
-    let rows = Anchored { vectors: anchors.vectors.view(), labels: &encoded.labels, shares: &shares };
+    let rows = Anchored { vectors: anchors.view(), labels: &encoded.labels, shares: &shares };
     let sampled = Sampled::new(model.metric, decoded.view(), unit.view(), &gains, t.queries);
     let (mut alpha, mut reach_pays) = (0.0, false);
     if t.sizes.decoder.is_some() {

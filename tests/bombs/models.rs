@@ -8,7 +8,7 @@ use crate::{
     DIM, bounded,
     common::{
         Random, clustered, config,
-        sections::{assemble, part},
+        sections::{assemble, part, section},
     },
     memory::alone,
     refused, small,
@@ -55,32 +55,41 @@ fn wide_models_of_few_bits_are_refused() {
     }
 }
 
-/// Anchors of two charts are told apart without their decompositions, which would take 17 GB for a third of a megabyte.
+/// Anchors of two charts are told apart without their decompositions, which would take 17 GB for a third of a megabyte, as all anchors as
+/// vectors would: rows have weights in the second file.
 #[test]
 fn anchors_of_many_dimensions() {
     let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
     let [path, out] = ["far.vlc", "out.vlc"].map(|name| folder.path().join(name));
     let (dim, anchors) = (65_536usize, 65_535usize);
-    let mut parts = small();
-    parts.retain(|s| ![*b"SEGM", *b"CELL", *b"ROWS", *b"CODE"].contains(&s.kind));
-    let meta = part(&mut parts, b"META");
-    meta[8..12].copy_from_slice(&(dim as u32).to_le_bytes());
-    meta[16..28].copy_from_slice(&[anchors as u32, 2, 0].map(u32::to_le_bytes).concat());
-    *part(&mut parts, b"MEAN") = vec![0; 4 * dim];
-    *part(&mut parts, b"CHRT") = [0u32.to_le_bytes(), 8u32.to_le_bytes()].concat().repeat(2);
-    let mut of_chart: Vec<u8> = (0..anchors).map(|k| (k % 2) as u8).collect();
-    of_chart.push(0);
-    *part(&mut parts, b"ANCH") = of_chart;
-    let bytes = assemble(&parts);
-    fs::write(&path, &bytes).unwrap();
-    let rows = Random(4).mat(2, dim);
-    let (notes, options) = (BTreeMap::new(), EncodeOptions::default());
-    let report = bounded("encode", bytes.len() + 8 * dim, 0, || {
-        compress_with_model(&rows.view(), &path, &out, false, &notes, &options)
-    });
-    assert_eq!(report.unwrap().n, 2);
-    Index::open(&out).unwrap().verify().unwrap();
+    for weights in [false, true] {
+        let mut parts = small();
+        parts.retain(|s| ![*b"SEGM", *b"CELL", *b"ROWS", *b"CODE"].contains(&s.kind));
+        let meta = part(&mut parts, b"META");
+        meta[8..12].copy_from_slice(&(dim as u32).to_le_bytes());
+        meta[16..28].copy_from_slice(&[anchors as u32, 2, 0].map(u32::to_le_bytes).concat());
+        *part(&mut parts, b"MEAN") = vec![0; 4 * dim];
+        *part(&mut parts, b"CHRT") = [0u32.to_le_bytes(), 8u32.to_le_bytes()].concat().repeat(2);
+        let mut of_chart: Vec<u8> = (0..anchors).map(|k| (k % 2) as u8).collect();
+        of_chart.push(0);
+        *part(&mut parts, b"ANCH") = of_chart;
+        if weights {
+            let head = [[0u8; 4], 1u32.to_le_bytes(), [0; 4], [0; 4], [0; 4]].concat();
+            parts.push(section(b"SCOR", 0, [head, 1f32.to_le_bytes().repeat(16)].concat()));
+            parts.push(section(b"FEAT", 0, b"\x01\x06scores".to_vec()));
+        }
+        let bytes = assemble(&parts);
+        fs::write(&path, &bytes).unwrap();
+        let _ = fs::remove_file(&out);
+        let rows = Random(4).mat(2, dim);
+        let (notes, options) = (BTreeMap::new(), EncodeOptions::default());
+        let report = bounded("encode", bytes.len() + 8 * dim, 0, || {
+            compress_with_model(&rows.view(), &path, &out, false, &notes, &options)
+        });
+        assert_eq!(report.unwrap().n, 2);
+        Index::open(&out).unwrap().verify().unwrap();
+    }
 }
 
 /// What few bytes turn into tables, or pairs, of many.

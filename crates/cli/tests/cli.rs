@@ -318,6 +318,11 @@ fn eval_measures() {
     let args = "eval base.vlc --base base.npy --queries queries.npy --backend cpu";
     let report = json(&dir, args);
     assert_fields(&report, "bytes_per_vector ratio queries_per_second truth_seconds backend");
+    let share = |name: &str| report[name].as_f64().unwrap();
+    assert!(share("recall_at_k") <= share("recall_k_at_30") && share("recall_k_at_30") <= share("recall_k_at_100"));
+    assert!(share("recall_best") >= share("recall_at_k") && share("recall_best") <= 1.0, "{report}");
+    let (similar, worst) = (share("similarity_ratio"), share("similarity_ratio_worst"));
+    assert!(0.0 < worst && worst <= similar && similar <= 1.0 + 1e-6, "{report}");
     let at_k = report["recall_at_k"].as_f64().unwrap();
     let at_100 = report["recall_k_at_100"].as_f64().unwrap();
     assert!(at_k > 0.4 && at_k <= at_100 && at_100 > 0.8 && at_100 <= 1.0, "{report}");
