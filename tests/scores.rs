@@ -185,7 +185,7 @@ fn factors_and_weights_below_0_are_followed() {
             let mut parts = sections(compress(rows.view(), &settings).unwrap().bytes());
             assert!(!named(&parts, b"SCOR") && part(&mut parts, b"META")[28] == 1, "a small file with a nibble");
             for weights in [false, true] {
-                let level = |i: usize| if i % 3 == 0 { -0.5 - 0.1 * i as f32 } else { 0.3 + 0.1 * i as f32 };
+                let level = |i: usize| if i.is_multiple_of(3) { -0.5 - 0.1 * i as f32 } else { 0.3 + 0.1 * i as f32 };
                 let levels: Vec<u8> = (0..16).flat_map(|i| level(i).to_le_bytes()).collect();
                 let mut parts = parts.clone();
                 if weights {
